@@ -1,0 +1,1 @@
+//! Derives of `Record` and `Key` for the types that flow through a job.

@@ -1,0 +1,9 @@
+//! The traits of whoever writes records, keys, state, sources, sinks and operators.
+
+pub mod key;
+pub mod record;
+pub mod state;
+
+pub use key::Key;
+pub use record::{Malformed, Owned, Record, Ref};
+pub use state::State;

@@ -1,0 +1,3 @@
+//! The data plane: closed loops over batches of records.
+
+pub mod batch;

@@ -1,0 +1,95 @@
+//! Typed ids: a number never stands for two things.
+
+use core::fmt;
+
+use serde::{Deserialize, Serialize};
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident($number:ty), $prefix:literal) => {
+        $(#[$doc])*
+        #[derive(
+            Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize,
+            Deserialize,
+        )]
+        pub struct $name(pub $number);
+
+        impl $name {
+            /// The one after this.
+            #[must_use]
+            pub const fn next(self) -> Self {
+                Self(self.0 + 1)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!($prefix, "{}"), self.0)
+            }
+        }
+    };
+}
+
+id! {
+    /// The number of a checkpoint; the first is 1.
+    Epoch(u64), "epoch "
+}
+id! {
+    /// Rises with each app master of an app; fences its predecessors in the commit log.
+    AppTerm(u64), "term "
+}
+id! {
+    /// Rises with each roll-back of a task; fences its predecessors on the channels.
+    Attempt(u32), "attempt "
+}
+id! {
+    /// The number of a record in the commit log; the first is 1.
+    LogNumber(u64), ""
+}
+id! {
+    /// A node of the DAG, by its place in the graph.
+    ProcessorId(u32), "p"
+}
+id! {
+    /// One of the places where tasks run: a thread when embedded, a process on a cluster.
+    ExecutorId(u32), "executor "
+}
+id! {
+    /// Names an effect until its completion comes back.
+    Token(u64), "token "
+}
+
+/// One of a processor's parallel instances.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct TaskId {
+    /// The processor of which this is an instance.
+    pub processor: ProcessorId,
+    /// Its place among the processor's instances, from 0.
+    pub index: u32,
+}
+
+impl fmt::Display for TaskId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}[{}]", self.processor, self.index)
+    }
+}
+
+/// A stream between two tasks, in one direction, over one edge of the DAG.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct ChannelId {
+    /// The edge's place in the graph.
+    pub edge: u32,
+    /// The index of the sending task.
+    pub from: u32,
+    /// The index of the receiving task.
+    pub to: u32,
+}
+
+impl fmt::Display for ChannelId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "e{}[{}->{}]", self.edge, self.from, self.to)
+    }
+}

@@ -1,0 +1,46 @@
+//! Every bound of the engine, named, with its unit and its reason.
+
+use crate::time::Duration;
+
+/// Key groups of an app unless set: fixed with its first epoch, so it has to outlast any growth.
+pub const KEY_GROUPS_DEFAULT: u32 = 1_024;
+/// Most key groups of an app; a group's number travels in 16 bits.
+pub const KEY_GROUPS_MAX: u32 = 32_768;
+/// Most processors of a DAG: a graph is validated and drawn as a whole.
+pub const PROCESSORS_MAX: usize = 1_000;
+/// Bytes at which a batch is sent: large enough to amortise the hand-over, small enough that the
+/// batches in flight stay in the second-level cache (1 MiB a core).
+pub const BATCH_BYTES: usize = 64 * 1_024;
+/// Bytes in flight on a channel before its sender has to wait.
+pub const CHANNEL_WINDOW_BYTES: usize = 512 * 1_024;
+/// Largest encoded record; a larger one is quarantined where it enters.
+pub const RECORD_BYTES_MAX: usize = 64 * 1_024 * 1_024;
+/// Empty buffers that a task keeps for its next batches.
+pub const POOL_BUFFERS_MAX: usize = 32;
+/// Records between two looks at the budget and at the outputs' room.
+pub const RECORDS_PER_SLICE: usize = 256;
+/// Keyed entries that a snapshot writes between two batches: keeps its pauses below 1 ms.
+pub const SNAPSHOT_ENTRIES_PER_SLICE: usize = 4_096;
+/// Epochs that may be uncommitted at once; then the open one ages and back-pressure begins.
+pub const EPOCHS_UNCOMMITTED_MAX: usize = 4;
+/// Time between two epochs unless set.
+pub const EPOCH_INTERVAL_DEFAULT: Duration = Duration::from_secs(1);
+/// Committed epochs whose objects are kept: the last, and one more to fall back to.
+pub const EPOCHS_RETAINED: usize = 2;
+/// Incremental objects in a task's chain before a full snapshot replaces them.
+pub const SNAPSHOT_CHAIN_MAX: usize = 12;
+/// Tries of a checkpoint-store request before its failure is reported.
+pub const STORE_RETRIES_MAX: u32 = 8;
+/// Wait before the first repetition of a store request; doubles up to [`STORE_BACKOFF_MAX`].
+pub const STORE_BACKOFF_MIN: Duration = Duration::from_millis(50);
+/// Longest wait between two tries of a store request.
+pub const STORE_BACKOFF_MAX: Duration = Duration::from_secs(2);
+/// Quarantined records that an app keeps; at the limit it stops and says so.
+pub const QUARANTINED_RECORDS_MAX: u64 = 100_000;
+/// Bytes of a quarantined record that are kept; the rest is cut and the cut is marked.
+pub const QUARANTINED_BYTES_MAX: usize = 64 * 1_024;
+/// A user's call that takes longer is named in a warning and counted.
+pub const SLOW_CALL: Duration = Duration::from_millis(250);
+
+const _: () = assert!(BATCH_BYTES * 2 <= CHANNEL_WINDOW_BYTES, "a window holds two batches");
+const _: () = assert!(KEY_GROUPS_DEFAULT <= KEY_GROUPS_MAX);

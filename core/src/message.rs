@@ -1,0 +1,237 @@
+//! What the parts of an app say to each other, and what the driver says to them.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+
+use crate::effect::{IoError, Place, StoreReply};
+use crate::flow::batch::Batch;
+use crate::id::{Attempt, ChannelId, Epoch, ExecutorId, TaskId, Token};
+use crate::time::EventTime;
+
+/// What a machine hears.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Input {
+    /// Begin.
+    Start,
+    /// A message arrived.
+    Message {
+        /// Who sent it.
+        from: Place,
+        /// What it says.
+        message: Message,
+    },
+    /// The checkpoint store answered.
+    Stored {
+        /// The request's token.
+        token: Token,
+        /// The answer.
+        reply: StoreReply,
+    },
+    /// A connector's request was performed.
+    IoDone {
+        /// The task that asked.
+        task: TaskId,
+        /// The request's token.
+        token: Token,
+        /// How it ended.
+        result: Result<(), IoError>,
+    },
+    /// The user asks for a graceful stop: one last epoch, then the end.
+    Stop,
+    /// The deadline that `next_timeout` gave has come.
+    Timeout,
+}
+
+/// What the parts of an app say to each other.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Message {
+    /// App master to executor: run these tasks.
+    Deploy(Deployment),
+    /// App master to executor: every task is ready, let the sources read.
+    Run,
+    /// App master to the executors of sources: put the barrier of this epoch into the streams.
+    StartEpoch(EpochStart),
+    /// App master to executor: this epoch's record is in the commit log.
+    Committed {
+        /// The epoch.
+        epoch: Epoch,
+    },
+    /// App master to executor: stop; nothing that follows will count.
+    Shutdown,
+    /// Executor to app master: this task is restored and waits for `Run`.
+    Ready {
+        /// The task.
+        task: TaskId,
+    },
+    /// Executor to app master: this task's part of an epoch is durable.
+    Snapshot {
+        /// The task.
+        task: TaskId,
+        /// The epoch.
+        epoch: Epoch,
+        /// What the epoch's record has to say of the task.
+        snapshot: TaskSnapshot,
+    },
+    /// Executor to app master: this task has done all it will ever do. Its last snapshot stands for
+    /// every epoch later than `after`.
+    Finished {
+        /// The task.
+        task: TaskId,
+        /// The last epoch of which it forwarded the barrier; 0 if none.
+        after: Epoch,
+        /// What later epochs' records have to say of the task.
+        snapshot: TaskSnapshot,
+    },
+    /// Executor to app master: what this sink pre-committed up to and with this epoch is visible.
+    SinkCommitted {
+        /// The sink's task.
+        task: TaskId,
+        /// The epoch.
+        epoch: Epoch,
+    },
+    /// Executor to app master: this task cannot go on.
+    Failed {
+        /// The task.
+        task: TaskId,
+        /// What happened to the user, and what to do.
+        reason: String,
+    },
+    /// Executor to executor: what flows on a channel.
+    Item {
+        /// The channel.
+        channel: ChannelId,
+        /// The attempt of the sending task.
+        attempt: Attempt,
+        /// What flows.
+        item: Item,
+    },
+    /// Executor to executor, against the stream: so many bytes were consumed.
+    Credit {
+        /// The channel.
+        channel: ChannelId,
+        /// Bytes that the sender may send more.
+        bytes: u64,
+        /// The buffer they came in, empty, for the sender's pool.
+        buffer: Vec<u8>,
+    },
+}
+
+/// The order to start an epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EpochStart {
+    /// The epoch.
+    pub epoch: Epoch,
+    /// The last committed epoch: a snapshot holds what changed since then.
+    pub base: Option<Epoch>,
+    /// True if the app stops when this epoch has committed: sources read nothing behind its barrier.
+    pub stop: bool,
+}
+
+/// What flows on a channel.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Item {
+    /// Records.
+    Batch(Batch),
+    /// No record earlier than this follows, late ones excepted.
+    Watermark(EventTime),
+    /// Until something else follows, this channel holds no clock back.
+    Idle,
+    /// The end of an epoch.
+    Barrier(Barrier),
+    /// Nothing follows.
+    End,
+}
+
+/// The marker of an epoch in a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Barrier {
+    /// The epoch that ends here, and what its snapshots are relative to.
+    pub start: EpochStart,
+    /// Records that the sender put on this channel since the barrier before; the receiver compares.
+    pub records: u64,
+}
+
+/// Which tasks an executor runs, and from where.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Deployment {
+    /// Fences the messages of tasks that ran before.
+    pub attempt: Attempt,
+    /// The last committed epoch; 0 if none.
+    pub epoch: Epoch,
+    /// Where every task of the app runs.
+    pub placement: Vec<(TaskId, ExecutorId)>,
+    /// This executor's tasks.
+    pub tasks: Vec<TaskDeployment>,
+}
+
+/// One task, and from where it goes on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TaskDeployment {
+    /// The task.
+    pub task: TaskId,
+    /// True if it had finished in the restored epoch: it forwards the end of its stream at once.
+    pub finished: bool,
+    /// The partitions that a source's task reads.
+    pub partitions: Vec<Partition>,
+    /// Chains of state objects, each oldest first, from which the task takes its key groups.
+    pub restore: Vec<Vec<ObjectRef>>,
+    /// What a sink had pre-committed, from each task that had: to be committed again.
+    pub pending: Vec<Pending>,
+}
+
+/// A named part of a source, read by one task at a time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Partition {
+    /// Stable name, unique in the source.
+    pub name: String,
+    /// Where to go on, as the source encoded it; none at the first start.
+    #[serde(with = "serde_bytes")]
+    pub position: Option<Vec<u8>>,
+    /// True if it has been read to its end.
+    pub done: bool,
+}
+
+/// An object of the checkpoint store, with what shows that it is whole.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObjectRef {
+    /// Its name in the store.
+    pub name: String,
+    /// Its length in bytes.
+    pub len: u64,
+    /// The CRC32C of its content.
+    pub crc: u32,
+}
+
+/// A sink task's account of its output, as its connector encoded it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pending {
+    /// The index of the sink's task when the epoch was taken.
+    pub index: u32,
+    /// What is staged and what is to be made visible.
+    #[serde(with = "serde_bytes")]
+    pub bytes: Vec<u8>,
+}
+
+/// What an epoch's record says of one task.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskSnapshot {
+    /// The task has ended its stream.
+    pub finished: bool,
+    /// Every partition of a source's task.
+    pub partitions: Vec<Partition>,
+    /// The state: a full object, then what changed, oldest first.
+    pub chain: Vec<ObjectRef>,
+    /// A sink's account of its output; empty if it has none.
+    #[serde(with = "serde_bytes")]
+    pub pending: Vec<u8>,
+    /// The task's clock at the barrier.
+    pub watermark: EventTime,
+    /// Records put aside in this epoch.
+    pub quarantine: Option<ObjectRef>,
+    /// Records put aside since the task began.
+    pub quarantined: u64,
+    /// Records that a source has read since the app began.
+    pub records: u64,
+}
