@@ -86,7 +86,8 @@ impl GraphDiff {
     }
 }
 
-/// What turns `old` into `new`. Of processors with one uid, which no valid graph has, the last counts.
+/// What turns `old` into `new`. Of processors with the same uid, which no valid graph has, the last
+/// counts.
 #[must_use]
 pub fn diff(old: &Graph, new: &Graph) -> GraphDiff {
     let (before, after) = (by_uid(old), by_uid(new));

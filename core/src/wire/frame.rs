@@ -393,7 +393,10 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_make_it_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..200), start: bool) {
+        fn no_bytes_make_it_panic(
+            mut bytes in prop::collection::vec(any::<u8>(), 0..200),
+            start: bool,
+        ) {
             if start && bytes.len() > 4 {
                 bytes[..4].copy_from_slice(&[MAGIC, VERSION, 1, 0]);
             }

@@ -1,8 +1,8 @@
 //! Frames as the items that tasks see, and back.
 //!
-//! Payloads: a batch's records as they stand; a watermark's 8 bytes; of a barrier the epoch (8), the
-//! epoch it is relative to (1 if there is one, then 8), whether the app stops (1), and the records
-//! before it (8); nothing of the others.
+//! Payloads: a batch's records as they stand; a watermark's 8 bytes; of a barrier the epoch (8),
+//! the epoch it is relative to (1 if there is one, then 8), whether the app stops (1), and the
+//! records before it (8); nothing of the others.
 
 use alloc::vec::Vec;
 

@@ -1,7 +1,7 @@
 //! What executors and masters write to each other, as bytes: versioned, checked, never trusted.
 //!
-//! [`frame`] carries what flows on channels, [`message`] everything else; [`item`] turns frames into
-//! what tasks see. Numbers are little endian. A checksum is CRC32C.
+//! [`frame`] carries what flows on channels, [`message`] everything else; [`item`] turns frames
+//! into what tasks see. Numbers are little endian. A checksum is CRC32C.
 
 pub mod frame;
 pub mod item;
