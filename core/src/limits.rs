@@ -19,6 +19,12 @@ pub const RECORD_BYTES_MAX: usize = 64 * 1_024 * 1_024;
 pub const POOL_BUFFERS_MAX: usize = 32;
 /// Records between two looks at the budget and at the outputs' room.
 pub const RECORDS_PER_SLICE: usize = 256;
+/// Slices that a source reads in one turn, so that the tasks of one thread take turns.
+pub const SLICES_PER_TURN: usize = 16;
+/// Time between two watermarks of a busy source: each one seals the batches before it.
+pub const WATERMARK_INTERVAL: Duration = Duration::from_millis(20);
+/// Bytes that a sink may have asked to be written; then its task waits.
+pub const SINK_BYTES_OUTSTANDING_MAX: usize = 8 * 1_024 * 1_024;
 /// Keyed entries that a snapshot writes between two batches: keeps its pauses below 1 ms.
 pub const SNAPSHOT_ENTRIES_PER_SLICE: usize = 4_096;
 /// Epochs that may be uncommitted at once; then the open one ages and back-pressure begins.

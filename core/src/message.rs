@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::effect::{IoError, Place, StoreReply};
 use crate::flow::batch::Batch;
-use crate::id::{Attempt, ChannelId, Epoch, ExecutorId, TaskId, Token};
+use crate::id::{AppTerm, Attempt, ChannelId, Epoch, ExecutorId, TaskId, Token};
 use crate::time::EventTime;
 
 /// What a machine hears.
@@ -156,6 +156,8 @@ pub struct Barrier {
 /// Which tasks an executor runs, and from where.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Deployment {
+    /// The app master's term: the tasks' objects carry it in their names.
+    pub term: AppTerm,
     /// Fences the messages of tasks that ran before.
     pub attempt: Attempt,
     /// The last committed epoch; 0 if none.
@@ -179,6 +181,8 @@ pub struct TaskDeployment {
     pub restore: Vec<Vec<ObjectRef>>,
     /// What a sink had pre-committed, from each task that had: to be committed again.
     pub pending: Vec<Pending>,
+    /// Records that the source's tasks before it had read, shared out among the tasks.
+    pub records: u64,
 }
 
 /// A named part of a source, read by one task at a time.

@@ -75,6 +75,17 @@ impl Batch {
         self.bytes
     }
 
+    /// Makes room for `bytes` more bytes.
+    pub fn reserve(&mut self, bytes: usize) {
+        self.bytes.reserve(bytes);
+    }
+
+    /// Bytes of memory that the batch holds.
+    #[must_use]
+    pub fn allocated(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     /// Where the next record would begin, to come back to with [`Self::cut`].
     #[inline(always)]
     #[must_use]
@@ -119,6 +130,7 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// [`Malformed`] if the bytes are no record of this type.
     #[inline(always)]
+    #[expect(clippy::should_implement_trait, reason = "generic in the record type")]
     pub fn next<T: Record>(&mut self) -> Result<Option<(EventTime, T::View<'a>)>, Malformed> {
         if self.rest.is_empty() {
             return Ok(None);

@@ -1,1 +1,755 @@
-//! task.
+//! A task: its inputs with their alignment and clock, its logic, and its part of each epoch.
+//!
+//! A task is turned by [`Task::step`]; what happens in a step, in this order: what an earlier step
+//! left is finished, a slice of a snapshot is written, then one item is taken from an input.
+
+mod input;
+mod quarantine;
+mod snapshot;
+
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use crate::api::files::Files;
+use crate::api::sink::{IoQueue, describe};
+use crate::clock::InputClock;
+use crate::effect::{Effect, IoError, Place, StoreReply};
+use crate::flow::batch::Batch;
+use crate::flow::logic::{Assignment, Cx, Logic, Polled, TaskInfo, Work};
+use crate::flow::push::{Guard, guarded};
+use crate::flow::state::SnapshotReader;
+use crate::id::{ChannelId, Epoch, TaskId, Token};
+use crate::message::{EpochStart, Item, Message, ObjectRef, TaskDeployment};
+use crate::time::{Time, WallTime};
+
+use input::Input;
+pub use quarantine::QuarantinePolicy;
+use snapshot::Snapshots;
+
+/// How a task treats barriers and bad records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TaskOptions {
+    /// Hold a channel back from its barrier until all have theirs: exactly once.
+    pub align: bool,
+    /// What happens to a record that panics or does not decode.
+    pub quarantine: QuarantinePolicy,
+}
+
+/// What a task may use during a step.
+pub struct World<'a> {
+    /// The monotonic time.
+    pub now: Time,
+    /// The wall-clock time.
+    pub wall: WallTime,
+    /// Files to read.
+    pub files: &'a mut dyn Files,
+    /// What catches the panics of the user's code.
+    pub guard: &'a mut dyn Guard,
+}
+
+/// What a step came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// It did something and may have more to do.
+    Busy,
+    /// It waits: for an input, for room, for a completion, or until this time.
+    Waits(Option<Time>),
+}
+
+/// Where a task is in its life.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Objects of the restored epoch are being read.
+    Restoring { chains: Vec<Vec<ObjectRef>>, reading: Option<Token> },
+    /// Restored; waits for the order to run.
+    Ready,
+    Running,
+    /// The inputs have ended, and what the logic makes of that is being emitted.
+    Ending,
+    /// The end is sent; the last snapshot may still be on its way.
+    Ended,
+    Failed,
+}
+
+/// One of a processor's parallel instances.
+pub struct Task {
+    info: TaskInfo,
+    options: TaskOptions,
+    logic: Box<dyn Logic>,
+    is_source: bool,
+    is_sink: bool,
+    inputs: Vec<Input>,
+    /// The output channels, by slot.
+    outgoing: Vec<ChannelId>,
+    /// The input that was served last.
+    served: usize,
+    work: Option<Work>,
+    clock: InputClock,
+    io: IoQueue,
+    snapshots: Snapshots,
+    phase: Phase,
+    assignment: Assignment,
+    restored: Epoch,
+    /// Finished in the restored epoch: it only ends its stream again.
+    finished_before: bool,
+    /// A watermark to forward once the logic has drained.
+    forward: Option<crate::time::EventTime>,
+    /// Epochs that sources are asked for and have not yet begun.
+    asked: VecDeque<EpochStart>,
+    /// A barrier is passed behind which a stopping source reads nothing.
+    stopped: bool,
+    waits_until: Option<Time>,
+    credits: Vec<(ChannelId, u64, Vec<u8>)>,
+    idle_sent: bool,
+    records_in: u64,
+}
+
+/// What a task is made of.
+pub struct TaskParts {
+    /// Which task it is.
+    pub info: TaskInfo,
+    /// How it treats barriers and bad records.
+    pub options: TaskOptions,
+    /// Its operators.
+    pub logic: Box<dyn Logic>,
+    /// Its input channels, each with its port; none for a source.
+    pub inputs: Vec<(ChannelId, u32)>,
+    /// True if its output has to be committed.
+    pub is_sink: bool,
+    /// The folder of its objects, with the term in it: no other task or term writes there.
+    pub store_prefix: String,
+    /// The tokens of its store requests begin above this.
+    pub tokens: u64,
+}
+
+impl Task {
+    /// A task that is about to be restored.
+    #[must_use]
+    pub fn new(mut parts: TaskParts, deployment: TaskDeployment, epoch: Epoch) -> Self {
+        let outgoing = parts.logic.outputs().channels().collect();
+        let channels = parts.inputs.len();
+        Self {
+            is_source: parts.inputs.is_empty(),
+            is_sink: parts.is_sink,
+            snapshots: Snapshots::new(parts.store_prefix, &parts.info, parts.tokens),
+            info: parts.info,
+            options: parts.options,
+            logic: parts.logic,
+            inputs: parts.inputs.into_iter().map(|(id, port)| Input::new(id, port)).collect(),
+            outgoing,
+            served: 0,
+            work: None,
+            clock: InputClock::new(channels),
+            io: IoQueue::default(),
+            phase: Phase::Restoring {
+                chains: deployment.restore.into_iter().rev().collect(),
+                reading: None,
+            },
+            assignment: Assignment {
+                partitions: deployment.partitions,
+                pending: deployment.pending,
+                records: deployment.records,
+            },
+            restored: epoch,
+            finished_before: deployment.finished,
+            forward: None,
+            asked: VecDeque::new(),
+            stopped: false,
+            waits_until: None,
+            credits: Vec::new(),
+            idle_sent: false,
+            records_in: 0,
+        }
+    }
+
+    /// Which task it is.
+    #[must_use]
+    pub const fn info(&self) -> &TaskInfo {
+        &self.info
+    }
+
+    /// Its id.
+    #[must_use]
+    pub const fn id(&self) -> TaskId {
+        self.info.task
+    }
+
+    /// The order to run.
+    pub fn run(&mut self) {
+        if self.phase == Phase::Ready {
+            self.phase = Phase::Running;
+        }
+    }
+
+    /// The order to begin an epoch; sources act on it, others wait for its barrier.
+    pub fn start_epoch(&mut self, start: EpochStart) {
+        if self.is_source && self.asked.back().is_none_or(|last| last.epoch < start.epoch) {
+            self.asked.push_back(start);
+        }
+        self.waits_until = None;
+    }
+
+    /// Takes what came over a channel.
+    pub fn receive(&mut self, input: usize, item: Item) {
+        self.inputs[input].queue.push_back(item);
+    }
+
+    /// The next item that leaves, with the slot of its channel.
+    pub fn take_ready(&mut self) -> Option<(usize, Item)> {
+        self.logic.outputs().take_ready()
+    }
+
+    /// The output channels, by slot.
+    #[must_use]
+    pub fn output_channels(&self) -> &[ChannelId] {
+        &self.outgoing
+    }
+
+    /// The output channel of a slot.
+    pub fn channel(&self, slot: usize) -> ChannelId {
+        self.outgoing[slot]
+    }
+
+    /// Credit that came back over an output channel.
+    pub fn credit(&mut self, slot: usize, bytes: u64, buffer: Vec<u8>) {
+        self.logic.outputs().credit(slot, bytes, buffer);
+    }
+
+    /// Credit to be given back to the senders of this task's inputs.
+    pub fn take_credit(&mut self) -> Option<(ChannelId, u64, Vec<u8>)> {
+        self.credits.pop()
+    }
+
+    /// Bytes of state, of the batches that wait at the inputs, and of the outputs' buffers.
+    pub fn allocated(&mut self) -> usize {
+        let queued = self.inputs.iter().map(Input::bytes).sum::<usize>();
+        self.logic.state_bytes()
+            + self.snapshots.allocated()
+            + queued
+            + self.logic.outputs().allocated()
+            + self.io.bytes_outstanding()
+    }
+
+    /// Figures for people.
+    pub fn figures(&mut self) -> Figures {
+        let (records_read, bytes_read) = self.logic.read();
+        Figures {
+            records_in: if self.is_source { records_read } else { self.records_in },
+            bytes_in: bytes_read,
+            records_out: self.logic.outputs().sent(),
+            quarantined: self.snapshots.quarantined(),
+            late: self.logic.late(),
+            state_bytes: self.logic.state_bytes() as u64,
+            clock: self.logic.outputs().clock(),
+            ended: matches!(self.phase, Phase::Ended),
+            is_source: self.is_source,
+        }
+    }
+
+    /// True if nothing will come from this task but the commit of its sink.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.phase == Phase::Ended
+    }
+
+    /// One step: at most one item, or one turn of a source.
+    pub fn step(&mut self, world: &mut World<'_>, fx: &mut Vec<Effect>) -> Turn {
+        if self.phase == Phase::Failed {
+            return Turn::Waits(None);
+        }
+        match self.try_step(world, fx) {
+            Ok(turn) => {
+                self.submit(fx);
+                match (turn, self.snapshots.next_retry()) {
+                    (Turn::Waits(until), Some(retry)) => {
+                        Turn::Waits(Some(until.map_or(retry, |until| until.min(retry))))
+                    }
+                    _ => turn,
+                }
+            }
+            Err(reason) => {
+                self.fail(reason, fx);
+                Turn::Waits(None)
+            }
+        }
+    }
+
+    fn fail(&mut self, reason: String, fx: &mut Vec<Effect>) {
+        self.phase = Phase::Failed;
+        let message = Message::Failed { task: self.info.task, reason };
+        fx.push(Effect::Send { to: Place::AppMaster, message });
+    }
+
+    fn try_step(&mut self, world: &mut World<'_>, fx: &mut Vec<Effect>) -> Result<Turn, String> {
+        match &self.phase {
+            Phase::Restoring { .. } => return self.restore_step(world, fx),
+            Phase::Ready | Phase::Failed => return Ok(Turn::Waits(None)),
+            Phase::Running | Phase::Ending | Phase::Ended => {}
+        }
+        let mut busy = self.snapshots.write_slice(self.logic.as_mut());
+        self.snapshots.collect(world.now, &self.io, fx);
+        if self.phase == Phase::Ended {
+            return Ok(if busy { Turn::Busy } else { Turn::Waits(None) });
+        }
+        if !self.drain(world)? {
+            self.aside()?;
+            return Ok(if busy { Turn::Busy } else { Turn::Waits(None) });
+        }
+        if let Some(at) = self.forward.take() {
+            self.logic.outputs().watermark(at);
+        }
+        if self.phase == Phase::Ending {
+            self.finish(world, fx)?;
+            return Ok(Turn::Busy);
+        }
+        let turn =
+            if self.is_source { self.poll(world, fx)? } else { self.serve(world, fx)? };
+        self.aside()?;
+        busy |= turn == Turn::Busy;
+        Ok(if busy { Turn::Busy } else { turn })
+    }
+
+    /// Finishes what an earlier step left; false if there is no room for it.
+    fn drain(&mut self, world: &mut World<'_>) -> Result<bool, String> {
+        if !self.logic.outputs().has_room() {
+            return Ok(false);
+        }
+        if let Some(at) = self.logic.next_timer()
+            && at <= world.wall
+        {
+            self.call(world, |logic, _, cx| logic.on_timer(cx))?;
+        }
+        let mut drained = false;
+        self.call(world, |logic, _, cx| {
+            drained = logic.drain(cx)?;
+            Ok(())
+        })?;
+        Ok(drained && self.logic.outputs().has_room())
+    }
+
+    /// Calls the logic under the guard; a panic puts the record at hand aside.
+    fn call(
+        &mut self,
+        world: &mut World<'_>,
+        mut call: impl FnMut(&mut dyn Logic, Option<&mut Work>, &mut Cx<'_>) -> Result<(), String>,
+    ) -> Result<(), String> {
+        let logic = self.logic.as_mut();
+        let mut cx =
+            Cx { now: world.now, wall: world.wall, files: world.files, io: &mut self.io };
+        let work = &mut self.work;
+        match guarded(world.guard, || call(logic, work.as_mut(), &mut cx)) {
+            Ok(result) => result,
+            Err(panic) => {
+                let logic = self.logic.as_mut();
+                logic.rerun(self.work.as_mut(), panic, world.guard, &mut cx).map_err(|panic| {
+                    ["panicked where no record was at hand: ", &panic].concat()
+                })
+            }
+        }
+    }
+
+    /// A source's turn.
+    fn poll(&mut self, world: &mut World<'_>, fx: &mut Vec<Effect>) -> Result<Turn, String> {
+        if let Some(start) = self.asked.pop_front() {
+            self.barrier(start, world, fx)?;
+            return Ok(Turn::Busy);
+        }
+        if self.stopped {
+            return Ok(Turn::Waits(None));
+        }
+        if self.finished_before {
+            self.phase = Phase::Ending;
+            return Ok(Turn::Busy);
+        }
+        if let Some(until) = self.waits_until
+            && world.now < until
+        {
+            return Ok(Turn::Waits(Some(until)));
+        }
+        self.waits_until = None;
+        let mut polled = Polled::More;
+        self.call(world, |logic, _, cx| {
+            polled = logic.poll(cx)?;
+            Ok(())
+        })?;
+        match polled {
+            Polled::More => Ok(Turn::Busy),
+            Polled::Wait(until) => {
+                self.logic.outputs().flush();
+                self.waits_until = Some(until);
+                Ok(Turn::Waits(Some(until)))
+            }
+            Polled::End => {
+                self.phase = Phase::Ending;
+                Ok(Turn::Busy)
+            }
+        }
+    }
+
+    /// Takes one item from the inputs, or goes on with the batch at hand.
+    fn serve(&mut self, world: &mut World<'_>, fx: &mut Vec<Effect>) -> Result<Turn, String> {
+        if self.work.is_none() {
+            let Some(input) = self.next_input() else {
+                return self.nothing_waits(world, fx);
+            };
+            let Some(item) = self.inputs[input].queue.pop_front() else {
+                return Ok(Turn::Waits(None));
+            };
+            self.take(input, item, world, fx)?;
+        }
+        if self.work.is_some() {
+            self.call(world, |logic, work, cx| match work {
+                Some(work) => logic.work(work, cx),
+                None => Ok(()),
+            })?;
+            if self.work.as_ref().is_some_and(Work::is_done)
+                && let Some(work) = self.work.take()
+            {
+                self.consumed(work.channel as usize, work.batch);
+            }
+        }
+        Ok(Turn::Busy)
+    }
+
+    fn consumed(&mut self, input: usize, batch: Batch) {
+        let bytes = batch.len() as u64;
+        let mut buffer = batch.into_buffer();
+        buffer.clear();
+        self.credits.push((self.inputs[input].id, bytes, buffer));
+    }
+
+    /// The next input that has an item and is not held back.
+    fn next_input(&mut self) -> Option<usize> {
+        let count = self.inputs.len();
+        let next = (1..=count)
+            .map(|step| (self.served + step) % count)
+            .find(|&input| self.inputs[input].may_serve())?;
+        self.served = next;
+        Some(next)
+    }
+
+    fn nothing_waits(
+        &mut self,
+        world: &mut World<'_>,
+        fx: &mut Vec<Effect>,
+    ) -> Result<Turn, String> {
+        if self.inputs.iter().all(|input| input.ended) {
+            self.call(world, |logic, _, cx| {
+                logic.on_watermark(crate::time::EventTime::MAX, cx)?;
+                Ok(())
+            })?;
+            if !self.finished_before {
+                self.call(world, |logic, _, cx| logic.on_end(cx))?;
+            }
+            self.phase = Phase::Ending;
+            return Ok(Turn::Busy);
+        }
+        let cx = &mut Cx { now: world.now, wall: world.wall, files: world.files, io: &mut self.io };
+        self.logic.idle(cx);
+        self.logic.outputs().flush();
+        self.submit(fx);
+        let timer = self.logic.next_timer().map(|at| {
+            let micros = u64::try_from(at.0.saturating_sub(world.wall.0)).unwrap_or(0);
+            Time(world.now.0.saturating_add(micros.saturating_mul(1_000)))
+        });
+        Ok(Turn::Waits(timer))
+    }
+
+    fn take(
+        &mut self,
+        input: usize,
+        item: Item,
+        world: &mut World<'_>,
+        fx: &mut Vec<Effect>,
+    ) -> Result<(), String> {
+        match item {
+            Item::Batch(batch) => {
+                self.clock.active(input);
+                self.idle_sent = false;
+                let count = u64::from(batch.count());
+                self.inputs[input].records += count;
+                self.records_in += count;
+                let port = self.inputs[input].port;
+                self.work = Some(Work { batch, cursor: 0, port, channel: input as u32 });
+                Ok(())
+            }
+            Item::Watermark(at) => {
+                let advanced = self.clock.observe(input, at);
+                self.advanced(advanced, world)
+            }
+            Item::Idle => {
+                let advanced = self.clock.idle(input);
+                self.advanced(advanced, world)?;
+                if self.clock.all_idle() && !self.idle_sent {
+                    self.idle_sent = true;
+                    self.logic.outputs().idle();
+                }
+                Ok(())
+            }
+            Item::Barrier(barrier) => {
+                self.inputs[input].audit(&self.info.uid, barrier)?;
+                if self.options.align {
+                    self.inputs[input].held = true;
+                }
+                self.inputs[input].aligned = Some(barrier.start);
+                self.try_align(world, fx)
+            }
+            Item::End => {
+                self.inputs[input].ended = true;
+                let advanced = self.clock.ended(input);
+                self.advanced(advanced, world)?;
+                self.try_align(world, fx)
+            }
+        }
+    }
+
+    fn advanced(
+        &mut self,
+        advanced: Option<crate::time::EventTime>,
+        world: &mut World<'_>,
+    ) -> Result<(), String> {
+        if let Some(at) = advanced
+            && at != crate::time::EventTime::MAX
+        {
+            self.call(world, |logic, _, cx| logic.on_watermark(at, cx))?;
+            self.forward = Some(at);
+        }
+        Ok(())
+    }
+
+    /// Passes the barrier on if every channel has brought it or has ended.
+    fn try_align(&mut self, world: &mut World<'_>, fx: &mut Vec<Effect>) -> Result<(), String> {
+        let Some(start) = self.inputs.iter().filter_map(|input| input.aligned).min_by_key(
+            |start| start.epoch,
+        ) else {
+            return Ok(());
+        };
+        let waits = |input: &Input| {
+            !input.ended && input.aligned.is_none_or(|other| other.epoch < start.epoch)
+        };
+        if self.inputs.iter().any(waits) {
+            return Ok(());
+        }
+        for input in &mut self.inputs {
+            if input.aligned.is_some_and(|other| other.epoch <= start.epoch) {
+                input.aligned = None;
+                input.held = false;
+            }
+        }
+        self.barrier(start, world, fx)
+    }
+
+    /// The barrier has come to this task: what it emits from now on belongs to the next epoch.
+    fn barrier(
+        &mut self,
+        start: EpochStart,
+        world: &mut World<'_>,
+        fx: &mut Vec<Effect>,
+    ) -> Result<(), String> {
+        self.aside()?;
+        while self.snapshots.is_writing() {
+            self.snapshots.write_slice(self.logic.as_mut());
+        }
+        if let Some(at) = self.forward.take() {
+            self.logic.outputs().watermark(at);
+        }
+        self.stopped |= start.stop;
+        let mut cx =
+            Cx { now: world.now, wall: world.wall, files: world.files, io: &mut self.io };
+        self.snapshots.begin(start, false, self.logic.as_mut(), &mut cx)?;
+        self.logic.outputs().barrier(start);
+        Ok(())
+    }
+
+    /// Everything is emitted: the end is sent, and the last snapshot taken.
+    fn finish(&mut self, world: &mut World<'_>, fx: &mut Vec<Effect>) -> Result<(), String> {
+        self.aside()?;
+        while self.snapshots.is_writing() {
+            self.snapshots.write_slice(self.logic.as_mut());
+        }
+        let mut cx =
+            Cx { now: world.now, wall: world.wall, files: world.files, io: &mut self.io };
+        self.snapshots.begin_last(self.logic.as_mut(), &mut cx)?;
+        self.logic.outputs().end();
+        self.phase = Phase::Ended;
+        self.submit(fx);
+        self.snapshots.collect(world.now, &self.io, fx);
+        Ok(())
+    }
+
+    /// Keeps what was put aside for the epoch's quarantine, or fails if that is the policy.
+    fn aside(&mut self) -> Result<(), String> {
+        if !self.logic.outputs().has_quarantined() {
+            return Ok(());
+        }
+        let entries = self.logic.outputs().take_quarantined();
+        if self.options.quarantine == QuarantinePolicy::Fail
+            && let Some(entry) = entries.first()
+        {
+            return Err(quarantine::refuse(entry));
+        }
+        self.snapshots.put_aside(entries)
+    }
+
+    /// Asks the driver for the I/O that the sink wants done.
+    fn submit(&mut self, fx: &mut Vec<Effect>) {
+        let task = self.info.task;
+        fx.extend(
+            self.io.take().into_iter().map(|(token, request)| Effect::Io { task, token, request }),
+        );
+    }
+
+    /// A request of the sink was performed.
+    pub fn io_done(
+        &mut self,
+        token: Token,
+        result: Result<(), IoError>,
+        now: Time,
+        fx: &mut Vec<Effect>,
+    ) {
+        if !self.io.done(token) || self.phase == Phase::Failed {
+            return;
+        }
+        if let Err(error) = result {
+            self.fail(describe(&error), fx);
+            return;
+        }
+        self.snapshots.collect(now, &self.io, fx);
+    }
+
+    /// This epoch has committed.
+    pub fn committed(
+        &mut self,
+        epoch: Epoch,
+        world: &mut World<'_>,
+        fx: &mut Vec<Effect>,
+    ) {
+        if matches!(self.phase, Phase::Failed | Phase::Restoring { .. }) {
+            return;
+        }
+        let mut cx =
+            Cx { now: world.now, wall: world.wall, files: world.files, io: &mut self.io };
+        if let Err(reason) = self.logic.committed(epoch, &mut cx) {
+            self.fail(reason, fx);
+            return;
+        }
+        self.snapshots.committed(epoch, self.is_sink.then(|| self.io.mark()));
+        self.submit(fx);
+        self.snapshots.collect(world.now, &self.io, fx);
+    }
+
+    /// The store answered a request of this task.
+    pub fn stored(
+        &mut self,
+        token: Token,
+        reply: StoreReply,
+        now: Time,
+        fx: &mut Vec<Effect>,
+    ) {
+        let result = match &mut self.phase {
+            Phase::Failed => return,
+            Phase::Restoring { reading, .. } if *reading == Some(token) => {
+                *reading = None;
+                self.restore_object(reply)
+            }
+            _ => self.snapshots.stored(token, reply, now),
+        };
+        if let Err(reason) = result {
+            self.fail(reason, fx);
+            return;
+        }
+        self.snapshots.collect(now, &self.io, fx);
+    }
+
+    fn restore_object(&mut self, reply: StoreReply) -> Result<(), String> {
+        let Phase::Restoring { chains, .. } = &mut self.phase else { return Ok(()) };
+        let Some(chain) = chains.last_mut() else { return Ok(()) };
+        if chain.is_empty() {
+            return Ok(());
+        }
+        let object = chain.remove(0);
+        if chain.is_empty() {
+            chains.pop();
+        }
+        let bytes = match reply {
+            StoreReply::Bytes(bytes) => bytes,
+            StoreReply::Missing => return Err(damaged(&object, "is missing")),
+            StoreReply::Failed { reason, .. } => {
+                return Err([&object.name, " cannot be read: ", &reason].concat());
+            }
+            _ => return Err(damaged(&object, "has no content")),
+        };
+        if bytes.len() as u64 != object.len || crc32c::crc32c(&bytes) != object.crc {
+            return Err(damaged(&object, "is not what was written"));
+        }
+        let reader = SnapshotReader::open(&bytes).map_err(|error| {
+            damaged(&object, &error.to_string())
+        })?;
+        self.logic.restore(&reader, self.restored)
+    }
+
+    fn restore_step(
+        &mut self,
+        world: &mut World<'_>,
+        fx: &mut Vec<Effect>,
+    ) -> Result<Turn, String> {
+        let Phase::Restoring { chains, reading } = &mut self.phase else {
+            return Ok(Turn::Waits(None));
+        };
+        if reading.is_some() {
+            return Ok(Turn::Waits(None));
+        }
+        while chains.last().is_some_and(Vec::is_empty) {
+            chains.pop();
+        }
+        if let Some(object) = chains.last().and_then(|chain| chain.first()) {
+            let token = self.snapshots.token();
+            let request = crate::effect::StoreRequest::Get { name: object.name.clone() };
+            *reading = Some(token);
+            fx.push(Effect::Store { token, request });
+            return Ok(Turn::Waits(None));
+        }
+        let assignment = core::mem::take(&mut self.assignment);
+        self.call(world, |logic, _, cx| logic.start(&assignment, cx))?;
+        self.phase = Phase::Ready;
+        let message = Message::Ready { task: self.info.task };
+        fx.push(Effect::Send { to: Place::AppMaster, message });
+        Ok(Turn::Waits(None))
+    }
+}
+
+fn damaged(object: &ObjectRef, how: &str) -> String {
+    [
+        "the checkpoint object ",
+        &object.name,
+        " ",
+        how,
+        "; restore it from a backup, or start over with --fresh",
+    ]
+    .concat()
+}
+
+/// Figures of a task, for people.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Records that it took from its inputs, or read.
+    pub records_in: u64,
+    /// Bytes that a source has read.
+    pub bytes_in: u64,
+    /// Records that it sent.
+    pub records_out: u64,
+    /// Records that it put aside.
+    pub quarantined: u64,
+    /// Records that came too late for their window.
+    pub late: u64,
+    /// Bytes of its state.
+    pub state_bytes: u64,
+    /// Its clock.
+    pub clock: crate::time::EventTime,
+    /// It has ended.
+    pub ended: bool,
+    /// It reads from outside.
+    pub is_source: bool,
+}

@@ -1,0 +1,38 @@
+//! Reading files, behind a trait: the operating system's in production, a model in a simulator.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::effect::IoError;
+
+/// What a source may read.
+pub trait Files {
+    /// The files that a path, a folder or a glob stands for, in order of their names.
+    ///
+    /// # Errors
+    /// [`IoError`] if there is none, or if it cannot be listed.
+    fn list(&mut self, pattern: &str) -> Result<Vec<FileInfo>, IoError>;
+
+    /// What a file is now.
+    ///
+    /// # Errors
+    /// [`IoError`] if it is gone or may not be read.
+    fn stat(&mut self, path: &str) -> Result<FileInfo, IoError>;
+
+    /// Reads at most `buffer.len()` bytes at `offset`; 0 at the end of the file.
+    ///
+    /// # Errors
+    /// [`IoError`] if it is gone or cannot be read.
+    fn read_at(&mut self, path: &str, offset: u64, buffer: &mut [u8]) -> Result<usize, IoError>;
+}
+
+/// A file, as a position names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileInfo {
+    /// Its path.
+    pub path: String,
+    /// Its length in bytes.
+    pub len: u64,
+    /// What stays the same while the file grows and changes when another takes its name.
+    pub identity: u64,
+}

@@ -1,0 +1,113 @@
+//! The logic of a sink's task: gives each record to the connector and asks for its I/O.
+
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use core::marker::PhantomData;
+
+use crate::api::record::Record;
+use crate::api::sink::{Sink, SinkContext};
+use crate::flow::logic::{Assignment, Captured, Cx, Logic, SnapshotOrder, Work};
+use crate::flow::outputs::Outputs;
+use crate::flow::push::{Guard, Meta, guarded};
+use crate::id::Epoch;
+use crate::limits::{RECORDS_PER_SLICE, SINK_BYTES_OUTSTANDING_MAX};
+
+/// A sink behind its input.
+pub(crate) struct SinkLogic<S> {
+    name: Arc<str>,
+    sink: S,
+    outputs: Outputs,
+    types: PhantomData<fn()>,
+}
+
+impl<S: Sink> SinkLogic<S> {
+    pub(crate) const fn new(name: Arc<str>, sink: S, outputs: Outputs) -> Self {
+        Self { name, sink, outputs, types: PhantomData }
+    }
+
+    fn context<'c>(cx: &'c mut Cx<'_>) -> SinkContext<'c> {
+        SinkContext { now: cx.now, wall: cx.wall, io: cx.io }
+    }
+
+    fn slice(&mut self, work: &mut Work, cx: &mut Cx<'_>) -> Result<(), String> {
+        let mut context = Self::context(cx);
+        let mut reader = work.batch.reader(work.cursor);
+        for _ in 0..RECORDS_PER_SLICE {
+            match reader.next::<S::In>() {
+                Ok(Some((at, view))) => {
+                    self.outputs.begin_record();
+                    let meta = Meta { at, partition: work.channel };
+                    self.sink.write(meta, view, &mut context)?;
+                    work.cursor = work.batch.len() - reader.remaining();
+                }
+                Ok(None) => break,
+                Err(malformed) => return Err(malformed.to_string()),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<S: Sink> Logic for SinkLogic<S> {
+    fn outputs(&mut self) -> &mut Outputs {
+        &mut self.outputs
+    }
+
+    fn start(&mut self, assignment: &Assignment, cx: &mut Cx<'_>) -> Result<(), String> {
+        self.sink.open(&assignment.pending, &mut Self::context(cx))
+    }
+
+    fn drain(&mut self, cx: &mut Cx<'_>) -> Result<bool, String> {
+        Ok(cx.io.bytes_outstanding() <= SINK_BYTES_OUTSTANDING_MAX)
+    }
+
+    fn work(&mut self, work: &mut Work, cx: &mut Cx<'_>) -> Result<(), String> {
+        while !work.is_done() && cx.io.bytes_outstanding() <= SINK_BYTES_OUTSTANDING_MAX {
+            self.slice(work, cx)?;
+        }
+        Ok(())
+    }
+
+    fn rerun(
+        &mut self,
+        work: Option<&mut Work>,
+        panic: String,
+        guard: &mut dyn Guard,
+        cx: &mut Cx<'_>,
+    ) -> Result<(), String> {
+        let work = work.ok_or(panic)?;
+        let mut reader = work.batch.reader(work.cursor);
+        let (at, view) = match reader.next::<S::In>() {
+            Ok(Some(record)) => record,
+            Ok(None) => return Err("panicked behind the last record".into()),
+            Err(malformed) => return Err(malformed.to_string()),
+        };
+        let meta = Meta { at, partition: work.channel };
+        self.outputs.cut();
+        let mut context = Self::context(cx);
+        match guarded(guard, || self.sink.write(meta, view.clone(), &mut context)) {
+            Ok(written) => written?,
+            Err(panic) => self.outputs.quarantine::<S::In>(&self.name, meta, &view, panic),
+        }
+        work.cursor = work.batch.len() - reader.remaining();
+        Ok(())
+    }
+
+    fn idle(&mut self, cx: &mut Cx<'_>) {
+        self.sink.idle(&mut Self::context(cx));
+    }
+
+    fn begin_snapshot(
+        &mut self,
+        snapshot: SnapshotOrder,
+        cx: &mut Cx<'_>,
+    ) -> Result<Captured, String> {
+        let pending =
+            self.sink.prepare(snapshot.epoch, snapshot.last, &mut Self::context(cx))?;
+        Ok(Captured { pending, ..Captured::default() })
+    }
+
+    fn committed(&mut self, epoch: Epoch, cx: &mut Cx<'_>) -> Result<(), String> {
+        self.sink.commit(epoch, &mut Self::context(cx))
+    }
+}

@@ -1,0 +1,333 @@
+//! A task's part of each epoch: what is captured at the barrier, written, stored and reported.
+
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::api::sink::IoQueue;
+use crate::effect::{Effect, Place, StoreReply, StoreRequest};
+use crate::flow::logic::{Cx, Logic, SnapshotOrder, TaskInfo};
+use crate::flow::push::Quarantined;
+use crate::flow::state::SnapshotWriter;
+use crate::id::{Epoch, TaskId, Token};
+use crate::limits::{
+    QUARANTINED_RECORDS_MAX, SNAPSHOT_CHAIN_MAX, SNAPSHOT_ENTRIES_PER_SLICE, STORE_BACKOFF_MAX,
+    STORE_BACKOFF_MIN, STORE_RETRIES_MAX,
+};
+use crate::message::{EpochStart, Message, ObjectRef, TaskSnapshot};
+use crate::task::quarantine;
+use crate::time::Time;
+
+/// The snapshots of one task, from the barrier to the report.
+pub(crate) struct Snapshots {
+    task: TaskId,
+    /// The folder of the task's objects, with the term in it.
+    prefix: String,
+    next_token: u64,
+    writing: Option<Writing>,
+    /// Snapshots whose objects or I/O are on their way, oldest first.
+    pending: VecDeque<PendingSnapshot>,
+    requests: BTreeMap<Token, Request>,
+    /// The chain of each epoch that may become a base.
+    chains: BTreeMap<Epoch, Vec<ObjectRef>>,
+    last_epoch: Epoch,
+    aside: Vec<Quarantined>,
+    quarantined: u64,
+    /// Commits whose I/O is on its way: the epoch, and the last request of it.
+    committing: VecDeque<(Epoch, Token)>,
+}
+
+struct Writing {
+    writer: SnapshotWriter,
+    epoch: Epoch,
+    base: Option<Epoch>,
+}
+
+struct PendingSnapshot {
+    epoch: Epoch,
+    last: bool,
+    snapshot: TaskSnapshot,
+    /// Objects that are not yet stored.
+    objects: usize,
+    /// Still being written.
+    writing: bool,
+    /// I/O of the sink up to here has to be done.
+    io: Token,
+}
+
+/// A write to the store, kept until it is answered so that it can be repeated.
+struct Request {
+    epoch: Epoch,
+    request: StoreRequest,
+    tries: u32,
+    sent: bool,
+    /// Not repeated before this time.
+    not_before: Time,
+}
+
+impl Request {
+    const fn new(epoch: Epoch, request: StoreRequest) -> Self {
+        Self { epoch, request, tries: 0, sent: false, not_before: Time::ZERO }
+    }
+}
+
+impl Snapshots {
+    /// Tokens begin above `tokens`, so that an executor knows whose they are.
+    pub(crate) fn new(prefix: String, info: &TaskInfo, tokens: u64) -> Self {
+        Self {
+            task: info.task,
+            prefix,
+            next_token: tokens,
+            writing: None,
+            pending: VecDeque::new(),
+            requests: BTreeMap::new(),
+            chains: BTreeMap::new(),
+            last_epoch: Epoch(0),
+            aside: Vec::new(),
+            quarantined: 0,
+            committing: VecDeque::new(),
+        }
+    }
+
+    pub(crate) fn token(&mut self) -> Token {
+        self.next_token += 1;
+        Token(self.next_token)
+    }
+
+    pub(crate) const fn is_writing(&self) -> bool {
+        self.writing.is_some()
+    }
+
+    pub(crate) fn allocated(&self) -> usize {
+        self.writing.as_ref().map_or(0, |writing| writing.writer.allocated())
+            + self.requests.values().map(|request| size(&request.request)).sum::<usize>()
+    }
+
+    pub(crate) const fn quarantined(&self) -> u64 {
+        self.quarantined
+    }
+
+    pub(crate) fn put_aside(&mut self, entries: Vec<Quarantined>) -> Result<(), String> {
+        self.quarantined += entries.len() as u64;
+        if self.quarantined > QUARANTINED_RECORDS_MAX {
+            return Err(format!(
+                "more than {QUARANTINED_RECORDS_MAX} records were put aside: mend the job or its \
+                 input, then start again"
+            ));
+        }
+        self.aside.extend(entries);
+        Ok(())
+    }
+
+    /// Captures the task at the barrier of an epoch.
+    pub(crate) fn begin(
+        &mut self,
+        start: EpochStart,
+        last: bool,
+        logic: &mut dyn Logic,
+        cx: &mut Cx<'_>,
+    ) -> Result<(), String> {
+        assert!(self.writing.is_none(), "one snapshot is written at a time");
+        assert!(start.epoch > self.last_epoch || last, "epochs come in order");
+        let base = start.base.filter(|base| {
+            self.chains.get(base).is_some_and(|chain| {
+                !chain.is_empty() && chain.len() < SNAPSHOT_CHAIN_MAX
+            })
+        });
+        let order = SnapshotOrder { epoch: start.epoch, base, last };
+        let captured = logic.begin_snapshot(order, cx)?;
+        let epoch = start.epoch;
+        self.last_epoch = self.last_epoch.max(epoch);
+        let (records, _) = logic.read();
+        let mut snapshot = TaskSnapshot {
+            finished: last,
+            partitions: captured.partitions,
+            pending: captured.pending,
+            watermark: logic.outputs().clock(),
+            quarantined: self.quarantined,
+            records,
+            ..TaskSnapshot::default()
+        };
+        let aside = core::mem::take(&mut self.aside);
+        let mut objects = 0;
+        if !aside.is_empty() {
+            let bytes = quarantine::encode(&aside);
+            let kind = if last { "last" } else { "e" };
+            let name = format!("quarantine/{}-{kind}{:010}", self.prefix.replace('/', "-"), epoch.0);
+            let object = ObjectRef {
+                name: name.clone(),
+                len: bytes.len() as u64,
+                crc: crc32c::crc32c(&bytes),
+            };
+            snapshot.quarantine = Some(object);
+            let token = self.token();
+            let request = StoreRequest::Put { name, bytes };
+            self.requests.insert(token, Request::new(epoch, request));
+            objects += 1;
+        }
+        if captured.state {
+            self.writing = Some(Writing { writer: SnapshotWriter::new(), epoch, base });
+        }
+        self.pending.push_back(PendingSnapshot {
+            epoch,
+            last,
+            snapshot,
+            objects,
+            writing: captured.state,
+            io: cx.io.mark(),
+        });
+        Ok(())
+    }
+
+    /// Captures the task behind its last record.
+    pub(crate) fn begin_last(
+        &mut self,
+        logic: &mut dyn Logic,
+        cx: &mut Cx<'_>,
+    ) -> Result<(), String> {
+        let start = EpochStart { epoch: self.last_epoch, base: None, stop: false };
+        self.begin(start, true, logic, cx)
+    }
+
+    /// Writes a slice of the snapshot at hand; true if there was one.
+    pub(crate) fn write_slice(&mut self, logic: &mut dyn Logic) -> bool {
+        let Some(mut writing) = self.writing.take() else { return false };
+        if !logic.write_snapshot(SNAPSHOT_ENTRIES_PER_SLICE, &mut writing.writer) {
+            self.writing = Some(writing);
+            return true;
+        }
+        let Writing { writer, epoch, base } = writing;
+        let mut chain =
+            base.and_then(|base| self.chains.get(&base)).cloned().unwrap_or_default();
+        let unchanged = writer.is_empty() && !chain.is_empty();
+        let name = format!("state/{}-e{:010}", self.prefix, epoch.0);
+        let mut stored = None;
+        if !unchanged {
+            let bytes = writer.finish();
+            chain.push(ObjectRef {
+                name: name.clone(),
+                len: bytes.len() as u64,
+                crc: crc32c::crc32c(&bytes),
+            });
+            let request = StoreRequest::Put { name, bytes };
+            stored = Some(Request::new(epoch, request));
+        }
+        self.chains.insert(epoch, chain.clone());
+        let pending = self.pending.iter_mut().find(|pending| pending.epoch == epoch && pending.writing);
+        let pending = pending.expect("what is written is pending");
+        pending.snapshot.chain = chain;
+        pending.writing = false;
+        if let Some(request) = stored {
+            pending.objects += 1;
+            let token = self.token();
+            self.requests.insert(token, request);
+        }
+        true
+    }
+
+    /// The store answered. A failed write is repeated under a new token, after a wait that doubles.
+    pub(crate) fn stored(
+        &mut self,
+        token: Token,
+        reply: StoreReply,
+        now: Time,
+    ) -> Result<(), String> {
+        let Some(mut request) = self.requests.remove(&token) else { return Ok(()) };
+        match reply {
+            StoreReply::Done => {
+                let epoch = request.epoch;
+                let pending = self
+                    .pending
+                    .iter_mut()
+                    .find(|pending| pending.epoch == epoch && pending.objects > 0);
+                pending.expect("a snapshot waits for its objects").objects -= 1;
+                Ok(())
+            }
+            StoreReply::Failed { reason, retriable } => {
+                request.tries += 1;
+                if !retriable || request.tries > STORE_RETRIES_MAX {
+                    return Err(format!(
+                        "the checkpoint store refused {}: {reason}; what has committed is safe, \
+                         start again when the store works",
+                        name(&request.request)
+                    ));
+                }
+                request.sent = false;
+                request.not_before = now
+                    + STORE_BACKOFF_MAX.min(STORE_BACKOFF_MIN * (1 << request.tries.min(16)));
+                let token = self.token();
+                self.requests.insert(token, request);
+                Ok(())
+            }
+            other => Err(format!("the checkpoint store answered a write with {other:?}")),
+        }
+    }
+
+    /// When a write has to be repeated.
+    pub(crate) fn next_retry(&self) -> Option<Time> {
+        let waiting = self.requests.values().filter(|request| !request.sent);
+        waiting.map(|request| request.not_before).min()
+    }
+
+    /// Sends requests that wait, and reports what is complete, in order.
+    pub(crate) fn collect(&mut self, now: Time, io: &IoQueue, fx: &mut Vec<Effect>) {
+        self.send_requests(now, fx);
+        while let Some(pending) = self.pending.front() {
+            if pending.writing || pending.objects > 0 || !io.is_done(pending.io) {
+                break;
+            }
+            let Some(pending) = self.pending.pop_front() else { break };
+            let PendingSnapshot { epoch, snapshot, last, .. } = pending;
+            let task = self.task;
+            let message = if last {
+                Message::Finished { task, after: epoch, snapshot }
+            } else {
+                Message::Snapshot { task, epoch, snapshot }
+            };
+            fx.push(Effect::Send { to: Place::AppMaster, message });
+        }
+        while let Some(&(epoch, mark)) = self.committing.front() {
+            if !io.is_done(mark) {
+                break;
+            }
+            self.committing.pop_front();
+            let message = Message::SinkCommitted { task: self.task, epoch };
+            fx.push(Effect::Send { to: Place::AppMaster, message });
+        }
+    }
+
+    fn send_requests(&mut self, now: Time, fx: &mut Vec<Effect>) {
+        for (token, request) in &mut self.requests {
+            if !request.sent && request.not_before <= now {
+                request.sent = true;
+                fx.push(Effect::Store { token: *token, request: request.request.clone() });
+            }
+        }
+    }
+
+    /// This epoch has committed: what came before can no longer become a base.
+    pub(crate) fn committed(&mut self, epoch: Epoch, io: Option<Token>) {
+        self.chains.retain(|other, _| *other >= epoch);
+        if let Some(mark) = io {
+            self.committing.push_back((epoch, mark));
+        }
+    }
+}
+
+fn name(request: &StoreRequest) -> &str {
+    match request {
+        StoreRequest::Put { name, .. }
+        | StoreRequest::Create { name, .. }
+        | StoreRequest::Get { name }
+        | StoreRequest::Delete { name } => name,
+        StoreRequest::List { prefix } => prefix,
+    }
+}
+
+fn size(request: &StoreRequest) -> usize {
+    match request {
+        StoreRequest::Put { bytes, .. } | StoreRequest::Create { bytes, .. } => bytes.len(),
+        _ => 0,
+    }
+}
