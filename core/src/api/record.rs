@@ -10,8 +10,14 @@ use crate::time::{EventTime, WallTime};
 /// A type whose values flow between operators.
 ///
 /// A batch holds records encoded one behind the other; an operator sees a [`Self::View`], which may
-/// borrow from the batch. An encoding says where it ends and has at least one byte. Formats are kept for ever: state and
-/// frames hold them.
+/// borrow from the batch. An encoding says where it ends and has at least one byte. Formats are kept
+/// for ever: state and frames hold them.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no record, so it cannot flow or be kept",
+    label = "not a record",
+    note = "derive `Record` for it; a field that borrows is `&'a str` or `&'a [u8]` in a struct \
+            with that lifetime"
+)]
 pub trait Record: 'static {
     /// What an operator sees.
     type View<'a>: Clone + Debug;
