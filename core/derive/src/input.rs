@@ -29,23 +29,27 @@ pub(crate) struct Field {
     pub(crate) member: Member,
     /// The record type of the field, of which the field's own type is a view.
     pub(crate) family: TokenStream,
-    /// What the view of `family` is, under the lifetime `'view`, if a bound has to say it.
-    view: Option<TokenStream>,
     span: Span,
 }
 
 impl Field {
-    /// The bound that makes the field a record, and a `bound` beside it.
-    pub(crate) fn bound(&self, api: &TokenStream, bound: Option<&TokenStream>) -> TokenStream {
-        let Self { family, view, span, .. } = self;
-        let plus = bound.map(|bound| quote!(+ #bound));
-        match view {
-            Some(view) => quote_spanned! {*span=>
-                #family: for<'view> #api::Record<View<'view> = #view> #plus
-            },
-            None => quote_spanned!(*span=> #family: #api::Owned #plus),
-        }
+    /// The bound that makes the field a record, and a `more` beside it.
+    pub(crate) fn bound(&self, api: &TokenStream, more: Option<&TokenStream>) -> TokenStream {
+        let Self { family, span, .. } = self;
+        // All of the bound stands where the field is, so that an error does too.
+        let (api, more) = (moved(api, *span), more.map(|more| moved(more, *span)));
+        let plus = more.map(|more| quote_spanned!(*span=> + #more));
+        quote_spanned!(*span=> #family: #api::Record #plus)
     }
+}
+
+/// The tokens as if they stood elsewhere.
+fn moved(tokens: &TokenStream, place: Span) -> TokenStream {
+    let moved = tokens.clone().into_iter().map(|mut token| {
+        token.set_span(token.span().located_at(place));
+        token
+    });
+    moved.collect()
 }
 
 /// `#[record(...)]`
@@ -204,20 +208,19 @@ fn lifetime(generics: &Generics, derived: &str) -> Result<Option<Ident>> {
 }
 
 fn parse_field(member: Member, ty: &Type, lifetime: &Option<Ident>) -> Result<Field> {
-    let (family, view) = match lifetime {
-        Some(lifetime) if mentions(ty.to_token_stream(), lifetime) => {
-            (family(ty, lifetime)?, Some(renamed(ty.to_token_stream(), lifetime, "view")))
-        }
-        _ => (ty.to_token_stream(), None),
+    let family = match lifetime {
+        Some(lifetime) => family(ty, lifetime)?,
+        None => ty.to_token_stream(),
     };
-    Ok(Field { member, family, view, span: ty.span() })
+    Ok(Field { member, family, span: ty.span() })
 }
 
 /// The record type whose view is `ty`.
 fn family(ty: &Type, lifetime: &Ident) -> Result<TokenStream> {
     match ty {
+        _ if !mentions(ty.to_token_stream(), lifetime) => return Ok(ty.to_token_stream()),
         Type::Reference(it) if it.mutability.is_none() => {
-            // The caller's crate is not known here: `Ref` is named through a placeholder.
+            // Where `Ref` is depends on the caller: the expansion imports it under this name.
             let target = &it.elem;
             let text = target.to_token_stream().to_string().replace(' ', "");
             if text == "str" || text == "[u8]" {
@@ -231,7 +234,6 @@ fn family(ty: &Type, lifetime: &Ident) -> Result<TokenStream> {
         }
         Type::Paren(it) => return family(&it.elem, lifetime),
         Type::Group(it) => return family(&it.elem, lifetime),
-        _ if !mentions(ty.to_token_stream(), lifetime) => return Ok(ty.to_token_stream()),
         Type::Path(it) => {
             let nested = it.path.segments.iter().any(|segment| match &segment.arguments {
                 syn::PathArguments::AngleBracketed(arguments) => arguments.args.iter().any(|it| {
@@ -241,7 +243,7 @@ fn family(ty: &Type, lifetime: &Ident) -> Result<TokenStream> {
                 _ => false,
             });
             if !nested {
-                return Ok(renamed(ty.to_token_stream(), lifetime, "static"));
+                return Ok(with_static(ty.to_token_stream(), lifetime));
             }
         }
         _ => {}
@@ -267,8 +269,8 @@ fn mentions(tokens: TokenStream, lifetime: &Ident) -> bool {
     })
 }
 
-/// The tokens with the lifetime under another name.
-fn renamed(tokens: TokenStream, lifetime: &Ident, to: &str) -> TokenStream {
+/// The tokens with `'static` for the lifetime.
+fn with_static(tokens: TokenStream, lifetime: &Ident) -> TokenStream {
     let mut after_quote = false;
     tokens
         .into_iter()
@@ -276,11 +278,11 @@ fn renamed(tokens: TokenStream, lifetime: &Ident, to: &str) -> TokenStream {
             let is_quote = matches!(&token, TokenTree::Punct(it) if it.as_char() == '\'');
             let token = match token {
                 TokenTree::Ident(ident) if after_quote && ident == *lifetime => {
-                    TokenTree::Ident(Ident::new(to, ident.span()))
+                    TokenTree::Ident(Ident::new("static", ident.span()))
                 }
                 TokenTree::Group(group) => TokenTree::Group(Group::new(
                     group.delimiter(),
-                    renamed(group.stream(), lifetime, to),
+                    with_static(group.stream(), lifetime),
                 )),
                 token => token,
             };

@@ -40,7 +40,7 @@ pub(crate) fn expand(input: &Input) -> Result<TokenStream> {
             use #api::Ref as __Ref;
 
             #[automatically_derived]
-            #[allow(unused_variables)]
+            #[allow(unused_variables, clippy::unused_unit)]
             impl #key for #family
             where
                 #(#bounds,)*

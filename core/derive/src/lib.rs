@@ -30,8 +30,8 @@ use crate::input::Input;
 /// could nest it deeper than the stack.
 ///
 /// # Attribute
-/// `#[record(name = "event", version = 2)]` sets the stable name and the version, which both ends of
-/// an edge and a state have to agree on. Unless set they are the type's own name and 1.
+/// `#[record(name = "event", version = 2)]` sets the stable name and the version, which both ends
+/// of an edge and a state have to agree on. Unless set they are the type's own name and 1.
 /// `#[record(crate = "path::to::core")]` says where the core is, if it is neither the dependency
 /// `gear-core` nor inside the dependency `gear-node`.
 #[proc_macro_derive(Record, attributes(record))]

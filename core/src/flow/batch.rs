@@ -119,6 +119,7 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// [`Malformed`] if the bytes are no record of this type.
     #[inline(always)]
+    #[expect(clippy::should_implement_trait, reason = "the type is chosen a record at a time")]
     pub fn next<T: Record>(&mut self) -> Result<Option<(EventTime, T::View<'a>)>, Malformed> {
         if self.rest.is_empty() {
             return Ok(None);
