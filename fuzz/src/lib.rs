@@ -1,6 +1,6 @@
 //! The bodies of the fuzz targets, which an ordinary test also runs over the committed corpus.
 //!
-//! A target has a module here with a function `run`, its name in [`targets!`] below, a file in
+//! A target has a module here with a function `run`, its name in `targets!` below, a file in
 //! `fuzz_targets/` and its `[[bin]]` in the manifest, and seeds in `corpus/NAME/`.
 //!
 //! To look for new inputs, which go to the first folder:
