@@ -125,7 +125,8 @@ pub struct EpochStart {
     pub epoch: Epoch,
     /// The last committed epoch: a snapshot holds what changed since then.
     pub base: Option<Epoch>,
-    /// True if the app stops when this epoch has committed: sources read nothing behind its barrier.
+    /// True if the app stops when this epoch has committed: sources read nothing behind its
+    /// barrier.
     pub stop: bool,
 }
 

@@ -1,5 +1,7 @@
 //! The traits of whoever writes records, keys, state, sources, sinks and operators.
 
+#[doc(hidden)]
+pub mod derived;
 pub mod files;
 pub mod key;
 pub mod operator;

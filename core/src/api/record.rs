@@ -9,9 +9,15 @@ use crate::time::{EventTime, WallTime};
 
 /// A type whose values flow between operators.
 ///
-/// A batch holds records encoded one behind the other; an operator sees a [`Self::View`], which may
-/// borrow from the batch. An encoding says where it ends and has at least one byte. Formats are kept for ever: state and
-/// frames hold them.
+/// A batch holds records encoded one behind the other; an operator sees a [`Self::View`], which
+/// may borrow from the batch. An encoding says where it ends and has at least one byte. Formats
+/// are kept for ever: state and frames hold them.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no record, so it cannot flow or be kept",
+    label = "not a record",
+    note = "derive `Record` for it; a field that borrows is `&'a str` or `&'a [u8]` in a struct \
+            with that lifetime"
+)]
 pub trait Record: 'static {
     /// What an operator sees.
     type View<'a>: Clone + Debug;
@@ -127,7 +133,7 @@ macro_rules! number {
             }
 
             #[inline(always)]
-            fn decode<'a>(input: &mut &'a [u8]) -> Result<Self, Malformed> {
+            fn decode(input: &mut &[u8]) -> Result<Self, Malformed> {
                 let Some((head, rest)) = input.split_first_chunk() else {
                     return Err(Malformed::new(stringify!($type)));
                 };
@@ -150,7 +156,7 @@ impl Record for usize {
         u64::encode(&(*view as u64), out);
     }
 
-    fn decode<'a>(input: &mut &'a [u8]) -> Result<Self, Malformed> {
+    fn decode(input: &mut &[u8]) -> Result<Self, Malformed> {
         Self::try_from(u64::decode(input)?).map_err(|_| Malformed::new("usize"))
     }
 
@@ -166,7 +172,7 @@ impl Record for bool {
         out.push(u8::from(*view));
     }
 
-    fn decode<'a>(input: &mut &'a [u8]) -> Result<Self, Malformed> {
+    fn decode(input: &mut &[u8]) -> Result<Self, Malformed> {
         match u8::decode(input)? {
             0 => Ok(false),
             1 => Ok(true),
@@ -186,7 +192,7 @@ impl Record for char {
         u32::encode(&u32::from(*view), out);
     }
 
-    fn decode<'a>(input: &mut &'a [u8]) -> Result<Self, Malformed> {
+    fn decode(input: &mut &[u8]) -> Result<Self, Malformed> {
         Self::from_u32(u32::decode(input)?).ok_or(Malformed::new("char"))
     }
 
@@ -203,7 +209,7 @@ impl Record for () {
         out.push(0);
     }
 
-    fn decode<'a>(input: &mut &'a [u8]) -> Result<Self, Malformed> {
+    fn decode(input: &mut &[u8]) -> Result<Self, Malformed> {
         take(input, 1, "()").map(drop)
     }
 
@@ -221,7 +227,7 @@ macro_rules! micros {
                 i64::encode(&view.0, out);
             }
 
-            fn decode<'a>(input: &mut &'a [u8]) -> Result<Self, Malformed> {
+            fn decode(input: &mut &[u8]) -> Result<Self, Malformed> {
                 i64::decode(input).map(Self)
             }
 
@@ -279,7 +285,7 @@ impl Record for String {
         Ref::<str>::encode(&view.as_str(), out);
     }
 
-    fn decode<'a>(input: &mut &'a [u8]) -> Result<Self, Malformed> {
+    fn decode(input: &mut &[u8]) -> Result<Self, Malformed> {
         Ref::<str>::decode(input).map(Self::from)
     }
 
@@ -296,7 +302,7 @@ impl<T: Owned> Record for Vec<T> {
         view.iter().for_each(|element| T::encode(element, out));
     }
 
-    fn decode<'a>(input: &mut &'a [u8]) -> Result<Self, Malformed> {
+    fn decode(input: &mut &[u8]) -> Result<Self, Malformed> {
         // A list of zero-sized elements claims more than the bytes that follow: refused, since a
         // decoder never trusts a length.
         let len = take_len(input, "list")?;
@@ -320,7 +326,7 @@ impl<T: Owned> Record for Option<T> {
         }
     }
 
-    fn decode<'a>(input: &mut &'a [u8]) -> Result<Self, Malformed> {
+    fn decode(input: &mut &[u8]) -> Result<Self, Malformed> {
         bool::decode(input)?.then(|| T::decode(input)).transpose()
     }
 
