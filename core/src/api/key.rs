@@ -5,7 +5,7 @@ use core::fmt::Debug;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::api::record::{Record, Ref};
+use crate::api::record::{Malformed, Record, Ref};
 use crate::time::{EventTime, WallTime};
 
 /// A record type that state can belong to.
@@ -24,6 +24,13 @@ pub trait Key: Record {
 
     /// The stable hash, continued from `seed`.
     fn hash(view: &Self::View<'_>, seed: u64) -> u64;
+
+    /// The hash by which a table finds the key, from the stable one.
+    #[inline(always)]
+    fn probe(view: &Self::View<'_>, hash: u64) -> u64 {
+        let _ = view;
+        hash
+    }
 
     /// Puts the key into a table.
     fn store(view: &Self::View<'_>, arena: &mut KeyArena) -> Self::Stored;
@@ -258,6 +265,55 @@ macro_rules! tuple_key {
 tuple_key!(A 0, B 1);
 tuple_key!(A 0, B 1, C 2);
 tuple_key!(A 0, B 1, C 2, D 3);
+
+/// A key within something of its own, such as a window: it lies in the key's group, and tables
+/// tell its scopes apart.
+pub struct Scoped<S, K>(core::marker::PhantomData<fn() -> (S, K)>);
+
+impl<S: Record, K: Record> Record for Scoped<S, K> {
+    type View<'a> = (S::View<'a>, K::View<'a>);
+
+    fn encode(view: &Self::View<'_>, out: &mut Vec<u8>) {
+        <(S, K)>::encode(view, out);
+    }
+
+    fn decode<'a>(input: &mut &'a [u8]) -> Result<Self::View<'a>, Malformed> {
+        <(S, K)>::decode(input)
+    }
+
+    fn type_name(out: &mut alloc::string::String) {
+        <(S, K)>::type_name(out);
+    }
+}
+
+impl<S: Key, K: Key> Key for Scoped<S, K> {
+    type Stored = (S::Stored, K::Stored);
+
+    #[inline(always)]
+    fn hash(view: &Self::View<'_>, seed: u64) -> u64 {
+        K::hash(&view.1, seed)
+    }
+
+    #[inline(always)]
+    fn probe(view: &Self::View<'_>, hash: u64) -> u64 {
+        S::hash(&view.0, hash)
+    }
+
+    #[inline(always)]
+    fn store(view: &Self::View<'_>, arena: &mut KeyArena) -> Self::Stored {
+        <(S, K)>::store(view, arena)
+    }
+
+    #[inline(always)]
+    fn load<'a>(stored: &'a Self::Stored, arena: &'a KeyArena) -> Self::View<'a> {
+        <(S, K)>::load(stored, arena)
+    }
+
+    #[inline(always)]
+    fn matches(stored: &Self::Stored, view: &Self::View<'_>, arena: &KeyArena) -> bool {
+        <(S, K)>::matches(stored, view, arena)
+    }
+}
 
 #[cfg(test)]
 mod tests {

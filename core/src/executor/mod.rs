@@ -8,7 +8,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use crate::dag::Graph;
+use crate::dag::{Graph, Kind};
 use crate::effect::{Effect, Level, Notice, Place};
 use crate::flow::logic::{Factory, TaskInfo};
 use crate::flow::outputs::{OutputEdge, Outputs};
@@ -175,7 +175,7 @@ impl Executor {
         self.receivers.clear();
         let mut assigned = deployment.tasks;
         // Downstream first: what is nearest to its end is worked off before more is begun.
-        let order = self.program.graph.topological_order();
+        let order = self.program.graph.topological_order().expect("the graph was validated");
         let rank = |processor: ProcessorId| order.iter().position(|other| *other == processor);
         assigned.sort_by_key(|task| (core::cmp::Reverse(rank(task.task.processor)), task.task));
         for (place, task) in assigned.into_iter().enumerate() {
@@ -306,7 +306,7 @@ impl Executor {
 /// What a task of this program is made of.
 fn parts(program: &Program, task: TaskId, term: AppTerm, place: usize) -> TaskParts {
     let graph = &program.graph;
-    let processor = graph.processor(task.processor);
+    let processor = graph.processor(task.processor).expect("the task is of this graph");
     let info = TaskInfo {
         task,
         uid: processor.uid.clone(),
@@ -319,11 +319,16 @@ fn parts(program: &Program, task: TaskId, term: AppTerm, place: usize) -> TaskPa
         logic: factory(&info, outputs),
         options: program.options,
         inputs: inputs(graph, task),
-        is_sink: processor.is_sink(),
+        is_sink: processor.kind == Kind::Sink,
         store_prefix: format!("{}-{}/t{:010}", info.uid, task.index, term.0),
         tokens: ((place as u64) + 1) << TASK_TOKEN_BITS,
         info,
     }
+}
+
+fn channels(graph: &Graph, number: usize) -> impl Iterator<Item = ChannelId> {
+    let channels = graph.channels_of_edge(&graph.edges[number]);
+    channels.map(move |(from, to)| ChannelId { edge: number as u32, from, to })
 }
 
 fn inputs(graph: &Graph, task: TaskId) -> Vec<(ChannelId, u32)> {
@@ -332,24 +337,22 @@ fn inputs(graph: &Graph, task: TaskId) -> Vec<(ChannelId, u32)> {
         if edge.to != task.processor {
             continue;
         }
-        let channels = graph.channels_of_edge(number as u32);
-        inputs.extend(channels.filter(|channel| channel.to == task.index).map(|c| (c, edge.input)));
+        let channels = channels(graph, number).filter(|channel| channel.to == task.index);
+        inputs.extend(channels.map(|channel| (channel, edge.input)));
     }
     inputs
 }
 
 fn outputs(graph: &Graph, task: TaskId) -> Outputs {
-    let ports = graph.processor(task.processor).outputs.len();
+    let ports = graph.processor(task.processor).map_or(0, |processor| processor.outputs.len());
     let mut by_port: Vec<(bool, Vec<OutputEdge>)> = Vec::new();
     by_port.resize_with(ports, || (false, Vec::new()));
     for (number, edge) in graph.edges.iter().enumerate() {
         if edge.from != task.processor {
             continue;
         }
-        let channels: Vec<ChannelId> = graph
-            .channels_of_edge(number as u32)
-            .filter(|channel| channel.from == task.index)
-            .collect();
+        let channels = channels(graph, number).filter(|channel| channel.from == task.index);
+        let channels: Vec<ChannelId> = channels.collect();
         let (timed, edges) = &mut by_port[edge.output as usize];
         *timed |= edge.timed;
         edges.push(OutputEdge { partitioner: edge.partitioner.clone(), channels });

@@ -170,7 +170,7 @@ where
         let key = self.key.key(view);
         let hash = K::hash(&key, 0);
         let mut first = false;
-        let (_, value) = self.table.get_or_insert_with(hash, &key, || {
+        let (_, value, _) = self.table.get_or_insert_with(hash, &key, || {
             first = true;
             self.aggregator.first(view.clone())
         });

@@ -245,4 +245,5 @@ pub struct TaskInfo {
 }
 
 /// Makes the logic of one task.
-pub type Factory = alloc::sync::Arc<dyn Fn(&TaskInfo, Outputs) -> alloc::boxed::Box<dyn Logic> + Send + Sync>;
+pub type Factory =
+    alloc::sync::Arc<dyn Fn(&TaskInfo, Outputs) -> alloc::boxed::Box<dyn Logic> + Send + Sync>;

@@ -9,9 +9,7 @@ use crate::dag::Partitioner;
 use crate::flow::batch::{Batch, Mark};
 use crate::flow::push::{Meta, Quarantined};
 use crate::id::ChannelId;
-use crate::limits::{
-    BATCH_BYTES, CHANNEL_WINDOW_BYTES, POOL_BUFFERS_MAX, QUARANTINED_BYTES_MAX,
-};
+use crate::limits::{BATCH_BYTES, CHANNEL_WINDOW_BYTES, POOL_BUFFERS_MAX, QUARANTINED_BYTES_MAX};
 use crate::message::{Barrier, EpochStart, Item};
 use crate::time::EventTime;
 
@@ -82,9 +80,9 @@ impl Outputs {
     pub fn new(ports: Vec<(bool, Vec<OutputEdge>)>) -> Self {
         let mut outputs = Self { record: 1, ..Self::default() };
         for (timed, edges) in ports {
-            let by_lane = edges.iter().any(|edge| {
-                matches!(edge.partitioner, Partitioner::Hash | Partitioner::Custom(_))
-            });
+            let by_lane = edges
+                .iter()
+                .any(|edge| matches!(edge.partitioner, Partitioner::Hash | Partitioner::Custom(_)));
             assert!(!by_lane || edges.len() == 1, "a port by key has one edge");
             let lanes = if by_lane { edges[0].channels.len() } else { 1 };
             let edges = edges
@@ -331,8 +329,7 @@ impl Outputs {
         let cut = bytes.len() > QUARANTINED_BYTES_MAX;
         bytes.truncate(QUARANTINED_BYTES_MAX);
         let operator = operator.to_string();
-        let entry =
-            Quarantined { operator, partition, position, at, record, bytes, cut, error };
+        let entry = Quarantined { operator, partition, position, at, record, bytes, cut, error };
         self.quarantined.push((self.record, entry));
     }
 

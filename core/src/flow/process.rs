@@ -4,9 +4,10 @@ use alloc::collections::BTreeSet;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::marker::PhantomData;
 use core::ops::Range;
 
-use crate::api::key::{Key, key_group};
+use crate::api::key::{Key, Scoped};
 use crate::api::process::{Process, ProcessContext, States, Timer};
 use crate::api::record::{Malformed, Record, Ref, put_len, take, take_len};
 use crate::api::state::State;
@@ -25,6 +26,7 @@ use crate::time::{EventTime, WallTime};
 /// The port of a process's side output.
 pub(crate) const SIDE_PORT: usize = 1;
 
+const FIRST_ENTRY: EntryId = EntryId { group: 0, index: 0 };
 const STATES: &str = "states";
 const TIMERS: &str = "timers";
 
@@ -62,8 +64,8 @@ impl State for Blob {
     }
 }
 
-type StateKey<K> = (u16, Ref<[u8]>, K);
-type TimerKey<K> = (i64, bool, K);
+type StateKey<K> = Scoped<(u16, Ref<[u8]>), K>;
+type TimerKey<K> = Scoped<(i64, bool), K>;
 
 /// The tables of a process, and what the record at hand changed in them.
 struct Tables<K: Key> {
@@ -75,57 +77,47 @@ struct Tables<K: Key> {
 }
 
 enum Undo<K: Key> {
-    State { group: u32, hash: u64, key: Vec<u8>, before: Option<Blob>, types: core::marker::PhantomData<K> },
+    State { hash: u64, key: Vec<u8>, before: Option<Blob>, types: PhantomData<fn() -> K> },
     TimerSet { id: EntryId, wall: bool, at: i64 },
-    TimerCleared { group: u32, hash: u64, key: Vec<u8>, wall: bool, at: i64 },
+    TimerCleared { hash: u64, key: Vec<u8>, wall: bool, at: i64 },
 }
 
 /// One key's view of the tables.
-struct AtKey<'t, 'k, K: Key> {
+struct AtKey<'t, K: Key> {
     tables: &'t mut Tables<K>,
-    key: K::View<'k>,
+    /// The encoded key: a view of it can be had for any lifetime.
+    key: &'t [u8],
     hash: u64,
-    group: u32,
 }
 
-fn mix(hash: u64, with: u64) -> u64 {
-    (hash ^ with).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29)
+fn view<K: Key>(mut key: &[u8]) -> K::View<'_> {
+    K::decode(&mut key).expect("was encoded just now")
 }
 
-impl<K: Key> AtKey<'_, '_, K> {
-    fn state_hash(&self, state: u16, field: &[u8]) -> u64 {
-        mix(Ref::<[u8]>::hash(&field, self.hash), u64::from(state))
-    }
-
-    fn remember(&mut self, state: u16, field: &[u8], hash: u64) {
-        let view = (state, field, self.key.clone());
-        let before = self.tables.states.get_in(self.group, hash, &view);
+impl<K: Key> AtKey<'_, K> {
+    fn remember(&mut self, state: u16, field: &[u8]) {
+        let place = ((state, field), view::<K>(self.key));
+        let before = self.tables.states.get(self.hash, &place);
         let before = before.map(|(_, blob)| blob.clone());
         let mut key = Vec::new();
-        StateKey::<K>::encode(&view, &mut key);
-        let types = core::marker::PhantomData;
-        self.tables.undo.push(Undo::State { group: self.group, hash, key, before, types });
+        StateKey::<K>::encode(&place, &mut key);
+        let types = PhantomData;
+        self.tables.undo.push(Undo::State { hash: self.hash, key, before, types });
     }
 
     fn change(&mut self, state: u16, field: &[u8], change: impl FnOnce(&mut Vec<u8>)) {
-        let hash = self.state_hash(state, field);
-        self.remember(state, field, hash);
-        let view = (state, field, self.key.clone());
+        self.remember(state, field);
+        let place = ((state, field), view::<K>(self.key));
         let tables = &mut *self.tables;
-        let (id, blob, _) =
-            tables.states.get_or_insert_in(self.group, hash, &view, Blob::default);
-        let before = blob.0.capacity();
+        let (_, blob, _) = tables.states.get_or_insert_with(self.hash, &place, Blob::default);
         change(&mut blob.0);
-        let after = blob.0.capacity();
-        tables.states.resized(id, before, after);
     }
 }
 
-impl<K: Key> KeyedStates for AtKey<'_, '_, K> {
+impl<K: Key> KeyedStates for AtKey<'_, K> {
     fn read(&self, state: u16, field: &[u8]) -> Option<&[u8]> {
-        let hash = self.state_hash(state, field);
-        let view = (state, field, self.key.clone());
-        let (_, blob) = self.tables.states.get_in(self.group, hash, &view)?;
+        let place = ((state, field), view::<K>(self.key));
+        let (_, blob) = self.tables.states.get(self.hash, &place)?;
         Some(&blob.0)
     }
 
@@ -141,21 +133,18 @@ impl<K: Key> KeyedStates for AtKey<'_, '_, K> {
     }
 
     fn remove(&mut self, state: u16, field: &[u8]) {
-        let hash = self.state_hash(state, field);
-        let view = (state, field, self.key.clone());
-        if self.tables.states.get_in(self.group, hash, &view).is_some() {
-            self.remember(state, field, hash);
-            self.tables.states.remove_in(self.group, hash, &view);
+        let place = ((state, field), view::<K>(self.key));
+        if self.tables.states.get(self.hash, &place).is_some() {
+            self.remember(state, field);
+            self.tables.states.remove(self.hash, &place);
         }
     }
 
     fn set_timer(&mut self, timer: Timer) {
         let (wall, at) = parts(timer);
-        let hash = mix(self.hash, at as u64);
-        let view = (at, wall, self.key.clone());
+        let place = ((at, wall), view::<K>(self.key));
         let tables = &mut *self.tables;
-        let (id, _, inserted) =
-            tables.timers.get_or_insert_in(self.group, hash, &view, || true);
+        let (id, _, inserted) = tables.timers.get_or_insert_with(self.hash, &place, || true);
         if inserted {
             tables.due.insert((wall, at, id));
             tables.undo.push(Undo::TimerSet { id, wall, at });
@@ -164,15 +153,14 @@ impl<K: Key> KeyedStates for AtKey<'_, '_, K> {
 
     fn clear_timer(&mut self, timer: Timer) {
         let (wall, at) = parts(timer);
-        let hash = mix(self.hash, at as u64);
-        let view = (at, wall, self.key.clone());
+        let place = ((at, wall), view::<K>(self.key));
         let tables = &mut *self.tables;
-        let Some((id, _)) = tables.timers.get_in(self.group, hash, &view) else { return };
+        let Some((id, _)) = tables.timers.get(self.hash, &place) else { return };
         let mut key = Vec::new();
-        TimerKey::<K>::encode(&view, &mut key);
+        TimerKey::<K>::encode(&place, &mut key);
         tables.timers.remove_id(id);
         tables.due.remove(&(wall, at, id));
-        tables.undo.push(Undo::TimerCleared { group: self.group, hash, key, wall, at });
+        tables.undo.push(Undo::TimerCleared { hash: self.hash, key, wall, at });
     }
 }
 
@@ -188,17 +176,17 @@ impl<K: Key> Tables<K> {
     fn take_back(&mut self) {
         while let Some(undo) = self.undo.pop() {
             match undo {
-                Undo::State { group, hash, key, before, .. } => {
-                    let view = StateKey::<K>::decode(&mut key.as_slice())
+                Undo::State { hash, key, before, .. } => {
+                    let place = StateKey::<K>::decode(&mut key.as_slice())
                         .expect("was encoded before the change");
                     match before {
                         Some(blob) => {
                             let (_, value, _) =
-                                self.states.get_or_insert_in(group, hash, &view, Blob::default);
+                                self.states.get_or_insert_with(hash, &place, Blob::default);
                             *value = blob;
                         }
                         None => {
-                            self.states.remove_in(group, hash, &view);
+                            self.states.remove(hash, &place);
                         }
                     }
                 }
@@ -206,11 +194,10 @@ impl<K: Key> Tables<K> {
                     self.due.remove(&(wall, at, id));
                     self.timers.remove_id(id);
                 }
-                Undo::TimerCleared { group, hash, key, wall, at } => {
-                    let view = TimerKey::<K>::decode(&mut key.as_slice())
+                Undo::TimerCleared { hash, key, wall, at } => {
+                    let place = TimerKey::<K>::decode(&mut key.as_slice())
                         .expect("was encoded before the change");
-                    let (id, _, _) =
-                        self.timers.get_or_insert_in(group, hash, &view, || true);
+                    let (id, _, _) = self.timers.get_or_insert_with(hash, &place, || true);
                     self.due.insert((wall, at, id));
                 }
             }
@@ -223,13 +210,13 @@ pub(crate) struct ProcessLogic<R: Process, KF, P> {
     name: Arc<str>,
     process: R,
     key: KF,
-    groups: u32,
     declared: States,
     tables: Tables<R::Key>,
     staged: Staged<R::Out, P>,
     side: crate::flow::batch::Batch,
     has_side: bool,
     scratch: Vec<u8>,
+    encoded: Vec<u8>,
     clock: EventTime,
     saved_clock: EventTime,
     wall: WallTime,
@@ -262,7 +249,6 @@ impl<R: Process, KF: KeyFn<R::In, R::Key>, P: Push<R::Out>> ProcessLogic<R, KF, 
             name,
             process,
             key,
-            groups: groups.1,
             declared,
             tables: Tables {
                 states: Table::new(groups.0.clone(), groups.1),
@@ -274,6 +260,7 @@ impl<R: Process, KF: KeyFn<R::In, R::Key>, P: Push<R::Out>> ProcessLogic<R, KF, 
             side: crate::flow::batch::Batch::new(Vec::new(), true),
             has_side,
             scratch: Vec::new(),
+            encoded: Vec::new(),
             clock: EventTime::MIN,
             saved_clock: EventTime::MIN,
             wall: WallTime(0),
@@ -291,7 +278,6 @@ impl<R: Process, KF: KeyFn<R::In, R::Key>, P: Push<R::Out>> ProcessLogic<R, KF, 
         call: impl FnOnce(&mut R, &mut ProcessContext<'_, R::Out, R::Side>),
     ) {
         let hash = R::Key::hash(&key, 0);
-        let group = key_group(hash, self.groups);
         self.mark = (self.staged.mark(), self.side.mark());
         self.tables.undo.clear();
         let staged = &mut self.staged;
@@ -305,7 +291,9 @@ impl<R: Process, KF: KeyFn<R::In, R::Key>, P: Push<R::Out>> ProcessLogic<R, KF, 
                 side.push::<R::Side>(at, &record);
             }
         };
-        let mut states = AtKey { tables: &mut self.tables, key, hash, group };
+        self.encoded.clear();
+        R::Key::encode(&key, &mut self.encoded);
+        let mut states = AtKey { tables: &mut self.tables, key: &self.encoded, hash };
         let mut cx = ProcessContext {
             at,
             watermark: self.clock,
@@ -332,24 +320,25 @@ impl<R: Process, KF: KeyFn<R::In, R::Key>, P: Push<R::Out>> ProcessLogic<R, KF, 
 
     /// The next timer that is due.
     fn next_due(&self) -> Option<(bool, i64, EntryId)> {
-        let event = self.tables.due.range((false, i64::MIN, EntryId::MIN)..).next();
+        let event = self.tables.due.range((false, i64::MIN, FIRST_ENTRY)..).next();
         if let Some(&(false, at, id)) = event
             && at <= self.clock.0
         {
             return Some((false, at, id));
         }
-        let wall = self.tables.due.range((true, i64::MIN, EntryId::MIN)..).next();
+        let wall = self.tables.due.range((true, i64::MIN, FIRST_ENTRY)..).next();
         wall.copied().filter(|&(_, at, _)| at <= self.wall.0)
     }
 
     fn fire(&mut self, wall: bool, at: i64, id: EntryId) {
         let mut encoded = Vec::new();
-        let (_, _, key) = self.tables.timers.key(id);
+        let (_, key) = self.tables.timers.key(id);
         R::Key::encode(&key, &mut encoded);
+        drop(key);
         self.tables.due.remove(&(wall, at, id));
         self.tables.timers.remove_id(id);
         self.at_hand = AtHand::Timer;
-        let key = R::Key::decode(&mut encoded.as_slice()).expect("was encoded just now");
+        let key = view::<R::Key>(&encoded);
         let event_at = if wall { self.clock } else { EventTime(at) };
         self.at_key(event_at, key.clone(), |process, cx| {
             if wall {
@@ -387,7 +376,7 @@ impl<R: Process, KF: KeyFn<R::In, R::Key>, P: Push<R::Out>> Logic for ProcessLog
     fn start(&mut self, _: &Assignment, cx: &mut Cx<'_>) -> Result<(), String> {
         self.wall = cx.wall;
         let mut cursor = Cursor::default();
-        while let Some((id, (at, wall, _), _)) = self.tables.timers.next_entry(&mut cursor) {
+        while let Some((id, ((at, wall), _), _)) = self.tables.timers.next_entry(&mut cursor) {
             self.tables.due.insert((wall, at, id));
         }
         Ok(())
@@ -486,7 +475,7 @@ impl<R: Process, KF: KeyFn<R::In, R::Key>, P: Push<R::Out>> Logic for ProcessLog
     }
 
     fn next_timer(&self) -> Option<WallTime> {
-        let next = self.tables.due.range((true, i64::MIN, EntryId::MIN)..).next();
+        let next = self.tables.due.range((true, i64::MIN, FIRST_ENTRY)..).next();
         next.map(|&(_, at, _)| WallTime(at))
     }
 
@@ -555,15 +544,26 @@ fn compare(
             Some(declared) if *declared == (name.clone(), types.clone()) => {}
             Some((other, found)) => {
                 return Err([
-                    operator, ": state ", name, " was saved as ", types, ", and is now declared as ",
-                    other, ": ", found,
+                    operator,
+                    ": state ",
+                    name,
+                    " was saved as ",
+                    types,
+                    ", and is now declared as ",
+                    other,
+                    ": ",
+                    found,
                     "; declare it as it was, put new states behind it, or start with --fresh",
                 ]
                 .concat());
             }
             None => {
                 return Err([
-                    operator, ": state ", name, " (", types,
+                    operator,
+                    ": state ",
+                    name,
+                    " (",
+                    types,
                     ") was saved and is no longer declared; declare it, or start with --fresh",
                 ]
                 .concat());

@@ -37,12 +37,7 @@ impl<T: Record, P: Push<T>> Segment<T, P> {
     }
 
     #[inline]
-    fn slice(
-        &mut self,
-        batch: &Batch,
-        cursor: &mut usize,
-        partition: u32,
-    ) -> Result<(), String> {
+    fn slice(&mut self, batch: &Batch, cursor: &mut usize, partition: u32) -> Result<(), String> {
         let mut reader = batch.reader(*cursor);
         for _ in 0..RECORDS_PER_SLICE {
             match reader.next::<T>() {

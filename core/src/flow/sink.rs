@@ -2,9 +2,7 @@
 
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
-use core::marker::PhantomData;
 
-use crate::api::record::Record;
 use crate::api::sink::{Sink, SinkContext};
 use crate::flow::logic::{Assignment, Captured, Cx, Logic, SnapshotOrder, Work};
 use crate::flow::outputs::Outputs;
@@ -17,12 +15,11 @@ pub(crate) struct SinkLogic<S> {
     name: Arc<str>,
     sink: S,
     outputs: Outputs,
-    types: PhantomData<fn()>,
 }
 
 impl<S: Sink> SinkLogic<S> {
     pub(crate) const fn new(name: Arc<str>, sink: S, outputs: Outputs) -> Self {
-        Self { name, sink, outputs, types: PhantomData }
+        Self { name, sink, outputs }
     }
 
     fn context<'c>(cx: &'c mut Cx<'_>) -> SinkContext<'c> {
@@ -102,8 +99,7 @@ impl<S: Sink> Logic for SinkLogic<S> {
         snapshot: SnapshotOrder,
         cx: &mut Cx<'_>,
     ) -> Result<Captured, String> {
-        let pending =
-            self.sink.prepare(snapshot.epoch, snapshot.last, &mut Self::context(cx))?;
+        let pending = self.sink.prepare(snapshot.epoch, snapshot.last, &mut Self::context(cx))?;
         Ok(Captured { pending, ..Captured::default() })
     }
 

@@ -82,9 +82,8 @@ impl<S: Source, P: Push<S::Out>> SourceLogic<S, P> {
                 let outputs = self.next.outputs();
                 outputs.begin_record();
                 let at = EventTime::MIN;
-                outputs.quarantine_bytes(
-                    &self.name, partition, position, at, record, bytes, reason,
-                );
+                outputs
+                    .quarantine_bytes(&self.name, partition, position, at, record, bytes, reason);
                 Ok(None)
             }
         }
@@ -124,9 +123,13 @@ impl<S: Source, P: Push<S::Out>> Logic for SourceLogic<S, P> {
             let mut partition = partition.clone();
             let maximum = partition.position.as_mut().and_then(take_maximum);
             if let Some(clocks) = self.next.clocks() {
-                clocks.open(number as u32, maximum, cx.now);
+                let opened = clocks.add(cx.now);
+                assert_eq!(opened, number as u32, "partitions are numbered as they are assigned");
+                if let Some(maximum) = maximum {
+                    clocks.set_maximum(opened, maximum);
+                }
                 if partition.done {
-                    clocks.done(number as u32);
+                    clocks.done(opened);
                 }
             }
             partitions.push(partition);
@@ -144,7 +147,7 @@ impl<S: Source, P: Push<S::Out>> Logic for SourceLogic<S, P> {
                 None => {}
                 Some(Polled::Wait(until)) => {
                     self.watermark(cx.now, true);
-                    let timeout = self.next.clocks().and_then(|clocks| clocks.next_timeout());
+                    let timeout = self.next.clocks().and_then(|clocks| clocks.next_idle());
                     return Ok(Polled::Wait(timeout.map_or(until, |time| time.min(until))));
                 }
                 Some(polled) => return Ok(polled),
@@ -170,15 +173,12 @@ impl<S: Source, P: Push<S::Out>> Logic for SourceLogic<S, P> {
         Ok(())
     }
 
-    fn begin_snapshot(
-        &mut self,
-        _: SnapshotOrder,
-        cx: &mut Cx<'_>,
-    ) -> Result<Captured, String> {
+    fn begin_snapshot(&mut self, _: SnapshotOrder, cx: &mut Cx<'_>) -> Result<Captured, String> {
         self.watermark(cx.now, true);
         let mut partitions = self.source.positions();
         for (number, partition) in partitions.iter_mut().enumerate() {
-            let maximum = self.next.clocks().and_then(|clocks| clocks.maximum(number as u32));
+            let maximum =
+                self.next.clocks().and_then(|clocks| clocks.maxima().get(number).copied());
             put_maximum(partition, maximum);
         }
         Ok(Captured { partitions, ..Captured::default() })

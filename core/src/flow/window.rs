@@ -9,7 +9,7 @@ use core::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use crate::api::key::{Key, key_group};
+use crate::api::key::{Key, Scoped};
 use crate::api::record::{Malformed, Owned, Record};
 use crate::api::state::State;
 use crate::flow::aggregate::{Aggregator, begin, restore};
@@ -126,8 +126,7 @@ where
     key: KF,
     aggregator: A,
     windows: Windows,
-    groups: u32,
-    table: Table<(EventTime, K), Pane<A::Value>>,
+    table: Table<Scoped<EventTime, K>, Pane<A::Value>>,
     /// The entries of each open window, by its start; built again from the table on a restore.
     open: BTreeMap<EventTime, Vec<EntryId>>,
     clock: EventTime,
@@ -174,7 +173,6 @@ where
             key,
             aggregator,
             windows,
-            groups: groups.1,
             table: Table::new(groups.0, groups.1),
             open: BTreeMap::new(),
             clock: EventTime::MIN,
@@ -198,7 +196,6 @@ where
     fn record(&mut self, meta: Meta, view: &T::View<'_>) {
         let key = self.key.key(view);
         let hash = K::hash(&key, 0);
-        let group = key_group(hash, self.groups);
         let mut taken = false;
         self.undo.clear();
         self.mark = self.staged.mark();
@@ -209,9 +206,8 @@ where
                 break;
             }
             let pane_key = (start, key.clone());
-            let pane_hash = hash ^ (start.0 as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
             let mut first = false;
-            let (id, pane) = self.table.get_or_insert_in(group, pane_hash, &pane_key, || {
+            let (id, pane, _) = self.table.get_or_insert_with(hash, &pane_key, || {
                 first = true;
                 Pane { value: self.aggregator.first(view.clone()), fired: false }
             });
@@ -238,7 +234,11 @@ where
     fn take_back(&mut self) {
         for (start, id, before) in core::mem::take(&mut self.undo) {
             match before {
-                Some(pane) => *self.table.value_mut(id) = pane,
+                Some(pane) => {
+                    if let Some(now) = self.table.value_mut(id) {
+                        *now = pane;
+                    }
+                }
                 None => {
                     self.table.remove_id(id);
                     if let Some(ids) = self.open.get_mut(&start) {
@@ -295,15 +295,15 @@ where
 
 /// Marks a pane as emitted and gives its key and value, if it has not been before.
 fn fire<K: Key, V: Owned>(
-    table: &mut Table<(EventTime, K), Pane<V>>,
+    table: &mut Table<Scoped<EventTime, K>, Pane<V>>,
     id: EntryId,
 ) -> Option<(K::View<'_>, V)> {
-    let pane = table.value(id);
-    if pane.fired {
+    if table.value(id)?.fired {
         return None;
     }
+    let pane = table.value_mut(id)?;
+    pane.fired = true;
     let value = pane.value.clone();
-    table.value_mut(id).fired = true;
     let (_, key) = table.key(id);
     Some((key, value))
 }

@@ -62,7 +62,10 @@ pub enum Turn {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Phase {
     /// Objects of the restored epoch are being read.
-    Restoring { chains: Vec<Vec<ObjectRef>>, reading: Option<Token> },
+    Restoring {
+        chains: Vec<Vec<ObjectRef>>,
+        reading: Option<Token>,
+    },
     /// Restored; waits for the order to run.
     Ready,
     Running,
@@ -304,8 +307,7 @@ impl Task {
             self.finish(world, fx)?;
             return Ok(Turn::Busy);
         }
-        let turn =
-            if self.is_source { self.poll(world, fx)? } else { self.serve(world, fx)? };
+        let turn = if self.is_source { self.poll(world, fx)? } else { self.serve(world, fx)? };
         self.aside()?;
         busy |= turn == Turn::Busy;
         Ok(if busy { Turn::Busy } else { turn })
@@ -336,16 +338,15 @@ impl Task {
         mut call: impl FnMut(&mut dyn Logic, Option<&mut Work>, &mut Cx<'_>) -> Result<(), String>,
     ) -> Result<(), String> {
         let logic = self.logic.as_mut();
-        let mut cx =
-            Cx { now: world.now, wall: world.wall, files: world.files, io: &mut self.io };
+        let mut cx = Cx { now: world.now, wall: world.wall, files: world.files, io: &mut self.io };
         let work = &mut self.work;
         match guarded(world.guard, || call(logic, work.as_mut(), &mut cx)) {
             Ok(result) => result,
             Err(panic) => {
                 let logic = self.logic.as_mut();
-                logic.rerun(self.work.as_mut(), panic, world.guard, &mut cx).map_err(|panic| {
-                    ["panicked where no record was at hand: ", &panic].concat()
-                })
+                logic
+                    .rerun(self.work.as_mut(), panic, world.guard, &mut cx)
+                    .map_err(|panic| ["panicked where no record was at hand: ", &panic].concat())
             }
         }
     }
@@ -521,9 +522,9 @@ impl Task {
 
     /// Passes the barrier on if every channel has brought it or has ended.
     fn try_align(&mut self, world: &mut World<'_>, fx: &mut Vec<Effect>) -> Result<(), String> {
-        let Some(start) = self.inputs.iter().filter_map(|input| input.aligned).min_by_key(
-            |start| start.epoch,
-        ) else {
+        let Some(start) =
+            self.inputs.iter().filter_map(|input| input.aligned).min_by_key(|start| start.epoch)
+        else {
             return Ok(());
         };
         let waits = |input: &Input| {
@@ -556,8 +557,7 @@ impl Task {
             self.logic.outputs().watermark(at);
         }
         self.stopped |= start.stop;
-        let mut cx =
-            Cx { now: world.now, wall: world.wall, files: world.files, io: &mut self.io };
+        let mut cx = Cx { now: world.now, wall: world.wall, files: world.files, io: &mut self.io };
         self.snapshots.begin(start, false, self.logic.as_mut(), &mut cx)?;
         self.logic.outputs().barrier(start);
         Ok(())
@@ -569,8 +569,7 @@ impl Task {
         while self.snapshots.is_writing() {
             self.snapshots.write_slice(self.logic.as_mut());
         }
-        let mut cx =
-            Cx { now: world.now, wall: world.wall, files: world.files, io: &mut self.io };
+        let mut cx = Cx { now: world.now, wall: world.wall, files: world.files, io: &mut self.io };
         self.snapshots.begin_last(self.logic.as_mut(), &mut cx)?;
         self.logic.outputs().end();
         self.phase = Phase::Ended;
@@ -596,9 +595,11 @@ impl Task {
     /// Asks the driver for the I/O that the sink wants done.
     fn submit(&mut self, fx: &mut Vec<Effect>) {
         let task = self.info.task;
-        fx.extend(
-            self.io.take().into_iter().map(|(token, request)| Effect::Io { task, token, request }),
-        );
+        fx.extend(self.io.take().into_iter().map(|(token, request)| Effect::Io {
+            task,
+            token,
+            request,
+        }));
     }
 
     /// A request of the sink was performed.
@@ -620,17 +621,11 @@ impl Task {
     }
 
     /// This epoch has committed.
-    pub fn committed(
-        &mut self,
-        epoch: Epoch,
-        world: &mut World<'_>,
-        fx: &mut Vec<Effect>,
-    ) {
+    pub fn committed(&mut self, epoch: Epoch, world: &mut World<'_>, fx: &mut Vec<Effect>) {
         if matches!(self.phase, Phase::Failed | Phase::Restoring { .. }) {
             return;
         }
-        let mut cx =
-            Cx { now: world.now, wall: world.wall, files: world.files, io: &mut self.io };
+        let mut cx = Cx { now: world.now, wall: world.wall, files: world.files, io: &mut self.io };
         if let Err(reason) = self.logic.committed(epoch, &mut cx) {
             self.fail(reason, fx);
             return;
@@ -641,13 +636,7 @@ impl Task {
     }
 
     /// The store answered a request of this task.
-    pub fn stored(
-        &mut self,
-        token: Token,
-        reply: StoreReply,
-        now: Time,
-        fx: &mut Vec<Effect>,
-    ) {
+    pub fn stored(&mut self, token: Token, reply: StoreReply, now: Time, fx: &mut Vec<Effect>) {
         let result = match &mut self.phase {
             Phase::Failed => return,
             Phase::Restoring { reading, .. } if *reading == Some(token) => {
@@ -684,9 +673,8 @@ impl Task {
         if bytes.len() as u64 != object.len || crc32c::crc32c(&bytes) != object.crc {
             return Err(damaged(&object, "is not what was written"));
         }
-        let reader = SnapshotReader::open(&bytes).map_err(|error| {
-            damaged(&object, &error.to_string())
-        })?;
+        let reader =
+            SnapshotReader::open(&bytes).map_err(|error| damaged(&object, &error.to_string()))?;
         self.logic.restore(&reader, self.restored)
     }
 

@@ -100,7 +100,7 @@ impl Snapshots {
     }
 
     pub(crate) fn allocated(&self) -> usize {
-        self.writing.as_ref().map_or(0, |writing| writing.writer.allocated())
+        self.writing.as_ref().map_or(0, |writing| writing.writer.len())
             + self.requests.values().map(|request| size(&request.request)).sum::<usize>()
     }
 
@@ -131,9 +131,9 @@ impl Snapshots {
         assert!(self.writing.is_none(), "one snapshot is written at a time");
         assert!(start.epoch > self.last_epoch || last, "epochs come in order");
         let base = start.base.filter(|base| {
-            self.chains.get(base).is_some_and(|chain| {
-                !chain.is_empty() && chain.len() < SNAPSHOT_CHAIN_MAX
-            })
+            self.chains
+                .get(base)
+                .is_some_and(|chain| !chain.is_empty() && chain.len() < SNAPSHOT_CHAIN_MAX)
         });
         let order = SnapshotOrder { epoch: start.epoch, base, last };
         let captured = logic.begin_snapshot(order, cx)?;
@@ -154,7 +154,8 @@ impl Snapshots {
         if !aside.is_empty() {
             let bytes = quarantine::encode(&aside);
             let kind = if last { "last" } else { "e" };
-            let name = format!("quarantine/{}-{kind}{:010}", self.prefix.replace('/', "-"), epoch.0);
+            let name =
+                format!("quarantine/{}-{kind}{:010}", self.prefix.replace('/', "-"), epoch.0);
             let object = ObjectRef {
                 name: name.clone(),
                 len: bytes.len() as u64,
@@ -167,7 +168,7 @@ impl Snapshots {
             objects += 1;
         }
         if captured.state {
-            self.writing = Some(Writing { writer: SnapshotWriter::new(), epoch, base });
+            self.writing = Some(Writing { writer: SnapshotWriter::default(), epoch, base });
         }
         self.pending.push_back(PendingSnapshot {
             epoch,
@@ -198,23 +199,20 @@ impl Snapshots {
             return true;
         }
         let Writing { writer, epoch, base } = writing;
-        let mut chain =
-            base.and_then(|base| self.chains.get(&base)).cloned().unwrap_or_default();
+        let mut chain = base.and_then(|base| self.chains.get(&base)).cloned().unwrap_or_default();
         let unchanged = writer.is_empty() && !chain.is_empty();
         let name = format!("state/{}-e{:010}", self.prefix, epoch.0);
         let mut stored = None;
         if !unchanged {
-            let bytes = writer.finish();
-            chain.push(ObjectRef {
-                name: name.clone(),
-                len: bytes.len() as u64,
-                crc: crc32c::crc32c(&bytes),
-            });
+            let object = writer.finish();
+            let (bytes, crc) = (object.bytes, object.crc);
+            chain.push(ObjectRef { name: name.clone(), len: bytes.len() as u64, crc });
             let request = StoreRequest::Put { name, bytes };
             stored = Some(Request::new(epoch, request));
         }
         self.chains.insert(epoch, chain.clone());
-        let pending = self.pending.iter_mut().find(|pending| pending.epoch == epoch && pending.writing);
+        let pending =
+            self.pending.iter_mut().find(|pending| pending.epoch == epoch && pending.writing);
         let pending = pending.expect("what is written is pending");
         pending.snapshot.chain = chain;
         pending.writing = false;
@@ -254,8 +252,8 @@ impl Snapshots {
                     ));
                 }
                 request.sent = false;
-                request.not_before = now
-                    + STORE_BACKOFF_MAX.min(STORE_BACKOFF_MIN * (1 << request.tries.min(16)));
+                request.not_before =
+                    now + STORE_BACKOFF_MAX.min(STORE_BACKOFF_MIN * (1 << request.tries.min(16)));
                 let token = self.token();
                 self.requests.insert(token, request);
                 Ok(())
