@@ -31,7 +31,7 @@ pub enum Strategy {
 ///
 /// After a restart it begins anew and hears, as its first record, the latest event time that the
 /// partition had.
-pub trait WatermarkGenerator: Send + 'static {
+pub trait WatermarkGenerator: Send + Sync + 'static {
     /// A record came. Called for each, so it should be cheap.
     fn on_record(&mut self, at: EventTime);
 

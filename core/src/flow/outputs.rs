@@ -116,6 +116,12 @@ impl Outputs {
         self.channels.iter().map(|channel| channel.id)
     }
 
+    /// True if somebody reads this port.
+    #[must_use]
+    pub fn has_readers(&self, port: usize) -> bool {
+        self.ports.get(port).is_some_and(|port| !port.edges.is_empty())
+    }
+
     /// The lanes of a port: the tasks among which a partitioner chooses.
     #[must_use]
     pub fn lanes(&self, port: usize) -> usize {

@@ -187,6 +187,23 @@ impl<'e, 'a, U: Record> Emitter<'e, 'a, U> {
         self.sink.take(view);
     }
 
+    /// Runs `emit` with an emitter that gives each record, encoded, to `out`.
+    pub(crate) fn collect(
+        out: &mut dyn FnMut(alloc::vec::Vec<u8>),
+        emit: impl FnOnce(&mut Emitter<'_, 'a, U>),
+    ) {
+        let mut kept = Kept { at: EventTime::MIN, batch: Batch::default() };
+        let mut emitter = Emitter::<U>::new(&mut kept);
+        emit(&mut emitter);
+        emitter.finish();
+        let mut reader = kept.batch.reader(0);
+        while let Some((_, view)) = reader.next::<U>().expect("was encoded just now") {
+            let mut bytes = alloc::vec::Vec::new();
+            U::encode(&view, &mut bytes);
+            out(bytes);
+        }
+    }
+
     #[inline(always)]
     fn finish(&mut self) {
         if !self.waiting.is_empty() {

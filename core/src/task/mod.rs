@@ -25,7 +25,7 @@ use crate::message::{EpochStart, Item, Message, ObjectRef, TaskDeployment};
 use crate::time::{Time, WallTime};
 
 use input::Input;
-pub use quarantine::QuarantinePolicy;
+pub use quarantine::{QuarantinePolicy, decode as decode_quarantine};
 use snapshot::Snapshots;
 
 /// How a task treats barriers and bad records.
@@ -307,7 +307,7 @@ impl Task {
             self.finish(world, fx)?;
             return Ok(Turn::Busy);
         }
-        let turn = if self.is_source { self.poll(world, fx)? } else { self.serve(world, fx)? };
+        let turn = if self.is_source { self.poll(world)? } else { self.serve(world, fx)? };
         self.aside()?;
         busy |= turn == Turn::Busy;
         Ok(if busy { Turn::Busy } else { turn })
@@ -352,9 +352,9 @@ impl Task {
     }
 
     /// A source's turn.
-    fn poll(&mut self, world: &mut World<'_>, fx: &mut Vec<Effect>) -> Result<Turn, String> {
+    fn poll(&mut self, world: &mut World<'_>) -> Result<Turn, String> {
         if let Some(start) = self.asked.pop_front() {
-            self.barrier(start, world, fx)?;
+            self.barrier(start, world)?;
             return Ok(Turn::Busy);
         }
         if self.stopped {
@@ -398,7 +398,7 @@ impl Task {
             let Some(item) = self.inputs[input].queue.pop_front() else {
                 return Ok(Turn::Waits(None));
             };
-            self.take(input, item, world, fx)?;
+            self.take(input, item, world)?;
         }
         if self.work.is_some() {
             self.call(world, |logic, work, cx| match work {
@@ -463,7 +463,6 @@ impl Task {
         input: usize,
         item: Item,
         world: &mut World<'_>,
-        fx: &mut Vec<Effect>,
     ) -> Result<(), String> {
         match item {
             Item::Batch(batch) => {
@@ -495,13 +494,13 @@ impl Task {
                     self.inputs[input].held = true;
                 }
                 self.inputs[input].aligned = Some(barrier.start);
-                self.try_align(world, fx)
+                self.try_align(world)
             }
             Item::End => {
                 self.inputs[input].ended = true;
                 let advanced = self.clock.ended(input);
                 self.advanced(advanced, world)?;
-                self.try_align(world, fx)
+                self.try_align(world)
             }
         }
     }
@@ -521,7 +520,7 @@ impl Task {
     }
 
     /// Passes the barrier on if every channel has brought it or has ended.
-    fn try_align(&mut self, world: &mut World<'_>, fx: &mut Vec<Effect>) -> Result<(), String> {
+    fn try_align(&mut self, world: &mut World<'_>) -> Result<(), String> {
         let Some(start) =
             self.inputs.iter().filter_map(|input| input.aligned).min_by_key(|start| start.epoch)
         else {
@@ -539,7 +538,7 @@ impl Task {
                 input.held = false;
             }
         }
-        self.barrier(start, world, fx)
+        self.barrier(start, world)
     }
 
     /// The barrier has come to this task: what it emits from now on belongs to the next epoch.
@@ -547,7 +546,6 @@ impl Task {
         &mut self,
         start: EpochStart,
         world: &mut World<'_>,
-        fx: &mut Vec<Effect>,
     ) -> Result<(), String> {
         self.aside()?;
         while self.snapshots.is_writing() {

@@ -1,0 +1,185 @@
+//! An app: the streams' beginning, and what is made of them in the end.
+
+use alloc::rc::Rc;
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::cell::RefCell;
+use core::marker::PhantomData;
+
+use crate::api::files::Files;
+use crate::api::source::{Source, SourceConnector};
+use crate::dag::{self, Graph, GraphWarning, Kind};
+use crate::dsl::builder::{Builder, Draft, JobError, Shared};
+use crate::dsl::chain::FromSource;
+use crate::dsl::model::{Model, ModelOp};
+use crate::dsl::stream::Stream;
+use crate::effect::IoError;
+use crate::flow::logic::Factory;
+use crate::id::ProcessorId;
+use crate::limits::KEY_GROUPS_DEFAULT;
+
+/// What a job may be told from outside: nothing in it may depend on where it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The tasks of a processor whose parallelism is not set.
+    pub parallelism: u32,
+    /// The app's key groups; fixed with its first epoch.
+    pub key_groups: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { parallelism: 1, key_groups: KEY_GROUPS_DEFAULT }
+    }
+}
+
+/// A job that is being described.
+pub struct App<O = ()> {
+    name: String,
+    options: O,
+    settings: Settings,
+    builder: Shared,
+}
+
+impl<O> App<O> {
+    /// An app without streams.
+    pub fn new(name: &str, options: O, settings: Settings) -> Self {
+        let builder = Rc::new(RefCell::new(Builder::new(settings.parallelism)));
+        Self { name: name.to_string(), options, settings, builder }
+    }
+
+    /// The job's own options.
+    pub const fn options(&self) -> &O {
+        &self.options
+    }
+
+    /// The tasks of a processor whose parallelism is not set.
+    #[must_use]
+    pub const fn parallelism(&self) -> u32 {
+        self.settings.parallelism
+    }
+
+    /// A stream of what a source reads. The name is the identity of its positions.
+    pub fn source<S: SourceConnector>(
+        &mut self,
+        name: &str,
+        connector: S,
+    ) -> Stream<<S::Source as Source>::Out, FromSource<S>> {
+        let connector = Arc::new(connector);
+        let mut builder = self.builder.borrow_mut();
+        builder.claim(name);
+        let id = builder.reserve();
+        let node = builder.node(name, Vec::new(), ModelOp::Source);
+        let admin = Arc::clone(&connector);
+        builder.sources.push(SourceInfo {
+            processor: id,
+            name: name.to_string(),
+            connector: admin,
+        });
+        let draft = Draft {
+            id,
+            uid: name.to_string(),
+            kind: Kind::Source,
+            operators: Vec::from([name.to_string()]),
+            input: None,
+            extra: Vec::new(),
+            upstream: Vec::new(),
+            parallelism: None,
+            timed: false,
+            node,
+        };
+        drop(builder);
+        let flow = FromSource { name: Arc::from(name), connector, types: PhantomData };
+        Stream { builder: Rc::clone(&self.builder), flow, draft }
+    }
+
+    pub(crate) fn shared(&self) -> Shared {
+        Rc::clone(&self.builder)
+    }
+
+    /// What was described, checked.
+    ///
+    /// # Errors
+    /// Every mistake that was found.
+    pub fn finish(self) -> Result<Job, Vec<JobError>> {
+        let mut builder = self.builder.take();
+        let mut errors = core::mem::take(&mut builder.errors);
+        let mut sources = core::mem::take(&mut builder.sources);
+        for source in &mut sources {
+            source.processor = builder.final_number(source.processor);
+        }
+        let model = core::mem::take(&mut builder.model);
+        let transactional = core::mem::take(&mut builder.transactional);
+        let (graph, factories) = builder.graph(&self.name, self.settings.key_groups);
+        if let Err(found) = dag::validate(&graph) {
+            errors.extend(found.into_iter().map(JobError::from));
+        }
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        let warnings = dag::warnings(&graph);
+        Ok(Job { graph, factories, sources, model, transactional, warnings })
+    }
+}
+
+/// A job: its graph, how its tasks are made, and what the driver has to know of its sources.
+#[derive(Clone)]
+pub struct Job {
+    /// The graph.
+    pub graph: Graph,
+    /// How the tasks of each processor are made.
+    pub factories: Vec<Factory>,
+    /// Its sources.
+    pub sources: Vec<SourceInfo>,
+    /// The job for an interpreter.
+    pub model: Model,
+    /// Each sink, and whether its output becomes visible with its epoch only.
+    pub transactional: Vec<(String, bool)>,
+    /// What may not be as its author wants it.
+    pub warnings: Vec<GraphWarning>,
+}
+
+/// A source of a job.
+#[derive(Clone)]
+pub struct SourceInfo {
+    /// Its processor.
+    pub processor: ProcessorId,
+    /// Its name.
+    pub name: String,
+    /// What knows its partitions.
+    pub connector: Arc<dyn SourceAdmin>,
+}
+
+/// What a driver asks of a source, whatever it reads.
+pub trait SourceAdmin: Send + Sync {
+    /// See [`SourceConnector::partitions`].
+    ///
+    /// # Errors
+    /// See there.
+    fn partitions(&self, files: &mut dyn Files) -> Result<Vec<String>, IoError>;
+    /// See [`SourceConnector::discovers`].
+    fn discovers(&self) -> bool;
+    /// See [`SourceConnector::rewinds`].
+    fn rewinds(&self) -> bool;
+    /// See [`SourceConnector::total_bytes`].
+    fn total_bytes(&self, files: &mut dyn Files) -> Option<u64>;
+}
+
+impl<S: SourceConnector> SourceAdmin for S {
+    fn partitions(&self, files: &mut dyn Files) -> Result<Vec<String>, IoError> {
+        SourceConnector::partitions(self, files)
+    }
+
+    fn discovers(&self) -> bool {
+        SourceConnector::discovers(self)
+    }
+
+    fn rewinds(&self) -> bool {
+        SourceConnector::rewinds(self)
+    }
+
+    fn total_bytes(&self, files: &mut dyn Files) -> Option<u64> {
+        SourceConnector::total_bytes(self, files)
+    }
+}
