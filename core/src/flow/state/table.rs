@@ -173,17 +173,21 @@ impl<K: Key, V: State> Table<K, V> {
     ) -> (EntryId, &mut V, bool) {
         let at = self.at(hash);
         let open = self.open;
-        let group = &self.groups[at];
-        let (index, inserted) = match group.find(hash, key) {
-            Some(index) if matches!(group.slot(index), Slot::Live { stamp, .. } if *stamp == open) => {
-                (index, false)
+        let found = self.groups[at].find(hash, key);
+        if let Some(index) = found
+            && matches!(self.groups[at].slot(index), Slot::Live { stamp, .. } if *stamp == open)
+        {
+            let id = self.id(at, index);
+            match self.groups[at].slot_mut(index) {
+                Slot::Live { value, .. } => return (id, value, false),
+                _ => unreachable!("it was live"),
             }
-            found => self.settle(at, hash, key, found, init),
-        };
+        }
+        let (index, inserted) = self.settle(at, hash, key, found, init);
         let id = self.id(at, index);
         match self.groups[at].slot_mut(index) {
             Slot::Live { value, .. } => (id, value, inserted),
-            _ => unreachable!("the entry was found or made live"),
+            _ => unreachable!("the entry was made live"),
         }
     }
 
