@@ -445,6 +445,23 @@ impl<K: Key, V: State> Group<K, V> {
 }
 
 #[cfg(test)]
+impl<K: Key, V: State> Group<K, V> {
+    /// What `bytes` says, counted anew.
+    pub(super) fn recount(&self) -> usize {
+        let entries: usize = self.tail.iter().map(Vec::capacity).sum();
+        let kept: usize = self.metas.iter().map(|meta| meta.kept.capacity()).sum();
+        let heap: usize = self.metas.iter().map(|meta| meta.heap).sum();
+        (entries + self.head.capacity()) * size_of::<Entry<K, V>>()
+            + kept * size_of::<Kept<V>>()
+            + heap
+            + self.index.allocated()
+            + self.arena.allocated()
+            + self.directory_bytes()
+            + self.graves.capacity() * size_of::<(Stamp, u32)>()
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -325,3 +325,12 @@ impl<K: Key, V: State> Table<K, V> {
         }
     }
 }
+
+#[cfg(test)]
+impl<K: Key, V: State> Table<K, V> {
+    /// What [`Self::allocated`] says, counted anew.
+    pub(super) fn recount(&self) -> usize {
+        let groups: usize = self.groups.iter().map(Group::recount).sum();
+        groups + self.groups.len() * size_of::<Group<K, V>>()
+    }
+}
