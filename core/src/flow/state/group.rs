@@ -150,6 +150,27 @@ impl<K: Key, V: State> Group<K, V> {
         self.index.find(hash, |index| K::matches(&self.entry(index).key, key, &self.arena))
     }
 
+    /// The place of a key, if it was written in the open epoch before and is in the first segment.
+    /// Calls nothing out of line, so that all of it stays in registers.
+    #[inline(always)]
+    pub(super) fn hit(&self, hash: u64, key: &K::View<'_>, open: Stamp) -> Option<u32> {
+        let index = self.index.find(hash, |index| {
+            let entry = self.head.get(index as usize);
+            entry.is_some_and(|entry| K::matches(&entry.key, key, &self.arena))
+        })?;
+        let slot = &self.head[index as usize].slot;
+        matches!(slot, Slot::Live { stamp, .. } if *stamp == open).then_some(index)
+    }
+
+    /// The value that [`Self::hit`] has found.
+    #[inline(always)]
+    pub(super) fn hit_mut(&mut self, index: u32) -> &mut V {
+        match &mut self.head[index as usize].slot {
+            Slot::Live { value, .. } => value,
+            _ => unreachable!("it was live"),
+        }
+    }
+
     /// # Panics
     /// If there is none.
     #[inline(always)]

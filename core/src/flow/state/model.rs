@@ -12,7 +12,7 @@ use crate::api::key::{Key, groups_of_task, key_group};
 use crate::api::record::Ref;
 use crate::id::Epoch;
 
-const GROUPS: u32 = 8;
+const GROUPS: u32 = 3;
 type Names = Ref<str>;
 type Content = BTreeMap<String, u64>;
 
@@ -30,7 +30,7 @@ enum Step {
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let key = 0..300_u16;
+    let key = 0..400_u16;
     let step = prop_oneof![
         20 => (key.clone(), any::<u64>()).prop_map(|(key, value)| Step::Set(key, value)),
         8 => key.clone().prop_map(Step::Update),
@@ -41,7 +41,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => Just(Step::Commit),
         1 => (1..=GROUPS).prop_map(Step::Crash),
     ];
-    prop::collection::vec(step, 0..800)
+    prop::collection::vec(step, 0..1_200)
 }
 
 /// Long and short keys, so that some lie in the arena.
@@ -375,7 +375,9 @@ fn a_snapshot_without_its_tombstones_is_a_full_one() {
 #[test]
 fn what_was_not_touched_is_not_told_again() {
     let mut table = Table::new(0..16, 16);
-    (0..10_000).for_each(|key| drop(set(&mut table, key, key)));
+    for key in 0..10_000 {
+        set(&mut table, key, key);
+    }
     table.begin_snapshot(Epoch(1), None);
     assert_eq!(entries(&mut table), 10_000);
     table.begin_snapshot(Epoch(2), Some(Epoch(1)));

@@ -172,18 +172,11 @@ impl<K: Key, V: State> Table<K, V> {
         init: impl FnOnce() -> V,
     ) -> (EntryId, &mut V, bool) {
         let at = self.at(hash);
-        let open = self.open;
-        let found = self.groups[at].find(hash, key);
-        if let Some(index) = found
-            && matches!(self.groups[at].slot(index), Slot::Live { stamp, .. } if *stamp == open)
-        {
+        if let Some(index) = self.groups[at].hit(hash, key, self.open) {
             let id = self.id(at, index);
-            match self.groups[at].slot_mut(index) {
-                Slot::Live { value, .. } => return (id, value, false),
-                _ => unreachable!("it was live"),
-            }
+            return (id, self.groups[at].hit_mut(index), false);
         }
-        let (index, inserted) = self.settle(at, hash, key, found, init);
+        let (index, inserted) = self.settle(at, hash, key, init);
         let id = self.id(at, index);
         match self.groups[at].slot_mut(index) {
             Slot::Live { value, .. } => (id, value, inserted),
@@ -191,7 +184,7 @@ impl<K: Key, V: State> Table<K, V> {
         }
     }
 
-    /// The first write in the open epoch, to an entry that is there or not.
+    /// All but the hit path: mostly the first write to a key in the open epoch.
     #[cold]
     #[inline(never)]
     fn settle(
@@ -199,9 +192,9 @@ impl<K: Key, V: State> Table<K, V> {
         at: usize,
         hash: u64,
         key: &K::View<'_>,
-        found: Option<u32>,
         init: impl FnOnce() -> V,
     ) -> (u32, bool) {
+        let found = self.groups[at].find(hash, key);
         let Some(index) = found else {
             // Two for one, so that tombstones vanish faster than keys come.
             self.reclaim(at, 2);
@@ -210,10 +203,10 @@ impl<K: Key, V: State> Table<K, V> {
             self.len += 1;
             return (self.measured(at, |group| group.insert(hash, key, value, open)), true);
         };
-        self.touch(at, index);
-        if matches!(self.groups[at].slot(index), Slot::Live { .. }) {
+        if self.written(at, index).is_some() {
             return (index, false);
         }
+        self.touch(at, index);
         let value = init();
         let open = self.open;
         self.len += 1;
