@@ -1,18 +1,18 @@
-//! One key group: its entries in chunks that never move, its index and its keys.
+//! One key group: its entries, where they are, and the bytes of their keys.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::mem;
 
-use super::index::Index;
+use super::index::{Index, NEAR};
 use crate::api::key::{Key, KeyArena};
 use crate::api::state::State;
 
 /// Entries in a chunk, the unit of a snapshot's scan.
 pub(super) const CHUNK: usize = 64;
-/// Entries in a segment, the unit of storage: the most that a growth copies. So large that the
-/// groups of most tasks have one, and its place is in the cache.
-const SEGMENT: usize = 4_096;
+/// Entries in a segment, the unit of storage: the most that a growth copies, in well below 1 ms. So
+/// large that the groups of most tasks have one, which is found without a directory.
+const SEGMENT: usize = NEAR;
 const NONE: u32 = u32::MAX;
 
 /// The epoch of a write, counted from the epoch that the table was restored from.
@@ -154,12 +154,12 @@ impl<K: Key, V: State> Group<K, V> {
     /// Calls nothing out of line, so that all of it stays in registers.
     #[inline(always)]
     pub(super) fn hit(&self, hash: u64, key: &K::View<'_>, open: Stamp) -> Option<u32> {
-        let index = self.index.find(hash, |index| {
-            let entry = self.head.get(index as usize);
+        let index = self.index.find_near(hash, |index| {
+            let entry = self.head.get(usize::from(index));
             entry.is_some_and(|entry| K::matches(&entry.key, key, &self.arena))
         })?;
-        let slot = &self.head[index as usize].slot;
-        matches!(slot, Slot::Live { stamp, .. } if *stamp == open).then_some(index)
+        let slot = &self.head[usize::from(index)].slot;
+        matches!(slot, Slot::Live { stamp, .. } if *stamp == open).then_some(u32::from(index))
     }
 
     /// The value that [`Self::hit`] has found.

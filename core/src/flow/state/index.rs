@@ -1,11 +1,18 @@
 //! From a hash to the place of an entry in its group.
 
+use alloc::boxed::Box;
+
 use hashbrown::HashTable;
+
+/// Places below are near: found in one step, and kept in two bytes.
+pub(super) const NEAR: usize = 16_384;
 
 /// The places of a group's entries by the hashes of their keys.
 #[derive(Debug, Default)]
 pub(super) struct Index {
-    places: HashTable<u32>,
+    // Half the size of the other, so that more of it is in the cache.
+    near: HashTable<u16>,
+    far: Option<Box<HashTable<u32>>>,
 }
 
 /// The high bits chose the group, so all of its keys share them; the table takes its tags from
@@ -18,29 +25,55 @@ const fn turn(hash: u64) -> u64 {
 impl Index {
     /// Bytes of memory in use.
     pub(super) fn allocated(&self) -> usize {
-        self.places.allocation_size()
+        let far = |far: &HashTable<u32>| far.allocation_size() + size_of::<HashTable<u32>>();
+        self.near.allocation_size() + self.far.as_deref().map_or(0, far)
+    }
+
+    /// The near place with this hash for which `matches` holds.
+    #[inline(always)]
+    pub(super) fn find_near(&self, hash: u64, mut matches: impl FnMut(u16) -> bool) -> Option<u16> {
+        self.near.find(turn(hash), |place| matches(*place)).copied()
     }
 
     /// The place with this hash for which `matches` holds.
     #[inline(always)]
     pub(super) fn find(&self, hash: u64, mut matches: impl FnMut(u32) -> bool) -> Option<u32> {
-        self.places.find(turn(hash), |place| matches(*place)).copied()
+        match self.find_near(hash, |place| matches(u32::from(place))) {
+            Some(place) => Some(u32::from(place)),
+            None => self.far.as_ref()?.find(turn(hash), |place| matches(*place)).copied(),
+        }
     }
 
-    /// Makes room for as many more; `hash_of` gives the hash of any entry that is there.
+    /// Makes room for as many more near places; `hash_of` gives the hash of any entry that is there.
     pub(super) fn reserve(&mut self, more: usize, hash_of: impl Fn(u32) -> u64) {
-        self.places.reserve(more, |place| turn(hash_of(*place)));
+        let more = more.min(NEAR.saturating_sub(self.near.len()));
+        self.near.reserve(more, |place| turn(hash_of(u32::from(*place))));
     }
 
     /// Adds an entry that is not there.
     pub(super) fn insert(&mut self, hash: u64, place: u32, hash_of: impl Fn(u32) -> u64) {
-        self.places.insert_unique(turn(hash), place, |place| turn(hash_of(*place)));
+        match u16::try_from(place) {
+            Ok(near) if (place as usize) < NEAR => {
+                let hash_of = |place: &u16| turn(hash_of(u32::from(*place)));
+                self.near.insert_unique(turn(hash), near, hash_of);
+            }
+            _ => {
+                let far = self.far.get_or_insert_default();
+                far.insert_unique(turn(hash), place, |place| turn(hash_of(*place)));
+            }
+        }
     }
 
     /// Takes out an entry that is there.
     pub(super) fn remove(&mut self, hash: u64, place: u32) {
-        let entry = self.places.find_entry(turn(hash), |other| *other == place);
-        entry.expect("invariant: an entry is in its group's index").remove();
+        const THERE: &str = "invariant: an entry is in its group's index";
+        if (place as usize) < NEAR {
+            let entry = self.near.find_entry(turn(hash), |other| u32::from(*other) == place);
+            entry.expect(THERE).remove();
+        } else {
+            let far = self.far.as_mut().expect(THERE);
+            far.find_entry(turn(hash), |other| *other == place).expect(THERE).remove();
+        }
     }
 }
 

@@ -46,7 +46,11 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 /// Long and short keys, so that some lie in the arena.
 fn name(key: u16) -> String {
-    if key % 2 == 0 { alloc::format!("{key}") } else { alloc::format!("the key of number {key}") }
+    if key.is_multiple_of(2) {
+        alloc::format!("{key}")
+    } else {
+        alloc::format!("the key of number {key}")
+    }
 }
 
 fn hash(key: &str) -> u64 {
@@ -163,7 +167,7 @@ impl Run {
                 let key = name(*key);
                 let table = &mut self.task(&key).table;
                 let removed = match table.get(hash(&key), &&*key).map(|found| found.0) {
-                    Some(id) if key.len() % 3 == 0 => table.remove_id(id),
+                    Some(id) if key.len().is_multiple_of(3) => table.remove_id(id),
                     _ => table.remove(hash(&key), &&*key),
                 };
                 assert_eq!(removed, self.content.remove(&key));
@@ -385,6 +389,42 @@ fn what_was_not_touched_is_not_told_again() {
     set(&mut table, 77, 0);
     table.begin_snapshot(Epoch(3), Some(Epoch(1)));
     assert_eq!(entries(&mut table), 1);
+}
+
+#[test]
+fn a_group_of_many_keys_is_like_any_other() {
+    const KEYS: u64 = 40_000;
+    let mut table = Table::new(0..1, 1);
+    (0..KEYS).for_each(|key| assert_eq!(u64::from(set(&mut table, key, key).index), key));
+    assert_eq!(table.begin_snapshot(Epoch(1), None), None);
+    for key in 0..KEYS {
+        assert_eq!(set(&mut table, key, key + 1).index as u64, key);
+        assert_eq!(set(&mut table, key, key + 2).index as u64, key);
+    }
+    (0..KEYS / 2).for_each(|key| assert_eq!(remove(&mut table, key * 2), Some(key * 2 + 2)));
+    let mut out = SnapshotWriter::default();
+    while !table.write_snapshot("s", 1_000, &mut out) {}
+    table.committed(Epoch(1));
+    table.begin_snapshot(Epoch(2), Some(Epoch(1)));
+    let mut delta = SnapshotWriter::default();
+    while !table.write_snapshot("s", 1_000, &mut delta) {}
+    table.committed(Epoch(2));
+    table.begin_snapshot(Epoch(3), Some(Epoch(2)));
+    for key in KEYS..KEYS * 2 {
+        set(&mut table, key, key);
+    }
+    assert_eq!(table.recount(), table.allocated());
+
+    let mut restored = Table::<u64, u64>::new(0..1, 1);
+    for (object, len) in [(out.finish(), KEYS), (delta.finish(), KEYS / 2)] {
+        let reader = SnapshotReader::open(&object.bytes).expect("it is whole");
+        restored.restore(&reader, "s").expect("it is readable");
+        assert_eq!(restored.len() as u64, len);
+        restored.for_each(|_, key, value| {
+            assert_eq!(*value, if len == KEYS { key } else { key + 2 });
+        });
+    }
+    assert_eq!(restored.recount(), restored.allocated());
 }
 
 #[test]
