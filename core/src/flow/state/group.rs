@@ -105,7 +105,8 @@ pub(super) struct Group<K: Key, V> {
     freed: u32,
     arena: KeyArena,
     metas: Vec<ChunkMeta<V>>,
-    /// Removed entries, oldest first; one that was revived in between is skipped when its turn comes.
+    /// Removed entries, oldest first; one that was revived in between is skipped when its turn
+    /// comes.
     graves: VecDeque<(Stamp, u32)>,
     /// Bytes of memory in use, all included.
     pub(super) bytes: usize,
@@ -373,8 +374,8 @@ impl<K: Key, V: State> Group<K, V> {
         value
     }
 
-    /// Frees removed entries whose removal no later snapshot has to tell, at most so many. Gives the
-    /// number it looked at and the newest stamp it freed.
+    /// Frees removed entries whose removal no later snapshot has to tell, at most so many. Gives
+    /// the number it looked at and the newest stamp it freed.
     pub(super) fn reclaim(&mut self, limit: Stamp, budget: usize) -> (usize, Stamp) {
         let mut done = 0;
         let mut newest = 0;
@@ -429,8 +430,8 @@ impl<K: Key, V: State> Group<K, V> {
         wanted.touched(self.metas[chunk].stamp)
     }
 
-    /// Gives what a chunk's entries were at the barrier, as far as it is wanted, and lets go of what
-    /// was kept for that.
+    /// Gives what a chunk's entries were at the barrier, as far as it is wanted, and lets go of
+    /// what was kept for that.
     pub(super) fn scan_chunk(
         &mut self,
         chunk: usize,

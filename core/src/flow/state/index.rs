@@ -44,7 +44,8 @@ impl Index {
         }
     }
 
-    /// Makes room for as many more near places; `hash_of` gives the hash of any entry that is there.
+    /// Makes room for as many more near places; `hash_of` gives the hash of any entry that is
+    /// there.
     pub(super) fn reserve(&mut self, more: usize, hash_of: impl Fn(u32) -> u64) {
         let more = more.min(NEAR.saturating_sub(self.near.len()));
         self.near.reserve(more, |place| turn(hash_of(u32::from(*place))));

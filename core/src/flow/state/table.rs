@@ -66,8 +66,8 @@ impl<K: Key, V: State> fmt::Debug for Table<K, V> {
 }
 
 impl<K: Key, V: State> Table<K, V> {
-    /// An empty table of a task that owns `groups` of an app's `total_groups`. Its open epoch is the
-    /// first.
+    /// An empty table of a task that owns `groups` of an app's `total_groups`. Its open epoch is
+    /// the first.
     #[must_use]
     pub fn new(groups: Range<u32>, total_groups: u32) -> Self {
         assert!(groups.start <= groups.end && groups.end <= total_groups, "the app's key groups");
