@@ -1,15 +1,18 @@
-//! One key group: its entries in chunks that never move, its index and its keys.
+//! One key group: its entries, where they are, and the bytes of their keys.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::mem;
 
-use super::index::Index;
+use super::index::{Index, NEAR};
 use crate::api::key::{Key, KeyArena};
 use crate::api::state::State;
 
-/// Entries in a chunk: the unit of a snapshot's scan, and the most that a growth copies.
+/// Entries in a chunk, the unit of a snapshot's scan.
 pub(super) const CHUNK: usize = 64;
+/// Entries in a segment, the unit of storage: the most that a growth copies, in well below 1 ms. So
+/// large that the groups of most tasks have one, which is found without a directory.
+const SEGMENT: usize = NEAR;
 const NONE: u32 = u32::MAX;
 
 /// The epoch of a write, counted from the epoch that the table was restored from.
@@ -89,7 +92,10 @@ impl Wanted {
 #[repr(C, align(64))]
 pub(super) struct Group<K: Key, V> {
     index: Index,
-    chunks: Vec<Vec<Entry<K, V>>>,
+    /// The first segment, all there is of most groups.
+    head: Vec<Entry<K, V>>,
+    /// The others.
+    tail: Vec<Vec<Entry<K, V>>>,
     /// The last write to any of its entries.
     pub(super) stamp: Stamp,
     /// The first of the free entries, or `NONE`.
@@ -99,7 +105,8 @@ pub(super) struct Group<K: Key, V> {
     freed: u32,
     arena: KeyArena,
     metas: Vec<ChunkMeta<V>>,
-    /// Removed entries, oldest first; one that was revived in between is skipped when its turn comes.
+    /// Removed entries, oldest first; one that was revived in between is skipped when its turn
+    /// comes.
     graves: VecDeque<(Stamp, u32)>,
     /// Bytes of memory in use, all included.
     pub(super) bytes: usize,
@@ -109,7 +116,8 @@ impl<K: Key, V: State> Group<K, V> {
     pub(super) fn new() -> Self {
         Self {
             index: Index::default(),
-            chunks: Vec::new(),
+            head: Vec::new(),
+            tail: Vec::new(),
             stamp: 0,
             free: NONE,
             free_count: 0,
@@ -123,9 +131,9 @@ impl<K: Key, V: State> Group<K, V> {
 
     /// Indices given out so far, those of free entries included.
     pub(super) fn used(&self) -> u32 {
-        match self.chunks.split_last() {
-            Some((last, full)) => (full.len() * CHUNK + last.len()) as u32,
-            None => 0,
+        match self.tail.split_last() {
+            Some((last, full)) => ((full.len() + 1) * SEGMENT + last.len()) as u32,
+            None => self.head.len() as u32,
         }
     }
 
@@ -135,7 +143,7 @@ impl<K: Key, V: State> Group<K, V> {
     }
 
     pub(super) const fn chunk_count(&self) -> usize {
-        self.chunks.len()
+        self.metas.len()
     }
 
     #[inline(always)]
@@ -143,14 +151,60 @@ impl<K: Key, V: State> Group<K, V> {
         self.index.find(hash, |index| K::matches(&self.entry(index).key, key, &self.arena))
     }
 
+    /// The place of a key, if it was written in the open epoch before and is in the first segment.
+    /// Calls nothing out of line, so that all of it stays in registers.
+    #[inline(always)]
+    pub(super) fn hit(&self, hash: u64, key: &K::View<'_>, open: Stamp) -> Option<u32> {
+        let index = self.index.find_near(hash, |index| {
+            let entry = self.head.get(usize::from(index));
+            entry.is_some_and(|entry| K::matches(&entry.key, key, &self.arena))
+        })?;
+        let slot = &self.head[usize::from(index)].slot;
+        matches!(slot, Slot::Live { stamp, .. } if *stamp == open).then_some(u32::from(index))
+    }
+
+    /// The value that [`Self::hit`] has found.
+    #[inline(always)]
+    pub(super) fn hit_mut(&mut self, index: u32) -> &mut V {
+        match &mut self.head[index as usize].slot {
+            Slot::Live { value, .. } => value,
+            _ => unreachable!("it was live"),
+        }
+    }
+
+    /// # Panics
+    /// If there is none.
     #[inline(always)]
     pub(super) fn entry(&self, index: u32) -> &Entry<K, V> {
-        &self.chunks[index as usize / CHUNK][index as usize % CHUNK]
+        match self.head.get(index as usize) {
+            Some(entry) => entry,
+            None => self.tail_entry(index),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn tail_entry(&self, index: u32) -> &Entry<K, V> {
+        &self.tail[index as usize / SEGMENT - 1][index as usize % SEGMENT]
     }
 
     #[inline(always)]
     fn entry_mut(&mut self, index: u32) -> &mut Entry<K, V> {
-        &mut self.chunks[index as usize / CHUNK][index as usize % CHUNK]
+        if (index as usize) < self.head.len() {
+            &mut self.head[index as usize]
+        } else {
+            self.tail_entry_mut(index)
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn tail_entry_mut(&mut self, index: u32) -> &mut Entry<K, V> {
+        &mut self.tail[index as usize / SEGMENT - 1][index as usize % SEGMENT]
+    }
+
+    fn segment(&self, number: usize) -> &Vec<Entry<K, V>> {
+        if number == 0 { &self.head } else { &self.tail[number - 1] }
     }
 
     #[inline(always)]
@@ -164,7 +218,7 @@ impl<K: Key, V: State> Group<K, V> {
     }
 
     pub(super) fn get(&self, index: u32) -> Option<&Entry<K, V>> {
-        self.chunks.get(index as usize / CHUNK)?.get(index as usize % CHUNK)
+        (index < self.used()).then(|| self.entry(index))
     }
 
     /// The key of an entry that is not free.
@@ -174,29 +228,22 @@ impl<K: Key, V: State> Group<K, V> {
         K::load(&entry.key, &self.arena)
     }
 
-    fn hash_of(chunks: &[Vec<Entry<K, V>>], arena: &KeyArena, index: u32) -> u64 {
-        let entry = &chunks[index as usize / CHUNK][index as usize % CHUNK];
-        K::hash(&K::load(&entry.key, arena), 0)
+    fn hash_of(&self, index: u32) -> u64 {
+        K::hash(&K::load(&self.entry(index).key, &self.arena), 0)
+    }
+
+    /// Changes the index, which may look up hashes meanwhile, and counts its memory.
+    fn with_index(&mut self, act: impl FnOnce(&mut Index, &Self)) {
+        let mut index = mem::take(&mut self.index);
+        let before = index.allocated();
+        act(&mut index, self);
+        self.bytes = self.bytes + index.allocated() - before;
+        self.index = index;
     }
 
     /// Makes room in the index for as many entries more.
     pub(super) fn reserve(&mut self, more: usize) {
-        let count = self.used() as usize + more.saturating_sub(self.free_count as usize);
-        if !self.index.has_room(count) {
-            self.rebuild_index(count);
-        }
-    }
-
-    #[cold]
-    fn rebuild_index(&mut self, count: usize) {
-        let mut index = Index::with_room(count);
-        for (number, entry) in (0_u32..).zip(self.chunks.iter().flatten()) {
-            if !matches!(entry.slot, Slot::Free { .. }) {
-                index.insert(K::hash(&K::load(&entry.key, &self.arena), 0), number);
-            }
-        }
-        self.bytes += index.allocated() - self.index.allocated();
-        self.index = index;
+        self.with_index(|index, this| index.reserve(more, |other| this.hash_of(other)));
     }
 
     /// Adds a key that is not there.
@@ -216,7 +263,7 @@ impl<K: Key, V: State> Group<K, V> {
             self.free_count -= 1;
             index
         };
-        self.index.insert(hash, index);
+        self.with_index(|places, this| places.insert(hash, index, |other| this.hash_of(other)));
         self.mark(index, stamp);
         self.metas[index as usize / CHUNK].heap += heap;
         self.bytes += heap;
@@ -225,29 +272,28 @@ impl<K: Key, V: State> Group<K, V> {
 
     fn push(&mut self, entry: Entry<K, V>) -> u32 {
         let index = self.used();
-        if !self.index.has_room(index as usize + 1) {
-            self.rebuild_index(index as usize + 1);
-        }
-        if index as usize / CHUNK == self.chunks.len() {
-            let before = self.directory_bytes();
-            self.chunks.push(Vec::new());
+        let before = self.directory_bytes();
+        if index as usize / CHUNK == self.metas.len() {
             self.metas.push(ChunkMeta { stamp: 0, kept_for: 0, kept: Vec::new(), heap: 0 });
-            self.bytes += self.directory_bytes() - before;
         }
-        let chunk = &mut self.chunks[index as usize / CHUNK];
-        if chunk.len() == chunk.capacity() {
-            // A small group grows by an eighth, so that thousands of them waste little.
-            let more = (index as usize / 8).clamp(4, CHUNK).min(CHUNK - chunk.len());
-            let before = chunk.capacity();
-            chunk.reserve_exact(more);
-            self.bytes += (chunk.capacity() - before) * size_of::<Entry<K, V>>();
+        if index as usize / SEGMENT > self.tail.len() {
+            self.tail.push(Vec::new());
         }
-        chunk.push(entry);
+        self.bytes += self.directory_bytes() - before;
+        let segment = self.tail.last_mut().unwrap_or(&mut self.head);
+        if segment.len() == segment.capacity() {
+            // By an eighth, so that thousands of groups waste little.
+            let more = (index as usize / 8).max(4).min(SEGMENT - segment.len());
+            let before = segment.capacity();
+            segment.reserve_exact(more);
+            self.bytes += (segment.capacity() - before) * size_of::<Entry<K, V>>();
+        }
+        segment.push(entry);
         index
     }
 
     fn directory_bytes(&self) -> usize {
-        self.chunks.capacity() * size_of::<Vec<Entry<K, V>>>()
+        self.tail.capacity() * size_of::<Vec<Entry<K, V>>>()
             + self.metas.capacity() * size_of::<ChunkMeta<V>>()
     }
 
@@ -259,7 +305,7 @@ impl<K: Key, V: State> Group<K, V> {
     /// Before the first write to an entry in the open epoch: keeps what the active scan needs.
     pub(super) fn touch(&mut self, index: u32, open: Stamp, wanted: Option<Wanted>) {
         self.mark(index, open);
-        let slot = &mut self.chunks[index as usize / CHUNK][index as usize % CHUNK].slot;
+        let slot = self.slot_mut(index);
         let kept = match (wanted, &mut *slot) {
             (Some(wanted), Slot::Live { stamp, value }) if wanted.live(*stamp) => {
                 Some((wanted.epoch, Some(value.clone())))
@@ -328,8 +374,8 @@ impl<K: Key, V: State> Group<K, V> {
         value
     }
 
-    /// Frees removed entries whose removal no later snapshot has to tell, at most so many. Gives the
-    /// number it looked at and the newest stamp it freed.
+    /// Frees removed entries whose removal no later snapshot has to tell, at most so many. Gives
+    /// the number it looked at and the newest stamp it freed.
     pub(super) fn reclaim(&mut self, limit: Stamp, budget: usize) -> (usize, Stamp) {
         let mut done = 0;
         let mut newest = 0;
@@ -351,8 +397,7 @@ impl<K: Key, V: State> Group<K, V> {
     }
 
     fn release(&mut self, index: u32) {
-        let hash_of = |index| Self::hash_of(&self.chunks, &self.arena, index);
-        self.index.remove(hash_of(index), index, hash_of);
+        self.index.remove(self.hash_of(index), index);
         *self.slot_mut(index) = Slot::Free { next: self.free };
         self.free = index;
         self.free_count += 1;
@@ -370,7 +415,7 @@ impl<K: Key, V: State> Group<K, V> {
             return;
         }
         let mut arena = KeyArena::default();
-        for entry in self.chunks.iter_mut().flatten() {
+        for entry in self.head.iter_mut().chain(self.tail.iter_mut().flatten()) {
             if !matches!(entry.slot, Slot::Free { .. }) {
                 let key = K::store(&K::load(&entry.key, &self.arena), &mut arena);
                 entry.key = key;
@@ -385,24 +430,27 @@ impl<K: Key, V: State> Group<K, V> {
         wanted.touched(self.metas[chunk].stamp)
     }
 
-    /// Gives what a chunk's entries were at the barrier, as far as it is wanted, and lets go of what
-    /// was kept for that.
+    /// Gives what a chunk's entries were at the barrier, as far as it is wanted, and lets go of
+    /// what was kept for that.
     pub(super) fn scan_chunk(
         &mut self,
         chunk: usize,
         wanted: Wanted,
         mut each: impl FnMut(&K::View<'_>, Option<&V>),
     ) {
+        let first = chunk * CHUNK;
         let meta = &mut self.metas[chunk];
         let mut kept = mem::take(&mut meta.kept);
+        let kept_for = meta.kept_for;
         self.bytes -= kept.capacity() * size_of::<Kept<V>>();
-        if meta.kept_for != wanted.epoch {
+        if kept_for != wanted.epoch {
             kept.clear();
         }
         kept.sort_unstable_by_key(|kept| kept.index);
         let mut kept = kept.iter().peekable();
+        let entries = self.segment(first / SEGMENT)[first % SEGMENT..].iter().take(CHUNK);
         let mut heap = 0;
-        for (number, entry) in (0_u32..).zip(&self.chunks[chunk]) {
+        for (number, entry) in (0_u32..).zip(entries) {
             if let Slot::Live { value, .. } = &entry.slot {
                 heap += value.heap_bytes();
             }
@@ -414,7 +462,24 @@ impl<K: Key, V: State> Group<K, V> {
             };
             each(&K::load(&entry.key, &self.arena), value);
         }
-        self.bytes = self.bytes + heap - mem::replace(&mut meta.heap, heap);
+        self.bytes = self.bytes + heap - mem::replace(&mut self.metas[chunk].heap, heap);
+    }
+}
+
+#[cfg(test)]
+impl<K: Key, V: State> Group<K, V> {
+    /// What `bytes` says, counted anew.
+    pub(super) fn recount(&self) -> usize {
+        let entries: usize = self.tail.iter().map(Vec::capacity).sum();
+        let kept: usize = self.metas.iter().map(|meta| meta.kept.capacity()).sum();
+        let heap: usize = self.metas.iter().map(|meta| meta.heap).sum();
+        (entries + self.head.capacity()) * size_of::<Entry<K, V>>()
+            + kept * size_of::<Kept<V>>()
+            + heap
+            + self.index.allocated()
+            + self.arena.allocated()
+            + self.directory_bytes()
+            + self.graves.capacity() * size_of::<(Stamp, u32)>()
     }
 }
 
@@ -430,6 +495,6 @@ mod tests {
 
     #[test]
     fn what_the_hit_path_reads_of_a_group_is_in_one_cache_line() {
-        assert!(core::mem::offset_of!(Group<u64, u64>, chunks) + 24 <= 64);
+        assert!(core::mem::offset_of!(Group<u64, u64>, head) + 24 <= 64);
     }
 }

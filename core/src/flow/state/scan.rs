@@ -41,8 +41,8 @@ impl<K: Key, V: State> Table<K, V> {
     /// scan for what changed since `base` begins (for everything, if there is none).
     ///
     /// Gives the base that is in effect. It is the one asked for, but none if removals since then
-    /// have been forgotten, because [`Self::committed`] told of a later epoch and a snapshot relative
-    /// to that was begun. A full snapshot may follow any chain: its restore begins anew.
+    /// have been forgotten, because [`Self::committed`] told of a later epoch and a snapshot
+    /// relative to that was begun. A full snapshot may follow any chain: its restore begins anew.
     ///
     /// # Panics
     /// If a scan is active, or `epoch` has ended before.
@@ -136,13 +136,14 @@ impl<K: Key, V: State> Table<K, V> {
     /// The record of `epoch` is in the commit log: removals up to there need not be told again, so
     /// their places may be used again, little by little.
     pub fn committed(&mut self, epoch: Epoch) {
-        assert!(epoch < self.open_epoch(), "{epoch} is committed after its barrier");
-        self.committed = self.committed.max(self.stamp(epoch));
+        let ended = self.open - 1;
+        self.committed = self.committed.max(self.stamp(epoch).min(ended));
         self.sweep.1 = self.groups.len();
         self.sweep(SWEPT_BY_COMMIT);
     }
 
-    /// Tombstones up to here may go. An epoch is known to be committed here before the barriers that
+    /// Tombstones up to here may go. An epoch is known to be committed here before the barriers
+    /// that
     /// were started without knowing it have come, so the base of the last barrier counts as well;
     /// and it is what the active scan reads.
     fn limit(&self) -> Stamp {

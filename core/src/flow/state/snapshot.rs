@@ -5,7 +5,7 @@
 //! runs:   group u32, entries u32, bytes u64, then per entry: flag u8 (1 live, 0 tombstone),
 //!         key as a record, value as a state if live
 //! index:  meta bytes; sections u32; per section: name, key type and state type as strings,
-//!         epoch u64, base u64 (0: full), total groups u32, first group u32, end group u32, runs u32;
+//!         epoch u64, base u64 (0: full), total groups, first group, end group, runs, all u32;
 //!         per run: group u32, entries u32, offset u64, bytes u64
 //! footer: offset of the index u64, CRC32C of all before it u32
 //! ```

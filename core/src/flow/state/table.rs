@@ -66,8 +66,8 @@ impl<K: Key, V: State> fmt::Debug for Table<K, V> {
 }
 
 impl<K: Key, V: State> Table<K, V> {
-    /// An empty table of a task that owns `groups` of an app's `total_groups`. Its open epoch is the
-    /// first.
+    /// An empty table of a task that owns `groups` of an app's `total_groups`. Its open epoch is
+    /// the first.
     #[must_use]
     pub fn new(groups: Range<u32>, total_groups: u32) -> Self {
         assert!(groups.start <= groups.end && groups.end <= total_groups, "the app's key groups");
@@ -172,22 +172,19 @@ impl<K: Key, V: State> Table<K, V> {
         init: impl FnOnce() -> V,
     ) -> (EntryId, &mut V, bool) {
         let at = self.at(hash);
-        let open = self.open;
-        let group = &self.groups[at];
-        let (index, inserted) = match group.find(hash, key) {
-            Some(index) if matches!(group.slot(index), Slot::Live { stamp, .. } if *stamp == open) => {
-                (index, false)
-            }
-            found => self.settle(at, hash, key, found, init),
-        };
+        if let Some(index) = self.groups[at].hit(hash, key, self.open) {
+            let id = self.id(at, index);
+            return (id, self.groups[at].hit_mut(index), false);
+        }
+        let (index, inserted) = self.settle(at, hash, key, init);
         let id = self.id(at, index);
         match self.groups[at].slot_mut(index) {
             Slot::Live { value, .. } => (id, value, inserted),
-            _ => unreachable!("the entry was found or made live"),
+            _ => unreachable!("the entry was made live"),
         }
     }
 
-    /// The first write in the open epoch, to an entry that is there or not.
+    /// All but the hit path: mostly the first write to a key in the open epoch.
     #[cold]
     #[inline(never)]
     fn settle(
@@ -195,9 +192,9 @@ impl<K: Key, V: State> Table<K, V> {
         at: usize,
         hash: u64,
         key: &K::View<'_>,
-        found: Option<u32>,
         init: impl FnOnce() -> V,
     ) -> (u32, bool) {
+        let found = self.groups[at].find(hash, key);
         let Some(index) = found else {
             // Two for one, so that tombstones vanish faster than keys come.
             self.reclaim(at, 2);
@@ -206,10 +203,10 @@ impl<K: Key, V: State> Table<K, V> {
             self.len += 1;
             return (self.measured(at, |group| group.insert(hash, key, value, open)), true);
         };
-        self.touch(at, index);
-        if matches!(self.groups[at].slot(index), Slot::Live { .. }) {
+        if self.written(at, index).is_some() {
             return (index, false);
         }
+        self.touch(at, index);
         let value = init();
         let open = self.open;
         self.len += 1;
@@ -319,5 +316,14 @@ impl<K: Key, V: State> Table<K, V> {
         while let Some((id, key, value)) = self.next_entry(&mut cursor) {
             each(id, key, value);
         }
+    }
+}
+
+#[cfg(test)]
+impl<K: Key, V: State> Table<K, V> {
+    /// What [`Self::allocated`] says, counted anew.
+    pub(super) fn recount(&self) -> usize {
+        let groups: usize = self.groups.iter().map(Group::recount).sum();
+        groups + self.groups.len() * size_of::<Group<K, V>>()
     }
 }
