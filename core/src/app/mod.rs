@@ -3,6 +3,8 @@
 pub mod master;
 pub mod outcome;
 pub mod plan;
+#[cfg(test)]
+mod tests;
 
 pub use master::{AppMaster, Timer};
 pub use outcome::{Failure, OpenEpoch, Outcome, Stage, Status};

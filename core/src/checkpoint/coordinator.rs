@@ -436,3 +436,132 @@ pub enum Cause {
     /// The oldest epoch is old enough to be spoken of.
     Age,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::ProcessorId;
+    use crate::time::seconds;
+
+    const SOURCE: TaskId = TaskId { processor: ProcessorId(0), index: 0 };
+    const SINK: TaskId = TaskId { processor: ProcessorId(1), index: 0 };
+
+    fn running() -> Coordinator {
+        let mut coordinator = Coordinator::new(Config {
+            tasks: [(SOURCE, true), (SINK, false)].into(),
+            sinks: [SINK].into(),
+            interval: Some(seconds(1)),
+            recovered: Epoch(0),
+            sinks_committed: Epoch(0),
+        });
+        coordinator.run(Time::ZERO, &mut Vec::new());
+        coordinator
+    }
+
+    fn at(second: u64) -> Time {
+        Time::ZERO + seconds(second)
+    }
+
+    fn started(steps: &[Step]) -> Vec<Epoch> {
+        let starts = steps.iter().filter_map(|step| match step {
+            Step::Start(start) => Some(start.epoch),
+            _ => None,
+        });
+        starts.collect()
+    }
+
+    fn snapshot(coordinator: &mut Coordinator, task: TaskId, epoch: u64) -> Vec<Step> {
+        let mut steps = Vec::new();
+        let part = TaskSnapshot::default();
+        coordinator.handle_snapshot(at(1), task, Epoch(epoch), part, &mut steps);
+        steps
+    }
+
+    #[test]
+    fn epochs_start_by_the_clock_up_to_a_bound() {
+        let mut coordinator = running();
+        let mut steps = Vec::new();
+        for second in 1..20 {
+            coordinator.handle_timeout(at(second), &mut steps);
+            // A deadline heard twice starts nothing twice.
+            coordinator.handle_timeout(at(second), &mut steps);
+        }
+        let bound = EPOCHS_UNCOMMITTED_MAX as u64;
+        assert_eq!(started(&steps), (1..=bound).map(Epoch).collect::<Vec<_>>());
+        let aged: Vec<_> = steps.iter().filter(|step| matches!(step, Step::Aged(_))).collect();
+        assert_eq!(aged.len(), 1);
+        assert_eq!(coordinator.next_timeout(), None);
+    }
+
+    #[test]
+    fn epochs_are_appended_in_order_whatever_order_their_parts_come_in() {
+        let mut coordinator = running();
+        coordinator.handle_timeout(at(1), &mut Vec::new());
+        coordinator.handle_timeout(at(2), &mut Vec::new());
+        assert_eq!(snapshot(&mut coordinator, SINK, 2), []);
+        assert_eq!(snapshot(&mut coordinator, SOURCE, 2), []);
+        assert_eq!(snapshot(&mut coordinator, SOURCE, 1), []);
+        assert_eq!(snapshot(&mut coordinator, SOURCE, 1), []);
+        let steps = snapshot(&mut coordinator, SINK, 1);
+        assert!(matches!(&steps[..], [Step::Append(collected)] if collected.epoch == Epoch(1)));
+        assert_eq!(snapshot(&mut coordinator, SINK, 1), []);
+        let mut steps = Vec::new();
+        coordinator.handle_appended(at(2), &mut steps);
+        assert_eq!(steps[0], Step::Committed(Epoch(1)));
+        assert!(matches!(&steps[1], Step::Append(collected) if collected.epoch == Epoch(2)));
+        assert_eq!(snapshot(&mut coordinator, SOURCE, 1), []);
+    }
+
+    #[test]
+    fn the_last_snapshot_of_a_task_stands_for_later_epochs() {
+        let mut coordinator = running();
+        coordinator.handle_timeout(at(1), &mut Vec::new());
+        coordinator.handle_timeout(at(2), &mut Vec::new());
+        let mut steps = Vec::new();
+        let last = TaskSnapshot { records: 7, ..TaskSnapshot::default() };
+        // It ended behind the barrier of epoch 1, and that news comes first.
+        coordinator.handle_finished(at(2), SOURCE, Epoch(1), last, &mut steps);
+        assert_eq!(snapshot(&mut coordinator, SINK, 1), []);
+        let steps = snapshot(&mut coordinator, SOURCE, 1);
+        let [Step::Append(first)] = &steps[..] else { panic!("{steps:?}") };
+        assert!(!first.tasks[&SOURCE].finished && !first.finished);
+        coordinator.handle_appended(at(2), &mut Vec::new());
+        let steps = snapshot(&mut coordinator, SINK, 2);
+        let [Step::Append(second)] = &steps[..] else { panic!("{steps:?}") };
+        assert_eq!(second.tasks[&SOURCE].records, 7);
+        assert!(second.tasks[&SOURCE].finished && !second.finished);
+    }
+
+    #[test]
+    fn the_last_epoch_needs_no_barrier_and_waits_for_the_sinks() {
+        let mut coordinator = running();
+        let mut steps = Vec::new();
+        for task in [SOURCE, SINK] {
+            let last = TaskSnapshot::default();
+            coordinator.handle_finished(at(0), task, Epoch(0), last, &mut steps);
+        }
+        let [Step::Append(last)] = &steps[..] else { panic!("{steps:?}") };
+        assert!(last.finished && last.epoch == Epoch(1));
+        let mut steps = Vec::new();
+        // Of an epoch that is not committed nobody can have made anything visible.
+        coordinator.handle_sink_committed(at(0), SINK, Epoch(1), &mut steps);
+        coordinator.handle_appended(at(0), &mut steps);
+        assert_eq!(steps, [Step::Committed(Epoch(1))]);
+        for _ in 0..2 {
+            coordinator.handle_sink_committed(at(0), SINK, Epoch(1), &mut steps);
+        }
+        let ending = Ending { epoch: Epoch(1), finished: true };
+        assert_eq!(steps, [Step::Committed(Epoch(1)), Step::Over(ending)]);
+    }
+
+    #[test]
+    fn a_stop_takes_its_epoch_at_once_and_starts_no_other() {
+        let mut coordinator = running();
+        let mut steps = Vec::new();
+        coordinator.handle_stop(at(0), &mut steps);
+        coordinator.handle_stop(at(0), &mut steps);
+        coordinator.handle_timeout(at(5), &mut steps);
+        let start = EpochStart { epoch: Epoch(1), base: None, stop: true };
+        assert_eq!(steps, [Step::Start(start)]);
+    }
+}

@@ -18,6 +18,8 @@ pub struct History {
     pub closed: Option<Epoch>,
     /// Records that cannot be read, from the floor upwards.
     pub damaged: Vec<Damaged>,
+    /// The highest term of the records that count.
+    pub term: AppTerm,
     /// Epochs that count nothing: void ones, superseded ones, those below the floor.
     pub stale: Vec<LogNumber>,
 }
@@ -41,7 +43,6 @@ pub struct Damaged {
 pub fn settle(records: &Records) -> History {
     let mut history = History::default();
     let floor = floor(records);
-    let mut fenced = AppTerm(0);
     for (&number, record) in records {
         if number < floor {
             if matches!(record, Ok(Record::Epoch(_))) {
@@ -56,13 +57,13 @@ pub fn settle(records: &Records) -> History {
                 continue;
             }
         };
-        if record.term() < fenced {
+        if record.term() < history.term {
             if matches!(record, Record::Epoch(_)) {
                 history.stale.push(number);
             }
             continue;
         }
-        fenced = record.term();
+        history.term = record.term();
         match record {
             Record::Fence(_) => {}
             Record::Epoch(epoch) => push(&mut history, number, epoch),

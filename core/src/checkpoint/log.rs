@@ -336,11 +336,13 @@ impl Log {
             let reason = "our fence was removed while the job started".to_string();
             return Err(LogError::Store { object, reason });
         }
-        let highest = self.highest_foreign_term();
-        if highest >= self.term {
+        self.check_identity()?;
+        // What turned up before our fence since we looked came late, and counts nothing.
+        let behind = self.records.range(fence.next()..);
+        let highest = behind.flat_map(|(_, record)| record).map(Record::term).max();
+        if let Some(highest) = highest.filter(|highest| *highest > self.term) {
             return Err(self.superseded(highest));
         }
-        self.check_identity()?;
         let (&last, _) = self.records.last_key_value().expect("it holds our fence");
         if last > fence {
             // Our request was under way for so long that the app master that still leads had
@@ -349,6 +351,9 @@ impl Log {
         }
         assert_eq!(self.next, fence.next());
         let history = settle(&self.records);
+        if history.term > self.term {
+            return Err(self.superseded(history.term));
+        }
         self.records.clear();
         self.phase = Phase::Open;
         Ok(Some(LogEvent::Opened(Box::new(history))))

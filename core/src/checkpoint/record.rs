@@ -1,7 +1,7 @@
 //! The records of the commit log, and their encoding.
 //!
-//! An object of the log is a magic, the version of the format (u16), the CRC32C of the body (u32) and
-//! the body in postcard; integers of the header are little endian.
+//! An object of the log is a magic, the version of the format (u16), the CRC32C of the body (u32)
+//! and the body in postcard; the header's integers are little endian.
 
 use alloc::collections::BTreeMap;
 use alloc::format;

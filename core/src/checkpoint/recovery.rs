@@ -223,3 +223,103 @@ fn pending_of(index: u32, parallelism: u32, old: &[&TaskSnapshot]) -> Vec<Pendin
     let ours = pending.filter(|(old_index, _)| old_index % parallelism == index);
     ours.map(|(index, snapshot)| Pending { index, bytes: snapshot.pending.clone() }).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::format;
+
+    use super::*;
+    use crate::id::ProcessorId;
+
+    fn source(parallelism: u32, partitions: &[&str], discovers: bool) -> ProcessorPlan {
+        ProcessorPlan {
+            id: ProcessorId(0),
+            uid: "read".into(),
+            parallelism,
+            source: true,
+            sink: false,
+            partitions: partitions.iter().map(ToString::to_string).collect(),
+            discovers,
+        }
+    }
+
+    fn partition(name: &str, done: bool) -> Partition {
+        Partition { name: name.into(), position: Some(name.as_bytes().to_vec()), done }
+    }
+
+    fn chained(index: usize) -> TaskSnapshot {
+        let object = ObjectRef { name: format!("state/x-{index}/t1-e1"), len: 1, crc: 1 };
+        TaskSnapshot { chain: [object].into(), pending: [index as u8].into(), ..Default::default() }
+    }
+
+    fn names(task: &TaskDeployment) -> Vec<&str> {
+        task.partitions.iter().map(|partition| partition.name.as_str()).collect()
+    }
+
+    #[test]
+    fn partitions_are_dealt_evenly_and_done_ones_are_remembered() {
+        let old = TaskSnapshot {
+            partitions: [("a", true), ("b", false), ("c", true), ("d", false), ("e", false)]
+                .map(|(name, done)| partition(name, done))
+                .into(),
+            ..TaskSnapshot::default()
+        };
+        let tasks = deploy_processor(&source(2, &["b", "f"], false), &[&old], 1_024);
+        assert_eq!(names(&tasks[0]), ["b", "e", "c"]);
+        assert_eq!(names(&tasks[1]), ["d", "a"]);
+        assert_eq!(tasks[0].partitions[0].position, Some(b"b".to_vec()));
+    }
+
+    #[test]
+    fn a_new_partition_is_read_only_by_a_source_that_discovers() {
+        let partitions = [partition("a", true)].into();
+        let old = TaskSnapshot { finished: true, partitions, ..TaskSnapshot::default() };
+        let settled = deploy_processor(&source(1, &["a", "b"], false), &[&old], 1_024);
+        assert_eq!((names(&settled[0]), settled[0].finished), (["a"].into(), true));
+        let growing = deploy_processor(&source(1, &["a", "b"], true), &[&old], 1_024);
+        assert_eq!((names(&growing[0]), growing[0].finished), (["b", "a"].into(), false));
+    }
+
+    #[test]
+    fn each_key_group_and_each_account_is_restored_once_at_any_parallelism() {
+        for (before, after) in [(1, 1), (2, 3), (3, 2), (5, 1), (1, 7), (4, 4)] {
+            let old: Vec<_> = (0..before).map(chained).collect();
+            let old: Vec<_> = old.iter().collect();
+            let processor =
+                ProcessorPlan { parallelism: after, source: false, ..source(1, &[], false) };
+            let tasks = deploy_processor(&processor, &old, 64);
+            assert_eq!(tasks.len(), after as usize);
+            for group in 0..64 {
+                let owner = crate::api::key::task_of_group(group, after, 64) as usize;
+                let holder = crate::api::key::task_of_group(group, before as u32, 64) as usize;
+                let needed = &old[holder].chain;
+                assert!(tasks[owner].restore.contains(needed), "{before} to {after}: {group}");
+            }
+            let mut accounts: Vec<u32> =
+                tasks.iter().flat_map(|task| &task.pending).map(|pending| pending.index).collect();
+            accounts.sort_unstable();
+            assert_eq!(accounts, (0..before as u32).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn a_processor_is_restored_as_finished_only_if_all_its_tasks_had() {
+        let ended = TaskSnapshot { finished: true, ..TaskSnapshot::default() };
+        let processor = ProcessorPlan { source: false, ..source(3, &[], false) };
+        let all = deploy_processor(&processor, &[&ended, &ended], 64);
+        assert!(all.iter().all(|task| task.finished));
+        let some = deploy_processor(&processor, &[&ended, &TaskSnapshot::default()], 64);
+        assert!(some.iter().all(|task| !task.finished));
+    }
+
+    #[test]
+    fn a_record_that_misses_a_task_is_refused() {
+        let mut record = EpochRecord::default();
+        let key = TaskKey { uid: "x".into(), index: 1, parallelism: 2 };
+        record.tasks.insert(key, TaskSnapshot::default());
+        assert!(matches!(by_processor(&record), Err(RecoveryError::Inconsistent { .. })));
+        let key = TaskKey { uid: "x".into(), index: 0, parallelism: 2 };
+        record.tasks.insert(key, TaskSnapshot::default());
+        assert_eq!(by_processor(&record).map(|old| old["x"].len()), Ok(2));
+    }
+}
