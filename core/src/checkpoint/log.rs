@@ -474,3 +474,88 @@ fn store_error(object: &str, reply: &StoreReply) -> LogError {
     };
     LogError::Store { object: object.to_string(), reason }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::record::EpochRecord;
+    use crate::id::Epoch;
+
+    fn request(out: &mut Vec<Effect>) -> (Token, StoreRequest) {
+        match out.pop() {
+            Some(Effect::Store { token, request }) => (token, request),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn answer(log: &mut Log, out: &mut Vec<Effect>, reply: StoreReply) -> Option<LogEvent> {
+        let (token, _) = request(out);
+        log.handle_stored(Time::ZERO, token, reply, out)
+    }
+
+    /// A log of term 1 with an epoch under way to number 2.
+    fn appending(out: &mut Vec<Effect>) -> Log {
+        let mut log = Log::new(Identity::default(), 7, None);
+        log.start(out);
+        assert_eq!(answer(&mut log, out, StoreReply::Names(Vec::new())), None);
+        assert_eq!(answer(&mut log, out, StoreReply::Done), None);
+        let names = StoreReply::Names([object_name(LogNumber(1))].into());
+        let opened = answer(&mut log, out, names);
+        assert!(matches!(opened, Some(LogEvent::Opened(_))), "{opened:?}");
+        let (term, epoch) = (log.term(), Epoch(1));
+        log.append(&Record::Epoch(EpochRecord { term, epoch, ..EpochRecord::default() }), out);
+        log
+    }
+
+    fn fence(term: u64) -> StoreReply {
+        let identity = Identity::default();
+        let fence = Fence { term: AppTerm(term), incarnation: 8, identity };
+        StoreReply::Bytes(Record::Fence(fence).encode())
+    }
+
+    #[test]
+    fn a_lost_answer_is_resolved_by_reading_back() {
+        let mut out = Vec::new();
+        let mut log = appending(&mut out);
+        let (token, request) = request(&mut out);
+        let StoreRequest::Create { bytes, .. } = request else { panic!("{request:?}") };
+        let reason = "gone".to_string();
+        let failed = StoreReply::Failed { reason, retriable: false };
+        assert_eq!(log.handle_stored(Time::ZERO, token, failed, &mut out), None);
+        let event = answer(&mut log, &mut out, StoreReply::Bytes(bytes));
+        assert_eq!(event, Some(LogEvent::Appended { number: LogNumber(2) }));
+    }
+
+    #[test]
+    fn a_higher_or_equal_term_in_the_way_supersedes() {
+        for term in [1, 2] {
+            let mut out = Vec::new();
+            let mut log = appending(&mut out);
+            assert_eq!(answer(&mut log, &mut out, StoreReply::Exists), None);
+            let event = answer(&mut log, &mut out, fence(term));
+            let superseded = LogEvent::Failed(log.superseded(AppTerm(term)));
+            assert_eq!(event, Some(superseded));
+            assert_eq!(out, []);
+        }
+    }
+
+    #[test]
+    fn a_void_record_in_the_way_is_stepped_over() {
+        let mut out = Vec::new();
+        let mut log = appending(&mut out);
+        assert_eq!(answer(&mut log, &mut out, StoreReply::Exists), None);
+        assert_eq!(answer(&mut log, &mut out, fence(0)), None);
+        let event = answer(&mut log, &mut out, StoreReply::Done);
+        assert_eq!(event, Some(LogEvent::Appended { number: LogNumber(3) }));
+    }
+
+    #[test]
+    fn something_unreadable_in_the_way_is_named() {
+        let mut out = Vec::new();
+        let mut log = appending(&mut out);
+        assert_eq!(answer(&mut log, &mut out, StoreReply::Exists), None);
+        let event = answer(&mut log, &mut out, StoreReply::Bytes(b"torn".to_vec()));
+        let Some(LogEvent::Failed(error)) = event else { panic!("{event:?}") };
+        assert!(error.to_string().contains("log/0000000002"), "{error}");
+    }
+}
