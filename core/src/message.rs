@@ -163,6 +163,8 @@ pub struct Deployment {
     pub attempt: Attempt,
     /// The last committed epoch; 0 if none.
     pub epoch: Epoch,
+    /// Key groups of the app: fixed with its first epoch, so the job's own wish may not count.
+    pub key_groups: u32,
     /// Where every task of the app runs.
     pub placement: Vec<(TaskId, ExecutorId)>,
     /// This executor's tasks.

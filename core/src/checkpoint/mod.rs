@@ -1,1 +1,15 @@
-//! checkpoint.
+#![doc = include_str!("ALGORITHM.md")]
+
+pub mod coordinator;
+pub mod history;
+pub mod log;
+pub mod record;
+pub mod recovery;
+mod requests;
+pub mod retention;
+
+pub use coordinator::Coordinator;
+pub use log::{Log, LogError, LogEvent};
+pub use record::{EpochRecord, Identity, Record, TaskKey};
+pub use recovery::RecoveryError;
+pub use retention::Retention;

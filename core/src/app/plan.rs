@@ -1,0 +1,96 @@
+//! What an app master has to know of its app before it begins.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::checkpoint::record::Identity;
+use crate::id::{AppTerm, ExecutorId, ProcessorId, TaskId};
+use crate::limits::{EPOCH_INTERVAL_DEFAULT, KEY_GROUPS_DEFAULT};
+use crate::time::Duration;
+
+/// An app, as its master runs it.
+#[derive(Clone, Debug)]
+pub struct AppPlan {
+    /// Whose state the store holds; its `app` is the name of the app.
+    pub identity: Identity,
+    /// Differs between any two app masters that the app ever has; drawn by the driver.
+    pub incarnation: u64,
+    /// The term that the masters granted; none if the commit log alone decides who leads.
+    pub term: Option<AppTerm>,
+    /// The version of the DAG.
+    pub dag_version: u64,
+    /// Key groups at a fresh start; later the record's count.
+    pub key_groups: u32,
+    /// The nodes of the DAG.
+    pub processors: Vec<ProcessorPlan>,
+    /// Where every task runs.
+    pub placement: Vec<(TaskId, ExecutorId)>,
+    /// Time between the starts of two epochs; none or zero for no epoch but the last.
+    pub epoch_interval: Option<Duration>,
+    /// What the output may be after failures.
+    pub guarantee: Guarantee,
+    /// The user agrees to lose the state of operators that the job no longer has.
+    pub drop_state: bool,
+    /// The user agrees to go on from before a damaged record though output may be repeated.
+    pub fall_back: bool,
+}
+
+impl AppPlan {
+    /// An app without processors, with everything else as it is unless set.
+    #[must_use]
+    pub fn new(identity: Identity, incarnation: u64) -> Self {
+        Self {
+            identity,
+            incarnation,
+            term: None,
+            dag_version: 1,
+            key_groups: KEY_GROUPS_DEFAULT,
+            processors: Vec::new(),
+            placement: Vec::new(),
+            epoch_interval: Some(EPOCH_INTERVAL_DEFAULT),
+            guarantee: Guarantee::default(),
+            drop_state: false,
+            fall_back: false,
+        }
+    }
+
+    /// Every task, processor by processor.
+    pub fn tasks(&self) -> impl Iterator<Item = (TaskId, &ProcessorPlan)> {
+        self.processors.iter().flat_map(|processor| {
+            let task = |index| TaskId { processor: processor.id, index };
+            (0..processor.parallelism).map(move |index| (task(index), processor))
+        })
+    }
+}
+
+/// One node of the DAG.
+#[derive(Clone, Debug, Default)]
+pub struct ProcessorPlan {
+    /// Its place in the graph.
+    pub id: ProcessorId,
+    /// Its stable name, to which its state belongs.
+    pub uid: String,
+    /// How many tasks it has.
+    pub parallelism: u32,
+    /// It reads from outside.
+    pub source: bool,
+    /// It is a transactional sink: each of its tasks, finished or not, answers every `Committed`
+    /// with a `SinkCommitted` of the same epoch once nothing is left to be made visible.
+    pub sink: bool,
+    /// The partitions that a source has now.
+    pub partitions: Vec<String>,
+    /// Partitions that turn up later are read too.
+    pub discovers: bool,
+}
+
+/// What the output of an app may be after failures.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Guarantee {
+    /// What some run without failures would have put out.
+    #[default]
+    ExactlyOnce,
+    /// Nothing is missing, something may be repeated.
+    AtLeastOnce,
+    /// Nothing is repeated, something may be missing.
+    AtMostOnce,
+}

@@ -1,0 +1,5 @@
+//! The app master over a model store.
+
+mod random;
+mod single;
+mod world;
