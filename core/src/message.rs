@@ -184,8 +184,10 @@ pub struct TaskDeployment {
     pub restore: Vec<Vec<ObjectRef>>,
     /// What a sink had pre-committed, from each task that had: to be committed again.
     pub pending: Vec<Pending>,
-    /// Records that the source's tasks before it had read, shared out among the tasks.
+    /// Records that tasks of this processor had read before, so far as this task counts on from it.
     pub records: u64,
+    /// Records that tasks of this processor had put aside before, likewise.
+    pub quarantined: u64,
 }
 
 /// A named part of a source, read by one task at a time.

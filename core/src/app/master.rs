@@ -380,6 +380,7 @@ impl AppMaster {
         }
         for (executor, tasks) in shares {
             let deployment = Deployment {
+                term: self.log.term(),
                 attempt: run.attempt,
                 epoch: run.recovered,
                 key_groups: run.key_groups,

@@ -157,6 +157,13 @@ fn deploy_processor(
         partitions,
         restore: chains_of(index, processor.parallelism, old, key_groups),
         pending: pending_of(index, processor.parallelism, old),
+        // Figures of the whole processor: the first task carries on from the sum.
+        records: if index == 0 { old.iter().map(|snapshot| snapshot.records).sum() } else { 0 },
+        quarantined: if index == 0 {
+            old.iter().map(|snapshot| snapshot.quarantined).sum()
+        } else {
+            0
+        },
     };
     let shares = share(partitions, processor.parallelism);
     (0..processor.parallelism).zip(shares).map(new).collect()

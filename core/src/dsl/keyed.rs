@@ -103,11 +103,7 @@ impl<K: Key, T: Record, C: Flow<Out = T>, KF: KeyFn<T, K>> KeyedStream<K, T, C, 
     }
 
     /// Combines the records of each key pairwise.
-    pub fn reduce<F>(
-        self,
-        name: &str,
-        f: F,
-    ) -> Stream<(K, T), Aggregated<T, K, KF, Reduce<F>>>
+    pub fn reduce<F>(self, name: &str, f: F) -> Stream<(K, T), Aggregated<T, K, KF, Reduce<F>>>
     where
         T: Owned,
         F: Fn(T, T) -> T + Clone + Send + Sync + 'static,
@@ -146,10 +142,8 @@ impl<K: Key, T: Record, C: Flow<Out = T>, KF: KeyFn<T, K>> KeyedStream<K, T, C, 
                 builder.errors.push(JobError::EmptyWindow(name.to_string()));
             }
         }
-        let op = ModelOp::Window {
-            aggregate: model::<T, K, KF, A>(&self.key, &aggregator),
-            windows,
-        };
+        let op =
+            ModelOp::Window { aggregate: model::<T, K, KF, A>(&self.key, &aggregator), windows };
         let flow = Windowed {
             name: Arc::from(name),
             key: self.key.clone(),
@@ -165,12 +159,8 @@ impl<K: Key, T: Record, C: Flow<Out = T>, KF: KeyFn<T, K>> KeyedStream<K, T, C, 
     where
         R: Process<Key = K, In = T>,
     {
-        let flow = Processed {
-            name: Arc::from(name),
-            process,
-            key: self.key.clone(),
-            types: PhantomData,
-        };
+        let flow =
+            Processed { name: Arc::from(name), process, key: self.key.clone(), types: PhantomData };
         self.head(name, ModelOp::Opaque, Vec::from([port::<R::Side>("side")]), flow)
     }
 }

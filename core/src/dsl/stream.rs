@@ -49,10 +49,7 @@ pub(crate) fn port<T: Record>(name: &str) -> Port {
 
 /// A model step that decodes the record.
 fn step<T: Record>(
-    f: impl Fn(EventTime, T::View<'_>, &mut dyn FnMut(u32, EventTime, Vec<u8>))
-    + Send
-    + Sync
-    + 'static,
+    f: impl Fn(EventTime, T::View<'_>, &mut dyn FnMut(u32, EventTime, Vec<u8>)) + Send + Sync + 'static,
 ) -> ModelOp {
     let step: ModelStep = Arc::new(move |at, bytes, emit| {
         if let Ok(view) = T::decode(&mut &*bytes) {
@@ -275,8 +272,7 @@ impl<T: Record, C: Flow<Out = T>> Stream<T, C> {
         F: Fn(&T::View<'_>, usize) -> usize + Clone + Send + Sync + 'static,
     {
         let connect = Connect::Chosen(Partitioner::Custom(name.to_string()));
-        let (builder, upstream, draft) =
-            self.finish(move || ByFunction { f: f.clone() }, connect);
+        let (builder, upstream, draft) = self.finish(move || ByFunction { f: f.clone() }, connect);
         input(builder, Vec::from([upstream]), &draft, name)
     }
 
@@ -315,8 +311,7 @@ impl<T: Record, C: Flow<Out = T>> Stream<T, C> {
         (0..branches as u32)
             .map(|branch| {
                 let upstream = Upstream { from, output: branch, connect: Connect::Auto };
-                let mut stream =
-                    input(Rc::clone(&builder), Vec::from([upstream]), &draft, name);
+                let mut stream = input(Rc::clone(&builder), Vec::from([upstream]), &draft, name);
                 stream.draft.node = (draft.node.0, branch);
                 stream
             })
@@ -324,11 +319,7 @@ impl<T: Record, C: Flow<Out = T>> Stream<T, C> {
     }
 
     /// Parts the stream in the records for which `f` is true, and the others.
-    pub fn branch<F>(
-        self,
-        name: &str,
-        f: F,
-    ) -> (Stream<T, FromInput<T>>, Stream<T, FromInput<T>>)
+    pub fn branch<F>(self, name: &str, f: F) -> (Stream<T, FromInput<T>>, Stream<T, FromInput<T>>)
     where
         F: Fn(&T::View<'_>) -> bool + Clone + Send + Sync + 'static,
     {

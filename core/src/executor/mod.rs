@@ -12,6 +12,7 @@ use crate::dag::{Graph, Kind};
 use crate::effect::{Effect, Level, Notice, Place};
 use crate::flow::logic::{Factory, TaskInfo};
 use crate::flow::outputs::{OutputEdge, Outputs};
+use crate::host::{Faults, NoFaults};
 use crate::id::{AppTerm, Attempt, ChannelId, ExecutorId, ProcessorId, TaskId};
 use crate::message::{Deployment, Input, Item, Message};
 use crate::task::{Figures, Task, TaskOptions, TaskParts, Turn, World};
@@ -39,11 +40,11 @@ enum Route {
 }
 
 /// The tasks of one thread or process.
-pub struct Executor {
+pub struct Executor<F: Faults = NoFaults> {
     id: ExecutorId,
     program: Arc<Program>,
     attempt: Attempt,
-    tasks: Vec<Task>,
+    tasks: Vec<Task<F>>,
     /// Of each task, by output slot.
     routes: Vec<Vec<Route>>,
     /// The task and slot that send on a channel.
@@ -73,7 +74,7 @@ const EARLY_MAX: usize = 65_536;
 /// Rounds between two looks at the memory in use.
 const MEMORY_ROUNDS: u32 = 64;
 
-impl Executor {
+impl<F: Faults> Executor<F> {
     /// An executor without tasks. `memory` bounds the bytes that its tasks hold.
     #[must_use]
     pub const fn new(id: ExecutorId, program: Arc<Program>, memory: usize) -> Self {
@@ -179,7 +180,8 @@ impl Executor {
         let rank = |processor: ProcessorId| order.iter().position(|other| *other == processor);
         assigned.sort_by_key(|task| (core::cmp::Reverse(rank(task.task.processor)), task.task));
         for (place, task) in assigned.into_iter().enumerate() {
-            let parts = parts(&self.program, task.task, deployment.term, place);
+            let parts =
+                parts(&self.program, task.task, (deployment.term, deployment.key_groups), place);
             for (input, (channel, _)) in parts.inputs.iter().enumerate() {
                 self.receivers.insert(*channel, (place, input));
             }
@@ -304,14 +306,19 @@ impl Executor {
 }
 
 /// What a task of this program is made of.
-fn parts(program: &Program, task: TaskId, term: AppTerm, place: usize) -> TaskParts {
+fn parts(
+    program: &Program,
+    task: TaskId,
+    (term, key_groups): (AppTerm, u32),
+    place: usize,
+) -> TaskParts {
     let graph = &program.graph;
     let processor = graph.processor(task.processor).expect("the task is of this graph");
     let info = TaskInfo {
         task,
         uid: processor.uid.clone(),
         parallelism: processor.parallelism,
-        key_groups: graph.key_groups,
+        key_groups,
     };
     let outputs = outputs(graph, task);
     let factory = &program.factories[task.processor.0 as usize];

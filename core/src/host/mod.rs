@@ -1,1 +1,18 @@
-//! host.
+//! What is the same wherever an app runs: in threads, on a cluster, in a simulator.
+
+/// Bugs that a simulator can seed, to prove that it would see them. Production runs [`NoFaults`],
+/// for which the compiler leaves nothing of them.
+pub trait Faults: Send + 'static {
+    /// A task takes its snapshot at the first barrier, before its other channels have brought it.
+    const SNAPSHOT_BEFORE_ALIGNMENT: bool = false;
+    /// A sink commits when it has prepared, before the epoch's record exists.
+    const COMMIT_BEFORE_RECORD: bool = false;
+    /// A restored task leaves one object of its chains out.
+    const FORGET_STATE_ON_RESTORE: bool = false;
+}
+
+/// No seeded bug.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoFaults;
+
+impl Faults for NoFaults {}

@@ -11,6 +11,7 @@ use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use core::marker::PhantomData;
 
 use crate::api::files::Files;
 use crate::api::sink::{IoQueue, describe};
@@ -20,6 +21,7 @@ use crate::flow::batch::Batch;
 use crate::flow::logic::{Assignment, Cx, Logic, Polled, TaskInfo, Work};
 use crate::flow::push::{Guard, guarded};
 use crate::flow::state::SnapshotReader;
+use crate::host::{Faults, NoFaults};
 use crate::id::{ChannelId, Epoch, TaskId, Token};
 use crate::message::{EpochStart, Item, Message, ObjectRef, TaskDeployment};
 use crate::time::{Time, WallTime};
@@ -77,7 +79,7 @@ enum Phase {
 }
 
 /// One of a processor's parallel instances.
-pub struct Task {
+pub struct Task<F: Faults = NoFaults> {
     info: TaskInfo,
     options: TaskOptions,
     logic: Box<dyn Logic>,
@@ -107,6 +109,7 @@ pub struct Task {
     credits: Vec<(ChannelId, u64, Vec<u8>)>,
     idle_sent: bool,
     records_in: u64,
+    faults: PhantomData<F>,
 }
 
 /// What a task is made of.
@@ -127,7 +130,7 @@ pub struct TaskParts {
     pub tokens: u64,
 }
 
-impl Task {
+impl<F: Faults> Task<F> {
     /// A task that is about to be restored.
     #[must_use]
     pub fn new(mut parts: TaskParts, deployment: TaskDeployment, epoch: Epoch) -> Self {
@@ -136,7 +139,12 @@ impl Task {
         Self {
             is_source: parts.inputs.is_empty(),
             is_sink: parts.is_sink,
-            snapshots: Snapshots::new(parts.store_prefix, &parts.info, parts.tokens),
+            snapshots: Snapshots::new(
+                parts.store_prefix,
+                &parts.info,
+                parts.tokens,
+                deployment.quarantined,
+            ),
             info: parts.info,
             options: parts.options,
             logic: parts.logic,
@@ -155,6 +163,7 @@ impl Task {
                 pending: deployment.pending,
                 records: deployment.records,
             },
+
             restored: epoch,
             finished_before: deployment.finished,
             forward: None,
@@ -164,6 +173,7 @@ impl Task {
             credits: Vec::new(),
             idle_sent: false,
             records_in: 0,
+            faults: PhantomData,
         }
     }
 
@@ -458,12 +468,7 @@ impl Task {
         Ok(Turn::Waits(timer))
     }
 
-    fn take(
-        &mut self,
-        input: usize,
-        item: Item,
-        world: &mut World<'_>,
-    ) -> Result<(), String> {
+    fn take(&mut self, input: usize, item: Item, world: &mut World<'_>) -> Result<(), String> {
         match item {
             Item::Batch(batch) => {
                 self.clock.active(input);
@@ -527,7 +532,9 @@ impl Task {
             return Ok(());
         };
         let waits = |input: &Input| {
-            !input.ended && input.aligned.is_none_or(|other| other.epoch < start.epoch)
+            !F::SNAPSHOT_BEFORE_ALIGNMENT
+                && !input.ended
+                && input.aligned.is_none_or(|other| other.epoch < start.epoch)
         };
         if self.inputs.iter().any(waits) {
             return Ok(());
@@ -542,11 +549,7 @@ impl Task {
     }
 
     /// The barrier has come to this task: what it emits from now on belongs to the next epoch.
-    fn barrier(
-        &mut self,
-        start: EpochStart,
-        world: &mut World<'_>,
-    ) -> Result<(), String> {
+    fn barrier(&mut self, start: EpochStart, world: &mut World<'_>) -> Result<(), String> {
         self.aside()?;
         while self.snapshots.is_writing() {
             self.snapshots.write_slice(self.logic.as_mut());
@@ -557,6 +560,9 @@ impl Task {
         self.stopped |= start.stop;
         let mut cx = Cx { now: world.now, wall: world.wall, files: world.files, io: &mut self.io };
         self.snapshots.begin(start, false, self.logic.as_mut(), &mut cx)?;
+        if F::COMMIT_BEFORE_RECORD {
+            self.logic.committed(start.epoch, &mut cx)?;
+        }
         self.logic.outputs().barrier(start);
         Ok(())
     }

@@ -74,7 +74,7 @@ impl Request {
 
 impl Snapshots {
     /// Tokens begin above `tokens`, so that an executor knows whose they are.
-    pub(crate) fn new(prefix: String, info: &TaskInfo, tokens: u64) -> Self {
+    pub(crate) fn new(prefix: String, info: &TaskInfo, tokens: u64, quarantined: u64) -> Self {
         Self {
             task: info.task,
             prefix,
@@ -85,7 +85,7 @@ impl Snapshots {
             chains: BTreeMap::new(),
             last_epoch: Epoch(0),
             aside: Vec::new(),
-            quarantined: 0,
+            quarantined,
             committing: VecDeque::new(),
         }
     }

@@ -148,14 +148,15 @@ impl<K: Key, V: State> Group<K, V> {
 
     #[inline(always)]
     pub(super) fn find(&self, hash: u64, key: &K::View<'_>) -> Option<u32> {
-        self.index.find(hash, |index| K::matches(&self.entry(index).key, key, &self.arena))
+        self.index
+            .find(K::probe(key, hash), |index| K::matches(&self.entry(index).key, key, &self.arena))
     }
 
     /// The place of a key, if it was written in the open epoch before and is in the first segment.
     /// Calls nothing out of line, so that all of it stays in registers.
     #[inline(always)]
     pub(super) fn hit(&self, hash: u64, key: &K::View<'_>, open: Stamp) -> Option<u32> {
-        let index = self.index.find_near(hash, |index| {
+        let index = self.index.find_near(K::probe(key, hash), |index| {
             let entry = self.head.get(usize::from(index));
             entry.is_some_and(|entry| K::matches(&entry.key, key, &self.arena))
         })?;
@@ -229,7 +230,8 @@ impl<K: Key, V: State> Group<K, V> {
     }
 
     fn hash_of(&self, index: u32) -> u64 {
-        K::hash(&K::load(&self.entry(index).key, &self.arena), 0)
+        let key = K::load(&self.entry(index).key, &self.arena);
+        K::probe(&key, K::hash(&key, 0))
     }
 
     /// Changes the index, which may look up hashes meanwhile, and counts its memory.
@@ -248,6 +250,7 @@ impl<K: Key, V: State> Group<K, V> {
 
     /// Adds a key that is not there.
     pub(super) fn insert(&mut self, hash: u64, key: &K::View<'_>, value: V, stamp: Stamp) -> u32 {
+        let hash = K::probe(key, hash);
         let arena_before = self.arena.allocated();
         let key = K::store(key, &mut self.arena);
         self.bytes += self.arena.allocated() - arena_before;
