@@ -8,6 +8,7 @@ use core::cell::RefCell;
 use core::marker::PhantomData;
 
 use crate::api::files::Files;
+use crate::api::sink::SinkConnector;
 use crate::api::source::{Source, SourceConnector};
 use crate::dag::{self, Graph, GraphWarning, Kind};
 use crate::dsl::builder::{Builder, Draft, JobError, Shared};
@@ -18,6 +19,7 @@ use crate::effect::IoError;
 use crate::flow::logic::Factory;
 use crate::id::ProcessorId;
 use crate::limits::KEY_GROUPS_DEFAULT;
+use crate::message::Pending;
 
 /// What a job may be told from outside: nothing in it may depend on where it runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,7 +112,7 @@ impl<O> App<O> {
             source.processor = builder.final_number(source.processor);
         }
         let model = core::mem::take(&mut builder.model);
-        let transactional = core::mem::take(&mut builder.transactional);
+        let sinks = core::mem::take(&mut builder.sinks);
         let (graph, factories) = builder.graph(&self.name, self.settings.key_groups);
         if let Err(found) = dag::validate(&graph) {
             errors.extend(found.into_iter().map(JobError::from));
@@ -119,7 +121,7 @@ impl<O> App<O> {
             return Err(errors);
         }
         let warnings = dag::warnings(&graph);
-        Ok(Job { graph, factories, sources, model, transactional, warnings })
+        Ok(Job { graph, factories, sources, sinks, model, warnings })
     }
 }
 
@@ -134,8 +136,8 @@ pub struct Job {
     pub sources: Vec<SourceInfo>,
     /// The job for an interpreter.
     pub model: Model,
-    /// Each sink, and whether its output becomes visible with its epoch only.
-    pub transactional: Vec<(String, bool)>,
+    /// Its sinks.
+    pub sinks: Vec<SinkInfo>,
     /// What may not be as its author wants it.
     pub warnings: Vec<GraphWarning>,
 }
@@ -149,6 +151,33 @@ pub struct SourceInfo {
     pub name: String,
     /// What knows its partitions.
     pub connector: Arc<dyn SourceAdmin>,
+}
+
+/// A sink of a job.
+#[derive(Clone)]
+pub struct SinkInfo {
+    /// Its name.
+    pub name: String,
+    /// What knows its output.
+    pub connector: Arc<dyn SinkAdmin>,
+}
+
+/// What a driver asks of a sink, whatever it writes.
+pub trait SinkAdmin: Send + Sync {
+    /// See [`SinkConnector::transactional`].
+    fn transactional(&self) -> bool;
+    /// See [`SinkConnector::output_of`].
+    fn output_of(&self, pending: &[Pending]) -> Vec<String>;
+}
+
+impl<S: SinkConnector> SinkAdmin for S {
+    fn transactional(&self) -> bool {
+        SinkConnector::transactional(self)
+    }
+
+    fn output_of(&self, pending: &[Pending]) -> Vec<String> {
+        SinkConnector::output_of(self, pending)
+    }
 }
 
 /// What a driver asks of a source, whatever it reads.

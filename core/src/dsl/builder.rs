@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use core::cell::RefCell;
 
 use crate::dag::{Edge, Graph, GraphError, Kind, Partitioner, Port, Processor};
-use crate::dsl::app::SourceInfo;
+use crate::dsl::app::{SinkInfo, SourceInfo};
 use crate::dsl::model::{Model, ModelNode, ModelOp};
 use crate::flow::logic::Factory;
 use crate::id::ProcessorId;
@@ -51,7 +51,7 @@ pub(crate) struct Builder {
     slots: Vec<Option<(Processor, Factory)>>,
     edges: Vec<DraftEdge>,
     pub(crate) sources: Vec<SourceInfo>,
-    pub(crate) transactional: Vec<(String, bool)>,
+    pub(crate) sinks: Vec<SinkInfo>,
     pub(crate) model: Model,
     pub(crate) errors: Vec<JobError>,
     names: BTreeSet<String>,

@@ -12,7 +12,7 @@ mod model;
 mod stream;
 mod window;
 
-pub use app::{App, Job, Settings, SourceAdmin, SourceInfo};
+pub use app::{App, Job, Settings, SinkAdmin, SinkInfo, SourceAdmin, SourceInfo};
 pub use builder::JobError;
 pub use chain::{Flow, FromInput};
 pub use keyed::KeyedStream;

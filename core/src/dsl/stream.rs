@@ -12,6 +12,7 @@ use crate::api::record::{Owned, Record, Ref, type_name};
 use crate::api::sink::{Sink, SinkConnector, SinkTask};
 use crate::clock::Watermarks;
 use crate::dag::{Kind, Partitioner, Port};
+use crate::dsl::app::SinkInfo;
 use crate::dsl::builder::{Connect, Draft, JobError, Shared, Upstream, factory};
 use crate::dsl::chain::{
     FilterMapped, Filtered, FlatMapped, Flow, FromInput, Mapped, Timed, TryMapped, Watched,
@@ -380,7 +381,9 @@ impl<T: Record, C: Flow<Out = T>> Stream<T, C> {
         let mut builder = builder.borrow_mut();
         builder.claim(name);
         builder.node(name, Vec::from([node]), ModelOp::Sink);
-        builder.transactional.push((name.to_string(), connector.transactional()));
+        let connector = Arc::new(connector);
+        let admin = Arc::clone(&connector);
+        builder.sinks.push(SinkInfo { name: name.to_string(), connector: admin });
         let draft = Draft {
             id: builder.reserve(),
             uid: name.to_string(),

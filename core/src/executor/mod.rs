@@ -226,11 +226,16 @@ impl<F: Faults> Executor<F> {
                 Turn::Waits(None) => {}
             }
         }
+        self.end_round(fx);
+        if busy { Activity::Busy } else { Activity::Idle(until) }
+    }
+
+    /// Looks at the memory in use, now and then; for a driver that gives the turns itself.
+    pub fn end_round(&mut self, fx: &mut Vec<Effect>) {
         self.rounds = self.rounds.wrapping_add(1);
         if self.rounds.is_multiple_of(MEMORY_ROUNDS) {
             self.check_memory(fx);
         }
-        if busy { Activity::Busy } else { Activity::Idle(until) }
     }
 
     /// The tasks, by place: for a driver that names the one whose turn takes too long.

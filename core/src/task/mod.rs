@@ -109,6 +109,8 @@ pub struct Task<F: Faults = NoFaults> {
     credits: Vec<(ChannelId, u64, Vec<u8>)>,
     idle_sent: bool,
     records_in: u64,
+    /// Records that had been read when this task began.
+    records_before: u64,
     faults: PhantomData<F>,
 }
 
@@ -173,6 +175,7 @@ impl<F: Faults> Task<F> {
             credits: Vec::new(),
             idle_sent: false,
             records_in: 0,
+            records_before: deployment.records,
             faults: PhantomData,
         }
     }
@@ -250,6 +253,7 @@ impl<F: Faults> Task<F> {
         let (records_read, bytes_read) = self.logic.read();
         Figures {
             records_in: if self.is_source { records_read } else { self.records_in },
+            records_this_run: records_read.saturating_sub(self.records_before),
             bytes_in: bytes_read,
             records_out: self.logic.outputs().sent(),
             quarantined: self.snapshots.quarantined(),
@@ -728,7 +732,9 @@ fn damaged(object: &ObjectRef, how: &str) -> String {
 pub struct Figures {
     /// Records that it took from its inputs, or read.
     pub records_in: u64,
-    /// Bytes that a source has read.
+    /// Records that a source has read since this task began.
+    pub records_this_run: u64,
+    /// Bytes that a source has read since this task began.
     pub bytes_in: u64,
     /// Records that it sent.
     pub records_out: u64,

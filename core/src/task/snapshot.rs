@@ -153,9 +153,9 @@ impl Snapshots {
         let mut objects = 0;
         if !aside.is_empty() {
             let bytes = quarantine::encode(&aside);
-            let kind = if last { "last" } else { "e" };
-            let name =
-                format!("quarantine/{}-{kind}{:010}", self.prefix.replace('/', "-"), epoch.0);
+            // What comes behind the last barrier stands for the epochs that follow.
+            let of = if last { epoch.next() } else { epoch };
+            let name = format!("quarantine/{}-e{:010}", self.prefix.replace('/', "-"), of.0);
             let object = ObjectRef {
                 name: name.clone(),
                 len: bytes.len() as u64,

@@ -1,0 +1,73 @@
+//! Starting over: what the commit log names is removed, and nothing else.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use gear_core::checkpoint::record::Record;
+use gear_core::dsl::Job;
+use gear_core::effect::{IoRequest, StoreReply, StoreRequest};
+use gear_core::message::Pending;
+use object_store::ObjectStore;
+
+use super::store::perform;
+
+/// Removes the job's epochs, the objects and the output that they name, and the log itself.
+pub(crate) fn remove(store: &dyn ObjectStore, job: &Job) -> Result<(), String> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().build().map_err(|error| error.to_string())?;
+    runtime.block_on(remove_all(store, job))
+}
+
+async fn remove_all(store: &dyn ObjectStore, job: &Job) -> Result<(), String> {
+    let log = names(store, "log/").await?;
+    let mut pending: BTreeMap<String, Vec<Pending>> = BTreeMap::new();
+    for name in &log {
+        let request = StoreRequest::Get { name: name.clone() };
+        let StoreReply::Bytes(bytes) = perform(store, request).await else {
+            return Err(format!("{name} cannot be read"));
+        };
+        // A record that does not decode names nothing; its own object goes with the log.
+        if let Ok(Record::Epoch(record)) = Record::decode(&bytes) {
+            for (key, snapshot) in record.tasks {
+                if !snapshot.pending.is_empty() {
+                    let account = Pending { index: key.index, bytes: snapshot.pending };
+                    pending.entry(key.uid).or_default().push(account);
+                }
+            }
+        }
+    }
+    let mut output = BTreeSet::new();
+    for sink in &job.sinks {
+        if let Some(pending) = pending.get(&sink.name) {
+            output.extend(sink.connector.output_of(pending));
+        }
+    }
+    let mut performer = gear_connectors::os::IoPerformer::default();
+    for path in output {
+        let request = IoRequest::Remove { path };
+        performer.perform(&request).map_err(|error| error.to_string())?;
+    }
+    for prefix in ["state/", "quarantine/"] {
+        delete(store, names(store, prefix).await?).await?;
+    }
+    // Last, and the oldest record last of all: a crash on the way leaves a log that can be read.
+    let mut log = log;
+    log.reverse();
+    delete(store, log).await
+}
+
+async fn names(store: &dyn ObjectStore, prefix: &str) -> Result<Vec<String>, String> {
+    match perform(store, StoreRequest::List { prefix: prefix.into() }).await {
+        StoreReply::Names(names) => Ok(names),
+        other => Err(format!("{prefix} cannot be listed: {other:?}")),
+    }
+}
+
+async fn delete(store: &dyn ObjectStore, names: Vec<String>) -> Result<(), String> {
+    for name in names {
+        match perform(store, StoreRequest::Delete { name: name.clone() }).await {
+            StoreReply::Done => {}
+            other => return Err(format!("{name} cannot be removed: {other:?}")),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,47 @@
+//! One process at a time on a state folder.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read as _, Seek as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use super::RunError;
+
+/// Holds a state folder until it is dropped, or the process is gone however it went.
+pub(crate) struct StateLock {
+    _file: Option<File>,
+}
+
+impl StateLock {
+    /// Takes the folder. One that another process holds is refused by that process's number, or
+    /// with `take_over` used all the same: the commit log then fences the other off.
+    pub(crate) fn take(folder: &Path, take_over: bool) -> Result<Self, RunError> {
+        let unusable = |error: std::io::Error| RunError::StateFolder {
+            folder: folder.into(),
+            reason: error.to_string(),
+        };
+        std::fs::create_dir_all(folder).map_err(unusable)?;
+        let path: PathBuf = folder.join("lock");
+        let mut file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .open(path)
+            .map_err(unusable)?;
+        match file.try_lock() {
+            Ok(()) => {
+                file.set_len(0).map_err(unusable)?;
+                file.rewind().map_err(unusable)?;
+                write!(file, "{}", std::process::id()).map_err(unusable)?;
+                Ok(Self { _file: Some(file) })
+            }
+            Err(TryLockError::WouldBlock) if take_over => Ok(Self { _file: None }),
+            Err(TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                file.read_to_string(&mut holder).map_err(unusable)?;
+                Err(RunError::InUse { folder: folder.into(), holder })
+            }
+            Err(TryLockError::Error(error)) => Err(unusable(error)),
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! The library that a Gear job is written with.
+//!
+//! A job is a function that describes streams; [`main`] gives it a command line and runs it:
+//!
+//! ```no_run
+//! use gear_node::prelude::*;
+//!
+//! fn main() -> std::process::ExitCode {
+//!     gear_node::main("shout", job)
+//! }
+//!
+//! fn job(app: &mut App) -> Result<()> {
+//!     app.source("lines", stdin::lines())
+//!         .map("shout", |line: &str| line.to_uppercase())
+//!         .sink("out", stdout::sink(|line: &String, out| out.extend_from_slice(line.as_bytes())));
+//!     Ok(())
+//! }
+//! ```
+
+mod command;
+mod embedded;
+mod options;
+mod progress;
+mod quarantine;
+mod report;
+
+pub use command::{NoOptions, Result, build, main, main_with};
+pub use embedded::{CatchPanic, RunError, run};
+pub use gear_connectors as connectors;
+pub use gear_core as core;
+pub use options::{BadRecord, Explain, GuaranteeOption, RuntimeOptions};
+pub use report::Report;
+
+pub(crate) use embedded::notice as embedded_notice;
+
+/// What a job's author needs, in one line.
+pub mod prelude {
+    pub use gear_connectors::{blackhole, collect, files, generate, socket, stdin, stdout};
+    pub use gear_core::api::{
+        Key, ListState, MapState, Operator, OperatorContext, Owned, Process, ProcessContext,
+        Record, Ref, States, ValueState,
+    };
+    pub use gear_core::clock::Watermarks;
+    pub use gear_core::dsl::{Flow, GraphBuilder, Sliding, Stream, Tumbling};
+    pub use gear_core::flow::window::Window;
+    pub use gear_core::time::{Duration, EventTime, WallTime, hours, millis, minutes, seconds};
+
+    pub use crate::{NoOptions, Result};
+
+    /// A job that is being described; `O` are its own options.
+    pub type App<O = NoOptions> = gear_core::dsl::App<O>;
+}
