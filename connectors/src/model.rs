@@ -1,0 +1,358 @@
+//! A disk in memory that can crash, fill up and fail, the same way for the same seed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use gear_core::api::{FileInfo, Files};
+use gear_core::effect::{IoError, IoErrorKind, IoRequest};
+
+use crate::random::{SplitMix, mix};
+
+/// Files in memory: what was synced, and what a crash may lose.
+///
+/// A crash keeps what was synced and a random part of the rest: a prefix of the bytes behind the
+/// synced ones, in which some may have become zeros, and some of the names that were given or
+/// taken away without a sync.
+#[derive(Clone, Debug)]
+pub struct ModelDisk {
+    random: SplitMix,
+    files: BTreeMap<u64, Content>,
+    next_file: u64,
+    names: BTreeMap<String, u64>,
+    synced_names: BTreeMap<String, u64>,
+    printed: Vec<u8>,
+    written: u64,
+    capacity: u64,
+    requests: u64,
+    faults: BTreeMap<u64, IoErrorKind>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Content {
+    now: Vec<u8>,
+    synced: Vec<u8>,
+    /// Up to here both are the same.
+    clean: usize,
+}
+
+impl ModelDisk {
+    /// An empty disk.
+    #[must_use]
+    pub const fn new(seed: u64) -> Self {
+        Self {
+            random: SplitMix(seed),
+            files: BTreeMap::new(),
+            next_file: 1,
+            names: BTreeMap::new(),
+            synced_names: BTreeMap::new(),
+            printed: Vec::new(),
+            written: 0,
+            capacity: u64::MAX,
+            requests: 0,
+            faults: BTreeMap::new(),
+        }
+    }
+
+    /// Puts a whole, synced file there; one of that name is replaced and has another identity.
+    pub fn put(&mut self, path: &str, bytes: impl Into<Vec<u8>>) {
+        let id = self.create(path);
+        self.files.insert(id, Content { now: bytes.into(), ..Content::default() });
+        self.sync(path, id);
+    }
+
+    /// Appends to a file, synced; makes it if there is none.
+    pub fn append(&mut self, path: &str, bytes: &[u8]) {
+        let id = self.names.get(path).copied().unwrap_or_else(|| self.create(path));
+        self.files.entry(id).or_default().now.extend_from_slice(bytes);
+        self.sync(path, id);
+    }
+
+    /// Cuts a file, synced.
+    pub fn truncate(&mut self, path: &str, len: usize) {
+        if let Some(&id) = self.names.get(path)
+            && let Some(content) = self.files.get_mut(&id)
+        {
+            content.now.truncate(len);
+            content.clean = content.clean.min(len);
+            self.sync(path, id);
+        }
+    }
+
+    /// Takes a file away, durably.
+    pub fn remove(&mut self, path: &str) {
+        self.names.remove(path);
+        self.synced_names.remove(path);
+    }
+
+    /// Gives a file another name, durably.
+    pub fn rename(&mut self, from: &str, to: &str) {
+        if let Some(id) = self.names.remove(from) {
+            self.names.insert(to.to_owned(), id);
+            self.synced_names.remove(from);
+            self.sync(to, id);
+        }
+    }
+
+    /// The content of a file.
+    #[must_use]
+    pub fn content(&self, path: &str) -> Option<&[u8]> {
+        Some(&self.files.get(self.names.get(path)?)?.now)
+    }
+
+    /// The names of all files, in order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.names.keys().map(String::as_str)
+    }
+
+    /// What was printed.
+    #[must_use]
+    pub fn printed(&self) -> &[u8] {
+        &self.printed
+    }
+
+    /// Requests that were performed, or failed.
+    #[must_use]
+    pub const fn requests(&self) -> u64 {
+        self.requests
+    }
+
+    /// After this many more bytes the disk is full; what fits of a write is written.
+    pub const fn set_room(&mut self, bytes: u64) {
+        self.capacity = self.written.saturating_add(bytes);
+    }
+
+    /// The `nth` request from the beginning (from 1) fails, without having had an effect.
+    pub fn fail_at(&mut self, nth: u64, kind: IoErrorKind) {
+        self.faults.insert(nth, kind);
+    }
+
+    /// Loses some of what was not synced.
+    pub fn crash(&mut self) {
+        let paths: BTreeSet<String> =
+            self.names.keys().chain(self.synced_names.keys()).cloned().collect();
+        for path in paths {
+            let (now, synced) = (self.names.get(&path), self.synced_names.get(&path));
+            if now != synced && self.random.below(2) == 0 {
+                match synced {
+                    Some(id) => self.names.insert(path, *id),
+                    None => self.names.remove(&path),
+                };
+            }
+        }
+        self.synced_names = self.names.clone();
+        let named: BTreeSet<u64> = self.names.values().copied().collect();
+        self.files.retain(|id, _| named.contains(id));
+        for content in self.files.values_mut() {
+            content.crash(&mut self.random);
+        }
+    }
+
+    /// Performs a request of a sink.
+    ///
+    /// # Errors
+    /// What a real disk would say, or what [`Self::fail_at`] and [`Self::set_room`] asked for.
+    pub fn perform(&mut self, request: &IoRequest) -> Result<(), IoError> {
+        self.requests += 1;
+        if let Some(kind) = self.faults.remove(&self.requests) {
+            return Err(error("model", "a fault of the model", kind));
+        }
+        match request {
+            IoRequest::Write { path, offset, bytes } => self.write(path, *offset, bytes),
+            IoRequest::Sync { path } => {
+                let id = self.id(path)?;
+                self.sync(path, id);
+                Ok(())
+            }
+            IoRequest::CopyPrefix { from, to, len, crc } => {
+                let content = self.content(from).ok_or_else(|| missing(from))?;
+                let prefix = usize::try_from(*len).ok().and_then(|len| content.get(..len));
+                let prefix = prefix.filter(|prefix| crc32c::crc32c(prefix) == *crc);
+                let Some(prefix) = prefix.map(<[u8]>::to_vec) else {
+                    return Err(error(from, "not what was written", IoErrorKind::Damaged));
+                };
+                self.write(to, 0, &prefix)?;
+                let id = self.id(to)?;
+                self.sync(to, id);
+                Ok(())
+            }
+            IoRequest::Publish { from, to } => self.publish(from, to),
+            IoRequest::Remove { path } => {
+                self.names.remove(path);
+                Ok(())
+            }
+            IoRequest::Print { bytes } => {
+                self.printed.extend_from_slice(bytes);
+                Ok(())
+            }
+        }
+    }
+
+    fn create(&mut self, path: &str) -> u64 {
+        let id = self.next_file;
+        self.next_file += 1;
+        self.files.insert(id, Content::default());
+        self.names.insert(path.to_owned(), id);
+        id
+    }
+
+    fn id(&self, path: &str) -> Result<u64, IoError> {
+        self.names.get(path).copied().ok_or_else(|| missing(path))
+    }
+
+    fn sync(&mut self, path: &str, id: u64) {
+        if let Some(content) = self.files.get_mut(&id) {
+            content.sync();
+        }
+        self.synced_names.insert(path.to_owned(), id);
+    }
+
+    fn write(&mut self, path: &str, offset: u64, bytes: &[u8]) -> Result<(), IoError> {
+        let id = match self.names.get(path) {
+            None if offset == 0 => self.create(path),
+            _ => self.id(path)?,
+        };
+        let room = usize::try_from(self.capacity - self.written).unwrap_or(usize::MAX);
+        let fits = bytes.len().min(room);
+        self.written += fits as u64;
+        let content = self.files.entry(id).or_default();
+        if offset == 0 {
+            content.now.clear();
+            content.clean = 0;
+        }
+        let from = usize::try_from(offset).unwrap_or(usize::MAX);
+        if from > content.now.len() {
+            return Err(error(path, "the file is shorter", IoErrorKind::Damaged));
+        }
+        let overlap = fits.min(content.now.len() - from);
+        content.now[from..from + overlap].copy_from_slice(&bytes[..overlap]);
+        content.now.extend_from_slice(&bytes[overlap..fits]);
+        content.clean = content.clean.min(from);
+        if fits < bytes.len() {
+            return Err(error(path, "no space left on the device", IoErrorKind::Full));
+        }
+        Ok(())
+    }
+
+    fn publish(&mut self, from: &str, to: &str) -> Result<(), IoError> {
+        match (self.names.get(from).copied(), self.names.get(to).copied()) {
+            (None, Some(_)) => Ok(()),
+            (None, None) => Err(missing(from)),
+            (Some(from_id), Some(to_id)) if from_id != to_id => {
+                Err(error(to, "a file of this name exists", IoErrorKind::Other))
+            }
+            (Some(id), _) => {
+                self.names.remove(from);
+                self.synced_names.remove(from);
+                self.names.insert(to.to_owned(), id);
+                // The name is durable and the content is what was synced: a sink that forgets to
+                // sync loses it in a crash.
+                self.synced_names.insert(to.to_owned(), id);
+                Ok(())
+            }
+        }
+    }
+
+    fn info(&self, path: &str, id: u64) -> FileInfo {
+        let len = self.files.get(&id).map_or(0, |content| content.now.len() as u64);
+        FileInfo { path: path.to_owned(), len, identity: mix(id) }
+    }
+}
+
+impl Content {
+    fn sync(&mut self) {
+        self.synced.truncate(self.clean);
+        self.synced.extend_from_slice(&self.now[self.clean..]);
+        self.clean = self.now.len();
+    }
+
+    fn crash(&mut self, random: &mut SplitMix) {
+        let grown = self.now.len() > self.synced.len() && self.clean == self.synced.len();
+        if grown {
+            let unsynced = (self.now.len() - self.clean) as u64;
+            let kept = self.clean + random.below(unsynced + 1) as usize;
+            self.now.truncate(kept);
+            if random.below(4) == 0 && kept > self.clean {
+                // The length reached the disk before the bytes did.
+                let zeros = self.clean + random.below((kept - self.clean) as u64) as usize;
+                self.now[zeros..].fill(0);
+            }
+        } else if self.clean < self.synced.len() && random.below(2) == 0 {
+            self.now.clone_from(&self.synced);
+        }
+        self.clean = self.clean.min(self.now.len());
+        self.sync();
+    }
+}
+
+fn error(path: &str, reason: &str, kind: IoErrorKind) -> IoError {
+    IoError { path: path.to_owned(), reason: reason.to_owned(), kind }
+}
+
+fn missing(path: &str) -> IoError {
+    error(path, "no such file", IoErrorKind::NotFound)
+}
+
+impl Files for ModelDisk {
+    fn list(&mut self, pattern: &str) -> Result<Vec<FileInfo>, IoError> {
+        let folder = format!("{}/", pattern.trim_end_matches('/'));
+        let glob = glob::Pattern::new(pattern).ok();
+        let matches = |path: &str| {
+            path == pattern
+                || path.starts_with(&folder)
+                || glob.as_ref().is_some_and(|glob| glob.matches(path))
+        };
+        let found = self.names.iter().filter(|(path, _)| matches(path));
+        let found: Vec<_> = found.map(|(path, id)| self.info(path, *id)).collect();
+        if found.is_empty() { Err(missing(pattern)) } else { Ok(found) }
+    }
+
+    fn stat(&mut self, path: &str) -> Result<FileInfo, IoError> {
+        Ok(self.info(path, self.id(path)?))
+    }
+
+    fn read_at(&mut self, path: &str, offset: u64, buffer: &mut [u8]) -> Result<usize, IoError> {
+        let content = self.content(path).ok_or_else(|| missing(path))?;
+        let rest = usize::try_from(offset).ok().and_then(|offset| content.get(offset..));
+        let rest = rest.unwrap_or_default();
+        let len = rest.len().min(buffer.len());
+        buffer[..len].copy_from_slice(&rest[..len]);
+        Ok(len)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(path: &str, offset: u64, bytes: &[u8]) -> IoRequest {
+        IoRequest::Write { path: path.to_owned(), offset, bytes: bytes.to_vec() }
+    }
+
+    #[test]
+    fn a_crash_keeps_what_was_synced() {
+        let mut lost = false;
+        for seed in 0..200 {
+            let mut disk = ModelDisk::new(seed);
+            disk.perform(&write("f/a", 0, b"synced")).unwrap();
+            disk.perform(&IoRequest::Sync { path: "f/a".to_owned() }).unwrap();
+            disk.perform(&write("f/a", 6, b"unsynced")).unwrap();
+            disk.perform(&write("f/b", 0, b"x")).unwrap();
+            disk.crash();
+            assert!(disk.content("f/a").unwrap().starts_with(b"synced"));
+            lost |= disk.content("f/a").unwrap() == b"synced" && disk.content("f/b").is_none();
+        }
+        assert!(lost, "what is not synced can be lost");
+    }
+
+    #[test]
+    fn a_full_disk_and_a_fault_are_errors() {
+        let mut disk = ModelDisk::new(1);
+        disk.set_room(3);
+        let full = disk.perform(&write("a", 0, b"1234")).unwrap_err();
+        assert_eq!((full.kind, disk.content("a")), (IoErrorKind::Full, Some(&b"123"[..])));
+        disk.set_room(100);
+        disk.fail_at(2, IoErrorKind::Denied);
+        assert_eq!(disk.perform(&write("a", 3, b"4")).unwrap_err().kind, IoErrorKind::Denied);
+        disk.perform(&write("a", 3, b"4")).unwrap();
+        assert_eq!(disk.content("a"), Some(&b"1234"[..]));
+    }
+}
