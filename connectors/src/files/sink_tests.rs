@@ -47,6 +47,7 @@ struct World {
     committed: u64,
     next: u64,
     wall: i64,
+    opened: usize,
 }
 
 /// The process died.
@@ -63,6 +64,7 @@ impl World {
             committed: 0,
             next: 0,
             wall: 0,
+            opened: 0,
         }
     }
 
@@ -90,10 +92,12 @@ impl World {
         let task = |index| SinkTask { name: "s".to_owned(), index, parallelism };
         let new = |index| (connector().sink(&task(index)), IoQueue::default());
         self.tasks = (0..parallelism).map(new).collect();
+        self.opened = 0;
         for index in 0..parallelism {
             let ours = self.log.iter().filter(|it| it.index % parallelism == index);
             let ours: Vec<_> = ours.cloned().collect();
             self.call(index as usize, crashes, |sink, cx| sink.open(&ours, cx))?;
+            self.opened = index as usize + 1;
         }
         Ok(())
     }
@@ -153,6 +157,7 @@ proptest! {
             prop_assert!(seen.iter().all(|number| *number < world.next), "{:?}", seen);
             // A zombie may go on to write to what it has open, without a commit.
             let mut zombies = std::mem::take(&mut world.tasks);
+            zombies.truncate(world.opened);
             for (zombie, io) in &mut zombies {
                 let mut cx = SinkContext { now: Time::ZERO, wall: WallTime(0), io };
                 zombie.write(META, 999_999, &mut cx).unwrap();
