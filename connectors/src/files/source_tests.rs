@@ -231,4 +231,9 @@ fn a_rotated_file_is_followed() {
     assert_eq!(more(&mut disk), []);
     disk.append("log", b"newer\n");
     assert_eq!(more(&mut disk), [line("new"), line("newer")]);
+    // What the old file still got is read, also when the new one is longer.
+    disk.append("log", b"last\nrest");
+    disk.put("log", "a much longer file than the one before\n");
+    let longer = line("a much longer file than the one before");
+    assert_eq!(more(&mut disk), [longer, line("last"), line("rest")]);
 }
