@@ -127,12 +127,12 @@ impl IoQueue {
     }
 
     /// What was asked for since the last call.
-    pub(crate) fn take(&mut self) -> Vec<(Token, IoRequest)> {
+    pub fn take(&mut self) -> Vec<(Token, IoRequest)> {
         core::mem::take(&mut self.requests)
     }
 
     /// A request was performed; false if it was reported before.
-    pub(crate) fn done(&mut self, token: Token) -> bool {
+    pub fn done(&mut self, token: Token) -> bool {
         self.bytes -= self.sizes.remove(&token).unwrap_or(0);
         self.outstanding.remove(&token)
     }
