@@ -21,12 +21,6 @@ pub trait SinkConnector: Send + Sync + 'static {
 
     /// True if output becomes visible with its epoch only; a plain sink is at least once.
     fn transactional(&self) -> bool;
-
-    /// The files that these accounts name, visible and staged: what `--fresh` removes.
-    fn output_of(&self, pending: &[Pending]) -> Vec<String> {
-        let _ = pending;
-        Vec::new()
-    }
 }
 
 /// Which task a sink writes for.
