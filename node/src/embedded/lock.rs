@@ -34,7 +34,8 @@ impl StateLock {
             .write(true)
             .open(path)
             .map_err(unusable)?;
-        match patiently(&file) {
+        let locked = if take_over { file.try_lock() } else { patiently(&file) };
+        match locked {
             Ok(()) => {
                 file.set_len(0).map_err(unusable)?;
                 file.rewind().map_err(unusable)?;
