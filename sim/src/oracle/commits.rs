@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 
 use gear_core::checkpoint::Record;
-use gear_core::checkpoint::record::FOLDER;
+use gear_core::checkpoint::record::{FOLDER, number_of};
 use gear_core::effect::{StoreReply, StoreRequest};
-use gear_core::id::{AppTerm, Epoch};
+use gear_core::id::{AppTerm, Epoch, LogNumber};
 use gear_core::message::ObjectRef;
 use gear_core::task::decode_quarantine;
 
@@ -18,6 +18,8 @@ pub struct Commits {
     term: AppTerm,
     last: Epoch,
     epochs: u64,
+    /// Records of lower numbers count nothing.
+    floor: LogNumber,
     /// The objects of the last record.
     live: BTreeMap<String, (u64, u32)>,
     /// Objects that hold what was put aside, of all records.
@@ -40,7 +42,8 @@ impl Commits {
                 if name.starts_with(FOLDER) && *reply == StoreReply::Done =>
             {
                 let record = Record::decode(bytes);
-                self.record(record.map_err(|error| format!("{name}: {error}"))?, store)
+                let number = number_of(name).ok_or_else(|| format!("{name} has no number"))?;
+                self.record(number, record.map_err(|error| format!("{name}: {error}"))?, store)
             }
             StoreRequest::Delete { name } if self.live.contains_key(name) => {
                 Err(format!("{name} was deleted, and the last epoch needs it"))
@@ -52,9 +55,14 @@ impl Commits {
         }
     }
 
-    fn record(&mut self, record: Record, store: &Store) -> Result<(), String> {
-        if record.term() < self.term {
-            // Void: its author was fenced while it was under way.
+    fn record(
+        &mut self,
+        number: LogNumber,
+        record: Record,
+        store: &Store,
+    ) -> Result<(), String> {
+        if number < self.floor || record.term() < self.term {
+            // Void: its author was fenced while it was under way, or it came into a freed number.
             return Ok(());
         }
         self.term = record.term();
@@ -63,6 +71,7 @@ impl Commits {
             return Err(format!("{} was committed behind {}", record.epoch, self.last));
         }
         self.last = record.epoch;
+        self.floor = self.floor.max(record.floor);
         self.epochs += 1;
         self.live.clear();
         for snapshot in record.tasks.values() {
@@ -107,6 +116,7 @@ impl Commits {
 mod tests {
     use gear_core::checkpoint::EpochRecord;
     use gear_core::checkpoint::TaskKey;
+    use gear_core::checkpoint::record::object_name;
     use gear_core::message::TaskSnapshot;
 
     use super::*;
@@ -122,7 +132,7 @@ mod tests {
             ..EpochRecord::default()
         };
         let bytes = Record::Epoch(record).encode();
-        StoreRequest::Create { name: format!("{FOLDER}{epoch}-{term}"), bytes }
+        StoreRequest::Create { name: object_name(LogNumber(epoch * 10 + term)), bytes }
     }
 
     #[test]
