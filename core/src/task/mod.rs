@@ -146,6 +146,7 @@ impl<F: Faults> Task<F> {
                 &parts.info,
                 parts.tokens,
                 deployment.quarantined,
+                epoch,
             ),
             info: parts.info,
             options: parts.options,

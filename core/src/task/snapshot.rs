@@ -74,7 +74,14 @@ impl Request {
 
 impl Snapshots {
     /// Tokens begin above `tokens`, so that an executor knows whose they are.
-    pub(crate) fn new(prefix: String, info: &TaskInfo, tokens: u64, quarantined: u64) -> Self {
+    /// `restored` is the last epoch of which the task need not know anything.
+    pub(crate) fn new(
+        prefix: String,
+        info: &TaskInfo,
+        tokens: u64,
+        quarantined: u64,
+        restored: Epoch,
+    ) -> Self {
         Self {
             task: info.task,
             prefix,
@@ -83,7 +90,7 @@ impl Snapshots {
             pending: VecDeque::new(),
             requests: BTreeMap::new(),
             chains: BTreeMap::new(),
-            last_epoch: Epoch(0),
+            last_epoch: restored,
             aside: Vec::new(),
             quarantined,
             committing: VecDeque::new(),
@@ -129,7 +136,7 @@ impl Snapshots {
         cx: &mut Cx<'_>,
     ) -> Result<(), String> {
         assert!(self.writing.is_none(), "one snapshot is written at a time");
-        assert!(start.epoch > self.last_epoch || last, "epochs come in order");
+        assert!(start.epoch > self.last_epoch, "epochs come in order");
         let base = start.base.filter(|base| {
             self.chains
                 .get(base)
@@ -181,13 +188,14 @@ impl Snapshots {
         Ok(())
     }
 
-    /// Captures the task behind its last record.
+    /// Captures the task behind its last record: as a part of the epoch after the last of which it
+    /// forwarded the barrier, so that a sink does not make it visible with that one.
     pub(crate) fn begin_last(
         &mut self,
         logic: &mut dyn Logic,
         cx: &mut Cx<'_>,
     ) -> Result<(), String> {
-        let start = EpochStart { epoch: self.last_epoch, base: None, stop: false };
+        let start = EpochStart { epoch: self.last_epoch.next(), base: None, stop: false };
         self.begin(start, true, logic, cx)
     }
 
@@ -279,7 +287,7 @@ impl Snapshots {
             let PendingSnapshot { epoch, snapshot, last, .. } = pending;
             let task = self.task;
             let message = if last {
-                Message::Finished { task, after: epoch, snapshot }
+                Message::Finished { task, after: Epoch(epoch.0 - 1), snapshot }
             } else {
                 Message::Snapshot { task, epoch, snapshot }
             };
