@@ -80,8 +80,7 @@ struct Builder<'a> {
 pub fn build(plan: &Plan, build: &Build) -> Built {
     let settings = Settings { parallelism: build.parallelism, key_groups: build.key_groups };
     let mut app = App::new("simulated", (), settings);
-    let mut builder =
-        Builder { build, pool: Vec::new(), late: Vec::new(), tries: Vec::new() };
+    let mut builder = Builder { build, pool: Vec::new(), late: Vec::new(), tries: Vec::new() };
     for (number, rows) in build.sources.iter().enumerate() {
         let source = app.source(&format!("source-{number}"), rows.clone());
         builder.pool.push(Some(source.watermarks(build.watermarks.clone()).fork()));
