@@ -23,12 +23,13 @@ use crate::flow::push::{Guard, guarded};
 use crate::flow::state::SnapshotReader;
 use crate::host::{Faults, NoFaults};
 use crate::id::{ChannelId, Epoch, TaskId, Token};
+use crate::limits::STORE_RETRIES_MAX;
 use crate::message::{EpochStart, Item, Message, ObjectRef, TaskDeployment};
 use crate::time::{Time, WallTime};
 
 use input::Input;
 pub use quarantine::{QuarantinePolicy, decode as decode_quarantine};
-use snapshot::Snapshots;
+use snapshot::{Snapshots, retry_wait};
 
 /// How a task treats barriers and bad records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +68,9 @@ enum Phase {
     Restoring {
         chains: Vec<Vec<ObjectRef>>,
         reading: Option<Token>,
+        /// Tries of the present object, and when the next is due.
+        tries: u32,
+        not_before: Time,
     },
     /// Restored; waits for the order to run.
     Ready,
@@ -158,6 +162,8 @@ impl<F: Faults> Task<F> {
             phase: Phase::Restoring {
                 chains: deployment.restore.into_iter().rev().collect(),
                 reading: None,
+                tries: 0,
+                not_before: Time::ZERO,
             },
             assignment: Assignment {
                 partitions: deployment.partitions,
@@ -644,9 +650,19 @@ impl<F: Faults> Task<F> {
     pub fn stored(&mut self, token: Token, reply: StoreReply, now: Time, fx: &mut Vec<Effect>) {
         let result = match &mut self.phase {
             Phase::Failed => return,
-            Phase::Restoring { reading, .. } if *reading == Some(token) => {
+            Phase::Restoring { reading, tries, not_before, .. } if *reading == Some(token) => {
                 *reading = None;
-                self.restore_object(reply)
+                match reply {
+                    StoreReply::Failed { retriable: true, .. } if *tries < STORE_RETRIES_MAX => {
+                        *tries += 1;
+                        *not_before = now + retry_wait(*tries);
+                        Ok(())
+                    }
+                    reply => {
+                        *tries = 0;
+                        self.restore_object(reply)
+                    }
+                }
             }
             _ => self.snapshots.stored(token, reply, now),
         };
@@ -688,11 +704,14 @@ impl<F: Faults> Task<F> {
         world: &mut World<'_>,
         fx: &mut Vec<Effect>,
     ) -> Result<Turn, String> {
-        let Phase::Restoring { chains, reading } = &mut self.phase else {
+        let Phase::Restoring { chains, reading, not_before, .. } = &mut self.phase else {
             return Ok(Turn::Waits(None));
         };
         if reading.is_some() {
             return Ok(Turn::Waits(None));
+        }
+        if world.now < *not_before {
+            return Ok(Turn::Waits(Some(*not_before)));
         }
         while chains.last().is_some_and(Vec::is_empty) {
             chains.pop();
