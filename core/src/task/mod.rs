@@ -61,6 +61,17 @@ pub enum Turn {
     Waits(Option<Time>),
 }
 
+/// What came of finishing what an earlier step left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Drained {
+    /// Nothing is left.
+    All,
+    /// A record was put aside; there may be more behind it.
+    Interrupted,
+    /// There is no room for it.
+    Waits,
+}
+
 /// Where a task is in its life.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Phase {
@@ -313,9 +324,16 @@ impl<F: Faults> Task<F> {
         if self.phase == Phase::Ended {
             return Ok(if busy { Turn::Busy } else { Turn::Waits(None) });
         }
-        if !self.drain(world)? {
-            self.aside()?;
-            return Ok(if busy { Turn::Busy } else { Turn::Waits(None) });
+        match self.drain(world)? {
+            Drained::All => {}
+            Drained::Interrupted => {
+                self.aside()?;
+                return Ok(Turn::Busy);
+            }
+            Drained::Waits => {
+                self.aside()?;
+                return Ok(if busy { Turn::Busy } else { Turn::Waits(None) });
+            }
         }
         if let Some(at) = self.forward.take() {
             self.logic.outputs().watermark(at);
@@ -330,22 +348,24 @@ impl<F: Faults> Task<F> {
         Ok(if busy { Turn::Busy } else { turn })
     }
 
-    /// Finishes what an earlier step left; false if there is no room for it.
-    fn drain(&mut self, world: &mut World<'_>) -> Result<bool, String> {
+    /// Finishes what an earlier step left.
+    fn drain(&mut self, world: &mut World<'_>) -> Result<Drained, String> {
         if !self.logic.outputs().has_room() {
-            return Ok(false);
+            return Ok(Drained::Waits);
         }
         if let Some(at) = self.logic.next_timer()
             && at <= world.wall
         {
             self.call(world, |logic, _, cx| logic.on_timer(cx))?;
         }
-        let mut drained = false;
+        // Stays as it is if the call panics: the record at hand is put aside, and others wait.
+        let mut drained = Drained::Interrupted;
         self.call(world, |logic, _, cx| {
-            drained = logic.drain(cx)?;
+            drained = if logic.drain(cx)? { Drained::All } else { Drained::Waits };
             Ok(())
         })?;
-        Ok(drained && self.logic.outputs().has_room())
+        let has_room = self.logic.outputs().has_room();
+        Ok(if drained == Drained::All && !has_room { Drained::Waits } else { drained })
     }
 
     /// Calls the logic under the guard; a panic puts the record at hand aside.
