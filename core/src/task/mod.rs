@@ -23,12 +23,13 @@ use crate::flow::push::{Guard, guarded};
 use crate::flow::state::SnapshotReader;
 use crate::host::{Faults, NoFaults};
 use crate::id::{ChannelId, Epoch, TaskId, Token};
+use crate::limits::STORE_RETRIES_MAX;
 use crate::message::{EpochStart, Item, Message, ObjectRef, TaskDeployment};
 use crate::time::{Time, WallTime};
 
 use input::Input;
 pub use quarantine::{QuarantinePolicy, decode as decode_quarantine};
-use snapshot::Snapshots;
+use snapshot::{Snapshots, retry_wait};
 
 /// How a task treats barriers and bad records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +61,17 @@ pub enum Turn {
     Waits(Option<Time>),
 }
 
+/// What came of finishing what an earlier step left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Drained {
+    /// Nothing is left.
+    All,
+    /// A record was put aside; there may be more behind it.
+    Interrupted,
+    /// There is no room for it.
+    Waits,
+}
+
 /// Where a task is in its life.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Phase {
@@ -67,6 +79,9 @@ enum Phase {
     Restoring {
         chains: Vec<Vec<ObjectRef>>,
         reading: Option<Token>,
+        /// Tries of the present object, and when the next is due.
+        tries: u32,
+        not_before: Time,
     },
     /// Restored; waits for the order to run.
     Ready,
@@ -160,6 +175,8 @@ impl<F: Faults> Task<F> {
             phase: Phase::Restoring {
                 chains: deployment.restore.into_iter().rev().collect(),
                 reading: None,
+                tries: 0,
+                not_before: Time::ZERO,
             },
             assignment: Assignment {
                 partitions: deployment.partitions,
@@ -313,9 +330,16 @@ impl<F: Faults> Task<F> {
         if self.phase == Phase::Ended {
             return Ok(if busy { Turn::Busy } else { Turn::Waits(None) });
         }
-        if !self.drain(world)? {
-            self.aside()?;
-            return Ok(if busy { Turn::Busy } else { Turn::Waits(None) });
+        match self.drain(world)? {
+            Drained::All => {}
+            Drained::Interrupted => {
+                self.aside()?;
+                return Ok(Turn::Busy);
+            }
+            Drained::Waits => {
+                self.aside()?;
+                return Ok(if busy { Turn::Busy } else { Turn::Waits(None) });
+            }
         }
         if let Some(at) = self.forward.take() {
             self.logic.outputs().watermark(at);
@@ -330,22 +354,24 @@ impl<F: Faults> Task<F> {
         Ok(if busy { Turn::Busy } else { turn })
     }
 
-    /// Finishes what an earlier step left; false if there is no room for it.
-    fn drain(&mut self, world: &mut World<'_>) -> Result<bool, String> {
+    /// Finishes what an earlier step left.
+    fn drain(&mut self, world: &mut World<'_>) -> Result<Drained, String> {
         if !self.logic.outputs().has_room() {
-            return Ok(false);
+            return Ok(Drained::Waits);
         }
         if let Some(at) = self.logic.next_timer()
             && at <= world.wall
         {
             self.call(world, |logic, _, cx| logic.on_timer(cx))?;
         }
-        let mut drained = false;
+        // Stays as it is if the call panics: the record at hand is put aside, and others wait.
+        let mut drained = Drained::Interrupted;
         self.call(world, |logic, _, cx| {
-            drained = logic.drain(cx)?;
+            drained = if logic.drain(cx)? { Drained::All } else { Drained::Waits };
             Ok(())
         })?;
-        Ok(drained && self.logic.outputs().has_room())
+        let has_room = self.logic.outputs().has_room();
+        Ok(if drained == Drained::All && !has_room { Drained::Waits } else { drained })
     }
 
     /// Calls the logic under the guard; a panic puts the record at hand aside.
@@ -654,9 +680,19 @@ impl<F: Faults> Task<F> {
     pub fn stored(&mut self, token: Token, reply: StoreReply, now: Time, fx: &mut Vec<Effect>) {
         let result = match &mut self.phase {
             Phase::Failed => return,
-            Phase::Restoring { reading, .. } if *reading == Some(token) => {
+            Phase::Restoring { reading, tries, not_before, .. } if *reading == Some(token) => {
                 *reading = None;
-                self.restore_object(reply)
+                match reply {
+                    StoreReply::Failed { retriable: true, .. } if *tries < STORE_RETRIES_MAX => {
+                        *tries += 1;
+                        *not_before = now + retry_wait(*tries);
+                        Ok(())
+                    }
+                    reply => {
+                        *tries = 0;
+                        self.restore_object(reply)
+                    }
+                }
             }
             _ => self.snapshots.stored(token, reply, now),
         };
@@ -698,11 +734,14 @@ impl<F: Faults> Task<F> {
         world: &mut World<'_>,
         fx: &mut Vec<Effect>,
     ) -> Result<Turn, String> {
-        let Phase::Restoring { chains, reading } = &mut self.phase else {
+        let Phase::Restoring { chains, reading, not_before, .. } = &mut self.phase else {
             return Ok(Turn::Waits(None));
         };
         if reading.is_some() {
             return Ok(Turn::Waits(None));
+        }
+        if world.now < *not_before {
+            return Ok(Turn::Waits(Some(*not_before)));
         }
         while chains.last().is_some_and(Vec::is_empty) {
             chains.pop();
