@@ -116,6 +116,8 @@ pub struct Task<F: Faults = NoFaults> {
     finished_before: bool,
     /// A watermark to forward once the logic has drained.
     forward: Option<crate::time::EventTime>,
+    /// A channel has ended, which may be what an epoch's alignment waited for.
+    realign: bool,
     /// Epochs that sources are asked for and have not yet begun.
     asked: VecDeque<EpochStart>,
     /// A barrier is passed behind which a stopping source reads nothing.
@@ -187,6 +189,7 @@ impl<F: Faults> Task<F> {
             restored: epoch,
             finished_before: deployment.finished,
             forward: None,
+            realign: false,
             asked: VecDeque::new(),
             stopped: false,
             waits_until: None,
@@ -434,6 +437,9 @@ impl<F: Faults> Task<F> {
 
     /// Takes one item from the inputs, or goes on with the batch at hand.
     fn serve(&mut self, world: &mut World<'_>, fx: &mut Vec<Effect>) -> Result<Turn, String> {
+        if core::mem::take(&mut self.realign) {
+            self.try_align(world)?;
+        }
         if self.work.is_none() {
             let Some(input) = self.next_input() else {
                 return self.nothing_waits(world, fx);
@@ -540,9 +546,11 @@ impl<F: Faults> Task<F> {
             }
             Item::End => {
                 self.inputs[input].ended = true;
+                // What the advance of the clock makes due comes before the barrier: alignment waits
+                // until it is drained.
+                self.realign = true;
                 let advanced = self.clock.ended(input);
-                self.advanced(advanced, world)?;
-                self.try_align(world)
+                self.advanced(advanced, world)
             }
         }
     }
