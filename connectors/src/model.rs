@@ -19,6 +19,8 @@ pub struct ModelDisk {
     next_file: u64,
     names: BTreeMap<String, u64>,
     synced_names: BTreeMap<String, u64>,
+    /// What `stat` saw of a path: read on as from an open file, whoever has the name.
+    opened: BTreeMap<String, u64>,
     printed: Vec<u8>,
     written: u64,
     capacity: u64,
@@ -44,6 +46,7 @@ impl ModelDisk {
             next_file: 1,
             names: BTreeMap::new(),
             synced_names: BTreeMap::new(),
+            opened: BTreeMap::new(),
             printed: Vec::new(),
             written: 0,
             capacity: u64::MAX,
@@ -139,6 +142,7 @@ impl ModelDisk {
             }
         }
         self.synced_names = self.names.clone();
+        self.opened.clear();
         let named: BTreeSet<u64> = self.names.values().copied().collect();
         self.files.retain(|id, _| named.contains(id));
         for content in self.files.values_mut() {
@@ -306,12 +310,15 @@ impl Files for ModelDisk {
     }
 
     fn stat(&mut self, path: &str) -> Result<FileInfo, IoError> {
-        Ok(self.info(path, self.id(path)?))
+        let id = self.id(path)?;
+        self.opened.insert(path.to_owned(), id);
+        Ok(self.info(path, id))
     }
 
     fn read_at(&mut self, path: &str, offset: u64, buffer: &mut [u8]) -> Result<usize, IoError> {
-        let content = self.content(path).ok_or_else(|| missing(path))?;
-        let rest = usize::try_from(offset).ok().and_then(|offset| content.get(offset..));
+        let id = self.opened.get(path).or_else(|| self.names.get(path));
+        let content = id.and_then(|id| self.files.get(id)).ok_or_else(|| missing(path))?;
+        let rest = usize::try_from(offset).ok().and_then(|offset| content.now.get(offset..));
         let rest = rest.unwrap_or_default();
         let len = rest.len().min(buffer.len());
         buffer[..len].copy_from_slice(&rest[..len]);

@@ -1,6 +1,6 @@
 //! The drivers of connectors' I/O on the operating system's files.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
@@ -20,15 +20,23 @@ const COPY_BYTES: usize = 256 * 1_024;
 pub const LISTED_FILES_MAX: usize = 1_000_000;
 
 /// The operating system's files, for sources.
+///
+/// `read_at` reads the file that the last `stat` of its path saw, also when another has taken its
+/// name since; if that one is no longer open, it is not found.
 #[derive(Debug, Default)]
 pub struct OsFiles {
     open: Handles,
+    /// What `stat` last saw, at most [`LISTED_FILES_MAX`] by what a source lists.
+    seen: BTreeMap<String, u64>,
 }
 
 /// Performs what sinks ask for, in the order in which it is called.
 #[derive(Debug, Default)]
 pub struct IoPerformer {
     open: Handles,
+    /// Staged files whose names are known to be durable: their folder need not be synced again at
+    /// every barrier.
+    named: BTreeSet<String>,
 }
 
 /// Open files by path; the one that was not used for longest makes room.
@@ -87,11 +95,24 @@ impl Files for OsFiles {
         if stale {
             self.open.forget(path);
         }
+        match self.seen.get_mut(path) {
+            Some(seen) => *seen = info.identity,
+            None => {
+                self.seen.insert(path.to_owned(), info.identity);
+            }
+        }
         Ok(info)
     }
 
     fn read_at(&mut self, path: &str, offset: u64, buffer: &mut [u8]) -> Result<usize, IoError> {
-        let file = self.open.get(path, || File::open(path));
+        let seen = self.seen.get(path);
+        let file = self.open.get(path, || {
+            let file = File::open(path)?;
+            let same = seen.is_none_or(|seen| {
+                file.metadata().is_ok_and(|metadata| identity(&metadata) == *seen)
+            });
+            if same { Ok(file) } else { Err(io::ErrorKind::NotFound.into()) }
+        });
         let file = file.map_err(|error| failed(path, &error))?;
         loop {
             match file.read_at(buffer, offset) {
@@ -218,16 +239,16 @@ impl IoPerformer {
             IoRequest::Write { path, offset, bytes } => self.write(path, *offset, bytes),
             IoRequest::Sync { path } => self.sync(path),
             IoRequest::CopyPrefix { from, to, len, crc } => {
-                self.open.forget(to);
+                self.forget(to);
                 let result = copy_prefix(from, to, *len, *crc);
                 result.and_then(|()| sync_parent(to))
             }
             IoRequest::Publish { from, to } => {
-                self.open.forget(from);
+                self.forget(from);
                 publish(from, to)
             }
             IoRequest::Remove { path } => {
-                self.open.forget(path);
+                self.forget(path);
                 match fs::remove_file(path) {
                     Err(error) if error.kind() != io::ErrorKind::NotFound => {
                         Err(failed(path, &error))
@@ -245,7 +266,7 @@ impl IoPerformer {
 
     fn write(&mut self, path: &str, offset: u64, bytes: &[u8]) -> Result<(), IoError> {
         if offset == 0 {
-            self.open.forget(path);
+            self.forget(path);
             let file = create(path)?;
             self.open.insert(path, file);
         }
@@ -263,9 +284,19 @@ impl IoPerformer {
 
     fn sync(&mut self, path: &str) -> Result<(), IoError> {
         let file = self.open.get(path, || OpenOptions::new().write(true).open(path));
-        let result = file.and_then(File::sync_all);
+        let result = file.and_then(File::sync_data);
         result.map_err(|error| failed(path, &error))?;
-        sync_parent(path)
+        if !self.named.contains(path) {
+            sync_parent(path)?;
+            self.named.insert(path.to_owned());
+        }
+        Ok(())
+    }
+
+    /// The name stands for another file from now on, or for none.
+    fn forget(&mut self, path: &str) {
+        self.open.forget(path);
+        self.named.remove(path);
     }
 }
 

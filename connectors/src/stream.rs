@@ -100,8 +100,8 @@ impl LineStream {
             Ok(Block::Failed(reason)) => {
                 self.blocks = None;
                 Err(format!(
-                    "{}: {reason}; what was read is kept, start again to go on with what \
-                     follows",
+                    "{}: {reason}; it cannot be read again, so what came since the last epoch is \
+                     lost: start again to go on with what follows",
                     self.what
                 ))
             }

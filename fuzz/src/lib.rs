@@ -16,6 +16,7 @@ macro_rules! targets {
     };
 }
 targets! {
+    connector_open,
     record_decode,
 }
 

@@ -43,7 +43,8 @@ where
     F: Fn(&mut App<O>) -> Result<()>,
     A: FnOnce(&O, &Report) -> Result<()>,
 {
-    let matches = Cli::<O>::command().name(name).get_matches();
+    let about = format!("The job {name}, run by Gear in this process");
+    let matches = Cli::<O>::command().name(name).about(about).get_matches();
     let cli = match Cli::<O>::from_arg_matches(&matches) {
         Ok(cli) => cli,
         Err(error) => error.exit(),

@@ -52,9 +52,9 @@ impl Progress {
     pub(crate) fn notice(&self, level: Level, text: &str) {
         match level {
             Level::Info => self.say(text),
-            Level::Warning | Level::Error => {
-                self.bar.suspend(|| super::embedded_notice(level, text));
-            }
+            Level::Warning => self.bar.suspend(|| super::embedded_notice(level, text)),
+            // What ends the job is said at the end.
+            Level::Error => super::embedded_notice(Level::Info, text),
         }
     }
 

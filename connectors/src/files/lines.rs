@@ -21,17 +21,17 @@ mod sealed {
 }
 
 impl Line for str {
-    type Out = Ref<str>;
+    type Out = Ref<Self>;
     const IS_TEXT: bool = true;
 
     #[inline]
-    fn view(buffer: &Lines) -> &str {
+    fn view(buffer: &Lines) -> &Self {
         let Lines { line: (from, to), .. } = *buffer;
         match &buffer.content {
             Content::Text(text) => text.get(from..to).unwrap_or_default(),
             // Only after a line of this chunk was no UTF-8; this one was looked at.
             Content::Raw(bytes) => {
-                bytes.get(from..to).and_then(|line| str::from_utf8(line).ok()).unwrap_or_default()
+                bytes.get(from..to).and_then(|line| Self::from_utf8(line).ok()).unwrap_or_default()
             }
         }
     }

@@ -42,8 +42,9 @@ impl<L: Line + ?Sized> FilesSource<L> {
     }
 
     /// Goes on for ever with what is appended, as `tail -F` does: when another file takes the name,
-    /// that one is read from its beginning. What is appended to the old file after its new name has
-    /// been seen, or while the job does not run, is not read; after a restart that is an error.
+    /// the old one is read to its end and the new one from its beginning. What is appended to the
+    /// old file after that is not read; a file that was replaced while the job did not run is an
+    /// error. A line is read when its break is there.
     #[must_use]
     pub const fn follow(mut self) -> Self {
         self.follow = true;

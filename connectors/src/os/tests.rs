@@ -78,6 +78,9 @@ fn a_replaced_file_is_another_and_a_grown_one_is_not() {
     assert_eq!(files.stat(&path).unwrap(), FileInfo { len: 6, ..before.clone() });
     perform(&write(&other, 0, b"123")).unwrap();
     fs::rename(&other, &path).unwrap();
+    assert_eq!(files.read_at(&path, 4, &mut buffer).unwrap(), 2, "the old file is still open");
+    files.open.forget(&path);
+    assert_eq!(files.read_at(&path, 0, &mut buffer).unwrap_err().kind, IoErrorKind::NotFound);
     assert_ne!(files.stat(&path).unwrap().identity, before.identity);
     assert_eq!(files.read_at(&path, 0, &mut buffer).unwrap(), 3);
     assert_eq!(&buffer[..3], b"123");

@@ -21,12 +21,6 @@ pub trait SinkConnector: Send + Sync + 'static {
 
     /// True if output becomes visible with its epoch only; a plain sink is at least once.
     fn transactional(&self) -> bool;
-
-    /// The files that these accounts name, visible and staged: what `--fresh` removes.
-    fn output_of(&self, pending: &[Pending]) -> Vec<String> {
-        let _ = pending;
-        Vec::new()
-    }
 }
 
 /// Which task a sink writes for.
@@ -127,12 +121,12 @@ impl IoQueue {
     }
 
     /// What was asked for since the last call.
-    pub(crate) fn take(&mut self) -> Vec<(Token, IoRequest)> {
+    pub fn take(&mut self) -> Vec<(Token, IoRequest)> {
         core::mem::take(&mut self.requests)
     }
 
     /// A request was performed; false if it was reported before.
-    pub(crate) fn done(&mut self, token: Token) -> bool {
+    pub fn done(&mut self, token: Token) -> bool {
         self.bytes -= self.sizes.remove(&token).unwrap_or(0);
         self.outstanding.remove(&token)
     }

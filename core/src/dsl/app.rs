@@ -19,7 +19,6 @@ use crate::effect::IoError;
 use crate::flow::logic::Factory;
 use crate::id::ProcessorId;
 use crate::limits::KEY_GROUPS_DEFAULT;
-use crate::message::Pending;
 
 /// What a job may be told from outside: nothing in it may depend on where it runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,17 +165,11 @@ pub struct SinkInfo {
 pub trait SinkAdmin: Send + Sync {
     /// See [`SinkConnector::transactional`].
     fn transactional(&self) -> bool;
-    /// See [`SinkConnector::output_of`].
-    fn output_of(&self, pending: &[Pending]) -> Vec<String>;
 }
 
 impl<S: SinkConnector> SinkAdmin for S {
     fn transactional(&self) -> bool {
         SinkConnector::transactional(self)
-    }
-
-    fn output_of(&self, pending: &[Pending]) -> Vec<String> {
-        SinkConnector::output_of(self, pending)
     }
 }
 

@@ -14,6 +14,7 @@ use crate::api::state::State;
 use crate::dag::{Kind, Partitioner, Port};
 use crate::dsl::builder::{Connect, Draft, JobError};
 use crate::dsl::chain::{Aggregated, Distinct, Flow, FromInput, Processed, Windowed};
+use crate::dsl::expiring::ExpiringStream;
 use crate::dsl::model::{ModelAggregate, ModelOp};
 use crate::dsl::stream::{Stream, port, side};
 use crate::dsl::window::WindowedStream;
@@ -21,6 +22,7 @@ use crate::flow::aggregate::{Aggregator, Count, EmitWhen, Fold, Reduce};
 use crate::flow::process::SIDE_PORT;
 use crate::flow::tail::{ByKey, KeyFn};
 use crate::flow::window::{LATE_PORT, Window, Windows};
+use crate::time::Duration;
 
 /// A stream whose records belong to keys.
 pub struct KeyedStream<K: Key, T: Record, C: Flow<Out = T>, KF: KeyFn<T, K>> {
@@ -152,6 +154,11 @@ impl<K: Key, T: Record, C: Flow<Out = T>, KF: KeyFn<T, K>> KeyedStream<K, T, C, 
             types: PhantomData,
         };
         self.head(name, op, Vec::from([port::<T>("late")]), flow)
+    }
+
+    /// Forgets a key when nothing has come for it for so long.
+    pub fn time_to_live(self, after: Duration) -> ExpiringStream<K, T, C, KF> {
+        ExpiringStream { keyed: self, after }
     }
 
     /// Runs an operator written by hand, with state and timers for each key.

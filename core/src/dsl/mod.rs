@@ -6,6 +6,7 @@
 mod app;
 mod builder;
 mod chain;
+mod expiring;
 mod keyed;
 mod low_level;
 mod model;
@@ -15,6 +16,7 @@ mod window;
 pub use app::{App, Job, Settings, SinkAdmin, SinkInfo, SourceAdmin, SourceInfo};
 pub use builder::JobError;
 pub use chain::{Flow, FromInput};
+pub use expiring::ExpiringStream;
 pub use keyed::KeyedStream;
 pub use low_level::{GraphBuilder, Node};
 pub use model::{Model, ModelAggregate, ModelNode, ModelOp, ModelStep};

@@ -201,7 +201,9 @@ impl<F: Faults> Task<F> {
 
     /// The order to begin an epoch; sources act on it, others wait for its barrier.
     pub fn start_epoch(&mut self, start: EpochStart) {
-        if self.is_source && self.asked.back().is_none_or(|last| last.epoch < start.epoch) {
+        let ended = matches!(self.phase, Phase::Ended | Phase::Failed);
+        if self.is_source && !ended && self.asked.back().is_none_or(|last| last.epoch < start.epoch)
+        {
             self.asked.push_back(start);
         }
         self.waits_until = None;
@@ -475,8 +477,12 @@ impl<F: Faults> Task<F> {
     fn take(&mut self, input: usize, item: Item, world: &mut World<'_>) -> Result<(), String> {
         match item {
             Item::Batch(batch) => {
-                self.clock.active(input);
-                self.idle_sent = false;
+                let advanced = self.clock.active(input);
+                self.advanced(advanced, world)?;
+                if core::mem::take(&mut self.idle_sent) {
+                    let clock = self.clock.current();
+                    self.logic.outputs().resume(clock);
+                }
                 let count = u64::from(batch.count());
                 self.inputs[input].records += count;
                 self.records_in += count;

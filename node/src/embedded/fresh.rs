@@ -1,25 +1,23 @@
 //! Starting over: what the commit log names is removed, and nothing else.
 
-use std::collections::{BTreeMap, BTreeSet};
-
+use gear_connectors::files;
+use gear_connectors::os::{IoPerformer, OsFiles};
 use gear_core::checkpoint::record::Record;
-use gear_core::dsl::Job;
 use gear_core::effect::{IoRequest, StoreReply, StoreRequest};
-use gear_core::message::Pending;
 use object_store::ObjectStore;
 
 use super::store::perform;
 
 /// Removes the job's epochs, the objects and the output that they name, and the log itself.
-pub(crate) fn remove(store: &dyn ObjectStore, job: &Job) -> Result<(), String> {
+pub(crate) fn remove(store: &dyn ObjectStore) -> Result<(), String> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().build().map_err(|error| error.to_string())?;
-    runtime.block_on(remove_all(store, job))
+    runtime.block_on(remove_all(store))
 }
 
-async fn remove_all(store: &dyn ObjectStore, job: &Job) -> Result<(), String> {
+async fn remove_all(store: &dyn ObjectStore) -> Result<(), String> {
     let log = names(store, "log/").await?;
-    let mut pending: BTreeMap<String, Vec<Pending>> = BTreeMap::new();
+    let mut accounts = Vec::new();
     for name in &log {
         let request = StoreRequest::Get { name: name.clone() };
         let StoreReply::Bytes(bytes) = perform(store, request).await else {
@@ -27,21 +25,15 @@ async fn remove_all(store: &dyn ObjectStore, job: &Job) -> Result<(), String> {
         };
         // A record that does not decode names nothing; its own object goes with the log.
         if let Ok(Record::Epoch(record)) = Record::decode(&bytes) {
-            for (key, snapshot) in record.tasks {
-                if !snapshot.pending.is_empty() {
-                    let account = Pending { index: key.index, bytes: snapshot.pending };
-                    pending.entry(key.uid).or_default().push(account);
-                }
-            }
+            let pending = record.tasks.into_values().map(|snapshot| snapshot.pending);
+            accounts.extend(pending.filter(|account| !account.is_empty()));
         }
     }
-    let mut output = BTreeSet::new();
-    for sink in &job.sinks {
-        if let Some(pending) = pending.get(&sink.name) {
-            output.extend(sink.connector.output_of(pending));
-        }
-    }
-    let mut performer = gear_connectors::os::IoPerformer::default();
+    let accounts = accounts.iter().map(Vec::as_slice);
+    let written = files::written(accounts, &mut OsFiles::default());
+    let written = written.map_err(|error| error.to_string())?;
+    let output = written.visible.into_iter().chain(written.staged);
+    let mut performer = IoPerformer::default();
     for path in output {
         let request = IoRequest::Remove { path };
         performer.perform(&request).map_err(|error| error.to_string())?;

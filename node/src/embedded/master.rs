@@ -76,7 +76,7 @@ pub(crate) fn run(
         watch.look(now, shown);
         progress.draw(&master.status(now), &figures(shown));
         let left = master.next_timeout().map_or(TICK, |(at, _)| at.since(clock::now()));
-        if !inbox.has_mail() && !left.is_zero() {
+        if master.outcome().is_none() && !inbox.has_mail() && !left.is_zero() {
             inbox.sleep(left.min(TICK));
         }
     }

@@ -128,7 +128,7 @@ pub fn run(job: &Job, arguments: &str, options: &RuntimeOptions) -> Result<Repor
         reason: error.to_string(),
     })?;
     if options.fresh {
-        fresh::remove(objects.as_ref(), job).map_err(RunError::Fresh)?;
+        fresh::remove(objects.as_ref()).map_err(RunError::Fresh)?;
     }
     warn_of_sources(job)?;
     let mut files = OsFiles::default();
