@@ -26,6 +26,8 @@ pub struct Room {
 /// How a process ended.
 #[derive(Clone, Debug)]
 pub struct Ended {
+    /// How it was called.
+    pub arguments: String,
     /// Its exit code; none if a signal has ended it.
     pub code: Option<i32>,
     /// What it printed.
@@ -38,6 +40,7 @@ pub struct Ended {
 #[derive(Debug)]
 pub struct Running {
     child: Child,
+    arguments: String,
     out: PathBuf,
     err: PathBuf,
 }
@@ -102,7 +105,8 @@ impl Room {
         command.stdout(File::create(&out).expect("its output can be kept"));
         command.stderr(File::create(&err).expect("its output can be kept"));
         let child = command.spawn().expect("the job's binary can be started");
-        Running { child, out, err }
+        let arguments: Vec<_> = command.get_args().map(|it| it.to_string_lossy()).collect();
+        Running { child, arguments: arguments.join(" "), out, err }
     }
 
     /// Runs the program to its end.
@@ -235,7 +239,8 @@ impl Running {
             }
             sleep(PAUSE);
         };
-        Ended { code: status.code(), out: text(&self.out), err: self.err() }
+        let arguments = std::mem::take(&mut self.arguments);
+        Ended { arguments, code: status.code(), out: text(&self.out), err: self.err() }
     }
 }
 

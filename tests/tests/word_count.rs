@@ -1,7 +1,10 @@
 //! The word count as its users run it: what it counts, and what it does when it is ended.
 
-use gear_tests::process::{Dice, Room};
-use gear_tests::words;
+use std::thread::sleep;
+use std::time::Duration;
+
+use gear_tests::process::{Dice, Ended, Room};
+use gear_tests::words::{self, Count};
 
 const WORD_COUNT: &str = env!("CARGO_BIN_EXE_job_word_count");
 
@@ -58,32 +61,51 @@ fn killed_at_any_moment_it_goes_on_and_counts_each_word_once() {
             room.write(&format!("in/{number}.txt"), text);
         }
         let rescales = dice.below(2) == 1;
-        let mut parallelism = "2";
-        let mut attempts = dice.below(8);
-        loop {
-            if rescales {
-                parallelism = ["1", "2", "3", "5"][dice.below(4) as usize];
-            }
-            let arguments = ["in", "--parallelism", parallelism, "--epoch-interval", "20ms"];
-            let mut run = room.start(&arguments);
-            if attempts == 0 {
-                let ended = run.wait().ok();
-                went_on += u32::from(ended.err.contains("goes on from epoch"));
-                break;
-            }
-            attempts -= 1;
-            std::thread::sleep(std::time::Duration::from_micros(dice.below(500_000)));
-            if run.has_ended() {
-                let _ = run.wait().ok();
-                break;
-            }
-            kills += 1;
-            let ended = run.kill();
-            went_on += u32::from(ended.err.contains("goes on from epoch"));
-        }
-        assert!(room.table("out") == expected.words, "some words are missing or doubled");
-        let staged = room.files("out/.staged");
-        assert!(staged.is_empty(), "left behind: {:?}", staged.keys());
+        let runs = run_with_kills(&room, rescales, &mut dice);
+        kills += runs.iter().filter(|run| run.code.is_none()).count();
+        went_on += runs.iter().filter(|run| run.err.contains("goes on from epoch")).count();
+        let wrong = differences(&room.lines("out"), &expected);
+        assert!(wrong.is_empty(), "{wrong:#?} after {runs:#?}");
     }
     assert!(went_on > 10, "the kills came too early or too late to mean anything: {went_on}");
+}
+
+/// Runs the job until it ends by itself, and kills it a few times before.
+fn run_with_kills(room: &Room, rescales: bool, dice: &mut Dice) -> Vec<Ended> {
+    let mut runs = Vec::new();
+    for _ in 0..dice.below(8) {
+        let parallelism = if rescales { ["1", "2", "3", "5"][dice.below(4) as usize] } else { "2" };
+        let mut run = room.start(&["in", "--parallelism", parallelism, "--epoch-interval", "20ms"]);
+        sleep(Duration::from_micros(dice.below(500_000)));
+        if run.has_ended() {
+            runs.push(run.wait().ok());
+            return runs;
+        }
+        runs.push(run.kill());
+    }
+    let parallelism = if rescales { "4" } else { "2" };
+    let arguments = ["in", "--parallelism", parallelism, "--epoch-interval", "20ms"];
+    runs.push(room.run(&arguments).ok());
+    runs
+}
+
+/// What of a result is wrong, shortly.
+fn differences(lines: &[String], expected: &Count) -> Vec<String> {
+    let mut left = expected.words.clone();
+    let mut wrong = Vec::new();
+    for line in lines {
+        let (word, count) = line.rsplit_once('\t').expect("a line is a word and a count");
+        match left.remove(word) {
+            Some(right) if right == count => {}
+            Some(right) => wrong.push(format!("{word}: {count} instead of {right}")),
+            None => wrong.push(format!("{word}: {count} once more")),
+        }
+    }
+    wrong.extend(left.iter().map(|(word, count)| format!("{word}: {count} is missing")));
+    let all = wrong.len();
+    wrong.truncate(10);
+    if all > 10 {
+        wrong.push(format!("and {} more", all - 10));
+    }
+    wrong
 }
