@@ -38,10 +38,10 @@ pub struct RuntimeOptions {
     #[arg(long, env = "GEAR_MEMORY", value_name = "BYTES", value_parser = parse_bytes)]
     pub memory: Option<u64>,
 
-    /// What the output may be after a failure
-    #[arg(long, env = "GEAR_GUARANTEE", value_name = "LEVEL", value_enum,
-          default_value_t = GuaranteeOption::ExactlyOnce)]
-    pub guarantee: GuaranteeOption,
+    /// What the output may be after a failure; exactly-once unless given, as far as the sources
+    /// allow it
+    #[arg(long, env = "GEAR_GUARANTEE", value_name = "LEVEL", value_enum)]
+    pub guarantee: Option<GuaranteeOption>,
 
     /// What happens to a record that does not decode or whose operator panics
     #[arg(long, env = "GEAR_ON_BAD_RECORD", value_name = "POLICY", value_enum,
@@ -127,7 +127,7 @@ impl Default for RuntimeOptions {
             epoch_interval: gear_core::limits::EPOCH_INTERVAL_DEFAULT,
             state: None,
             memory: None,
-            guarantee: GuaranteeOption::ExactlyOnce,
+            guarantee: None,
             on_bad_record: BadRecord::Keep,
             quarantine: None,
             log: "warn".into(),
@@ -152,6 +152,12 @@ impl RuntimeOptions {
     #[must_use]
     pub fn threads(&self) -> u32 {
         self.threads.unwrap_or_else(|| self.parallelism()).max(1)
+    }
+
+    /// The guarantee in effect.
+    #[must_use]
+    pub fn guarantee(&self) -> Guarantee {
+        self.guarantee.unwrap_or(GuaranteeOption::ExactlyOnce).into()
     }
 
     /// The memory in effect, in bytes.

@@ -1,5 +1,8 @@
 //! What the tests of the whole workspace share.
 
+pub mod process;
+pub mod words;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs, str};
@@ -79,6 +82,21 @@ fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
             walk(&path, found);
         } else {
             found.push(path.strip_prefix(root()).expect("it is below the root").to_owned());
+        }
+    }
+}
+
+/// Every file below a folder, in order.
+pub(crate) fn walk_all(folder: &Path, found: &mut Vec<PathBuf>) {
+    let entries = fs::read_dir(folder).expect("the folder is readable");
+    let mut paths: Vec<PathBuf> =
+        entries.map(|entry| entry.expect("the folder is readable").path()).collect();
+    paths.sort();
+    for path in paths {
+        if path.is_dir() {
+            walk_all(&path, found);
+        } else {
+            found.push(path);
         }
     }
 }

@@ -403,7 +403,14 @@ impl Log {
             (StoreReply::Missing, Some(reason)) => {
                 return Err(LogError::Store { object, reason });
             }
-            // Nobody collects a number that we have not written: a person emptied the folder.
+            // Taken by the app master that still leads, and collected by it before we looked.
+            (StoreReply::Missing, None) if self.phase == Phase::Fencing => {
+                self.writing = None;
+                self.phase = Phase::Surveying;
+                self.list(out);
+                return Ok(None);
+            }
+            // Nobody collects a number behind our fence: a person emptied the folder.
             (StoreReply::Missing, None) => {
                 let reason = "it was removed while the job ran".to_string();
                 return Err(LogError::Store { object, reason });

@@ -255,6 +255,13 @@ impl Outputs {
         self.everywhere(&Item::Watermark(at));
     }
 
+    /// Sends the watermark once more, though it is no later: the task is idle no longer.
+    pub fn resume(&mut self, at: EventTime) {
+        let at = self.watermark.map_or(at, |sent| at.max(sent));
+        self.watermark = Some(at);
+        self.everywhere(&Item::Watermark(at));
+    }
+
     /// The last watermark that was sent.
     #[must_use]
     pub fn clock(&self) -> EventTime {

@@ -13,7 +13,7 @@ use crate::flow::push::{Guard, Push};
 use crate::id::Epoch;
 use crate::limits::{RECORDS_PER_SLICE, SLICES_PER_TURN, WATERMARK_INTERVAL};
 use crate::message::Partition;
-use crate::time::{EventTime, Time};
+use crate::time::{Duration, EventTime, Time};
 
 /// A source and the chain behind it.
 pub(crate) struct SourceLogic<S, P> {
@@ -26,7 +26,12 @@ pub(crate) struct SourceLogic<S, P> {
     records: u64,
     watermark_at: Time,
     idle: bool,
+    /// The last turn ended before the source did: what has passed since is the readers' time.
+    busy_since: Option<Time>,
 }
+
+/// A pause between two turns of a busy source from which on it counts as back-pressure.
+const BACK_PRESSURE_MIN: Duration = Duration::from_millis(10);
 
 impl<S: Source, P: Push<S::Out>> SourceLogic<S, P> {
     pub(crate) fn new(name: Arc<str>, source: S, next: P) -> Self {
@@ -39,6 +44,7 @@ impl<S: Source, P: Push<S::Out>> SourceLogic<S, P> {
             records: 0,
             watermark_at: Time::ZERO,
             idle: false,
+            busy_since: None,
         }
     }
 
@@ -46,11 +52,18 @@ impl<S: Source, P: Push<S::Out>> SourceLogic<S, P> {
     #[inline]
     fn slice(&mut self, cx: &mut Cx<'_>) -> Result<Option<Polled>, String> {
         let mut context = SourceContext { now: cx.now, wall: cx.wall, files: cx.files };
+        let mut partition = u32::MAX;
         for _ in 0..RECORDS_PER_SLICE {
             match self.source.advance(&mut context)? {
                 Advance::Record => {
                     self.records += 1;
                     let (meta, view) = self.source.current();
+                    if meta.partition != partition {
+                        partition = meta.partition;
+                        if let Some(clocks) = self.next.clocks() {
+                            clocks.on_batch(partition, cx.now);
+                        }
+                    }
                     self.next.outputs().begin_record();
                     self.pushing = true;
                     self.next.push(meta, view);
@@ -89,6 +102,26 @@ impl<S: Source, P: Push<S::Out>> SourceLogic<S, P> {
         }
     }
 
+    /// A turn of several slices.
+    fn turn(&mut self, cx: &mut Cx<'_>) -> Result<Polled, String> {
+        for _ in 0..SLICES_PER_TURN {
+            if !self.next.outputs().has_room() {
+                return Ok(Polled::More);
+            }
+            match self.slice(cx)? {
+                None => {}
+                Some(Polled::Wait(until)) => {
+                    self.watermark(cx.now, true);
+                    let timeout = self.next.clocks().and_then(|clocks| clocks.next_idle());
+                    return Ok(Polled::Wait(timeout.map_or(until, |time| time.min(until))));
+                }
+                Some(polled) => return Ok(polled),
+            }
+        }
+        self.watermark(cx.now, false);
+        Ok(Polled::More)
+    }
+
     /// Sends the stream's watermark if it has advanced and the last one is old enough.
     fn watermark(&mut self, now: Time, force: bool) {
         if !force && now.since(self.watermark_at) < WATERMARK_INTERVAL {
@@ -98,8 +131,11 @@ impl<S: Source, P: Push<S::Out>> SourceLogic<S, P> {
         let Some(clocks) = self.next.clocks() else { return };
         match clocks.watermark(now) {
             Emit::Advance(at) => {
-                self.idle = false;
-                self.next.outputs().watermark(at);
+                if core::mem::take(&mut self.idle) {
+                    self.next.outputs().resume(at);
+                } else {
+                    self.next.outputs().watermark(at);
+                }
             }
             Emit::Idle if !self.idle => {
                 self.idle = true;
@@ -139,22 +175,17 @@ impl<S: Source, P: Push<S::Out>> Logic for SourceLogic<S, P> {
     }
 
     fn poll(&mut self, cx: &mut Cx<'_>) -> Result<Polled, String> {
-        for _ in 0..SLICES_PER_TURN {
-            if !self.next.outputs().has_room() {
-                return Ok(Polled::More);
-            }
-            match self.slice(cx)? {
-                None => {}
-                Some(Polled::Wait(until)) => {
-                    self.watermark(cx.now, true);
-                    let timeout = self.next.clocks().and_then(|clocks| clocks.next_idle());
-                    return Ok(Polled::Wait(timeout.map_or(until, |time| time.min(until))));
-                }
-                Some(polled) => return Ok(polled),
-            }
+        if let Some(since) = self.busy_since.take()
+            && cx.now.since(since) > BACK_PRESSURE_MIN
+            && let Some(clocks) = self.next.clocks()
+        {
+            clocks.on_back_pressure(cx.now.since(since));
         }
-        self.watermark(cx.now, false);
-        Ok(Polled::More)
+        let polled = self.turn(cx)?;
+        if polled == Polled::More {
+            self.busy_since = Some(cx.now);
+        }
+        Ok(polled)
     }
 
     fn rerun(

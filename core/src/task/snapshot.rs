@@ -17,7 +17,7 @@ use crate::limits::{
 };
 use crate::message::{EpochStart, Message, ObjectRef, TaskSnapshot};
 use crate::task::quarantine;
-use crate::time::Time;
+use crate::time::{Duration, Time};
 
 /// The snapshots of one task, from the barrier to the report.
 pub(crate) struct Snapshots {
@@ -41,7 +41,8 @@ pub(crate) struct Snapshots {
 struct Writing {
     writer: SnapshotWriter,
     epoch: Epoch,
-    base: Option<Epoch>,
+    /// The chain of the base: a commit may make the tasks forget it while the scan goes on.
+    chain: Vec<ObjectRef>,
 }
 
 struct PendingSnapshot {
@@ -74,7 +75,14 @@ impl Request {
 
 impl Snapshots {
     /// Tokens begin above `tokens`, so that an executor knows whose they are.
-    pub(crate) fn new(prefix: String, info: &TaskInfo, tokens: u64, quarantined: u64) -> Self {
+    /// `restored` is the last epoch of which the task need not know anything.
+    pub(crate) fn new(
+        prefix: String,
+        info: &TaskInfo,
+        tokens: u64,
+        quarantined: u64,
+        restored: Epoch,
+    ) -> Self {
         Self {
             task: info.task,
             prefix,
@@ -83,7 +91,7 @@ impl Snapshots {
             pending: VecDeque::new(),
             requests: BTreeMap::new(),
             chains: BTreeMap::new(),
-            last_epoch: Epoch(0),
+            last_epoch: restored,
             aside: Vec::new(),
             quarantined,
             committing: VecDeque::new(),
@@ -129,7 +137,7 @@ impl Snapshots {
         cx: &mut Cx<'_>,
     ) -> Result<(), String> {
         assert!(self.writing.is_none(), "one snapshot is written at a time");
-        assert!(start.epoch > self.last_epoch || last, "epochs come in order");
+        assert!(start.epoch > self.last_epoch, "epochs come in order");
         let base = start.base.filter(|base| {
             self.chains
                 .get(base)
@@ -155,7 +163,7 @@ impl Snapshots {
             let bytes = quarantine::encode(&aside);
             // What comes behind the last barrier stands for the epochs that follow.
             let of = if last { epoch.next() } else { epoch };
-            let name = format!("quarantine/{}-e{:010}", self.prefix.replace('/', "-"), of.0);
+            let name = format!("quarantine/{}-e{:010}", self.prefix, of.0);
             let object = ObjectRef {
                 name: name.clone(),
                 len: bytes.len() as u64,
@@ -168,7 +176,8 @@ impl Snapshots {
             objects += 1;
         }
         if captured.state {
-            self.writing = Some(Writing { writer: SnapshotWriter::default(), epoch, base });
+            let chain = base.and_then(|base| self.chains.get(&base)).cloned().unwrap_or_default();
+            self.writing = Some(Writing { writer: SnapshotWriter::default(), epoch, chain });
         }
         self.pending.push_back(PendingSnapshot {
             epoch,
@@ -181,13 +190,14 @@ impl Snapshots {
         Ok(())
     }
 
-    /// Captures the task behind its last record.
+    /// Captures the task behind its last record: as a part of the epoch after the last of which it
+    /// forwarded the barrier, so that a sink does not make it visible with that one.
     pub(crate) fn begin_last(
         &mut self,
         logic: &mut dyn Logic,
         cx: &mut Cx<'_>,
     ) -> Result<(), String> {
-        let start = EpochStart { epoch: self.last_epoch, base: None, stop: false };
+        let start = EpochStart { epoch: self.last_epoch.next(), base: None, stop: false };
         self.begin(start, true, logic, cx)
     }
 
@@ -198,8 +208,7 @@ impl Snapshots {
             self.writing = Some(writing);
             return true;
         }
-        let Writing { writer, epoch, base } = writing;
-        let mut chain = base.and_then(|base| self.chains.get(&base)).cloned().unwrap_or_default();
+        let Writing { writer, epoch, mut chain } = writing;
         let unchanged = writer.is_empty() && !chain.is_empty();
         let name = format!("state/{}-e{:010}", self.prefix, epoch.0);
         let mut stored = None;
@@ -252,8 +261,7 @@ impl Snapshots {
                     ));
                 }
                 request.sent = false;
-                request.not_before =
-                    now + STORE_BACKOFF_MAX.min(STORE_BACKOFF_MIN * (1 << request.tries.min(16)));
+                request.not_before = now + retry_wait(request.tries);
                 let token = self.token();
                 self.requests.insert(token, request);
                 Ok(())
@@ -279,7 +287,7 @@ impl Snapshots {
             let PendingSnapshot { epoch, snapshot, last, .. } = pending;
             let task = self.task;
             let message = if last {
-                Message::Finished { task, after: epoch, snapshot }
+                Message::Finished { task, after: Epoch(epoch.0 - 1), snapshot }
             } else {
                 Message::Snapshot { task, epoch, snapshot }
             };
@@ -311,6 +319,11 @@ impl Snapshots {
             self.committing.push_back((epoch, mark));
         }
     }
+}
+
+/// The wait before a request to the store is repeated for the so-manieth time.
+pub(crate) fn retry_wait(tries: u32) -> Duration {
+    STORE_BACKOFF_MAX.min(STORE_BACKOFF_MIN * (1 << tries.min(16)))
 }
 
 fn name(request: &StoreRequest) -> &str {

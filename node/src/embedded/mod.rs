@@ -28,7 +28,7 @@ use gear_core::message::Input;
 use gear_core::task::{QuarantinePolicy, TaskOptions};
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::options::{BadRecord, RuntimeOptions};
+use crate::options::{BadRecord, GuaranteeOption, RuntimeOptions};
 use crate::report::Report;
 
 pub use guard::CatchPanic;
@@ -130,7 +130,7 @@ pub fn run(job: &Job, arguments: &str, options: &RuntimeOptions) -> Result<Repor
     if options.fresh {
         fresh::remove(objects.as_ref()).map_err(RunError::Fresh)?;
     }
-    warn_of_sources(job)?;
+    check_guarantee(job, options)?;
     let mut files = OsFiles::default();
     let plan = plan(job, arguments, options, &mut files)?;
     let total = total_bytes(job, &mut files);
@@ -209,7 +209,7 @@ fn program(job: &Job, options: &RuntimeOptions) -> Program {
         BadRecord::Keep => QuarantinePolicy::Keep,
         BadRecord::Fail => QuarantinePolicy::Fail,
     };
-    let align = Guarantee::from(options.guarantee) == Guarantee::ExactlyOnce;
+    let align = options.guarantee() == Guarantee::ExactlyOnce;
     Program {
         graph: job.graph.clone(),
         factories: job.factories.clone(),
@@ -218,9 +218,12 @@ fn program(job: &Job, options: &RuntimeOptions) -> Program {
 }
 
 /// A source that cannot be read again caps the guarantee, whatever was asked for.
-fn warn_of_sources(job: &Job) -> Result<(), RunError> {
+fn check_guarantee(job: &Job, options: &RuntimeOptions) -> Result<(), RunError> {
     for source in &job.sources {
         if !source.connector.rewinds() {
+            if options.guarantee == Some(GuaranteeOption::ExactlyOnce) {
+                return Err(RunError::NotRewindable(source.name.clone()));
+            }
             let text = format!(
                 "the source {} cannot be read a second time: a crash loses what was being read",
                 source.name
@@ -252,7 +255,7 @@ fn plan(
     plan.key_groups = options.key_groups;
     let interval = options.epoch_interval;
     plan.epoch_interval = (!interval.is_zero()).then_some(interval);
-    plan.guarantee = options.guarantee.into();
+    plan.guarantee = options.guarantee();
     plan.drop_state = options.drop_state;
     plan.fall_back = options.fall_back;
     plan.placement = placement(&job.graph, options.threads());
