@@ -171,7 +171,7 @@ impl Snapshots {
             };
             snapshot.quarantine = Some(object);
             let token = self.token();
-            let request = StoreRequest::Put { name, bytes };
+            let request = StoreRequest::Put { name, bytes: bytes.into() };
             self.requests.insert(token, Request::new(epoch, request));
             objects += 1;
         }
@@ -216,7 +216,7 @@ impl Snapshots {
             let object = writer.finish();
             let (bytes, crc) = (object.bytes, object.crc);
             chain.push(ObjectRef { name: name.clone(), len: bytes.len() as u64, crc });
-            let request = StoreRequest::Put { name, bytes };
+            let request = StoreRequest::Put { name, bytes: bytes.into() };
             stored = Some(Request::new(epoch, request));
         }
         self.chains.insert(epoch, chain.clone());
