@@ -32,6 +32,8 @@ pub(crate) struct Snapshots {
     /// The chain of each epoch that may become a base.
     chains: BTreeMap<Epoch, Vec<ObjectRef>>,
     last_epoch: Epoch,
+    /// Bytes of the last object that was written.
+    last_len: usize,
     aside: Vec<Quarantined>,
     quarantined: u64,
     /// Commits whose I/O is on its way: the epoch, and the last request of it.
@@ -92,6 +94,7 @@ impl Snapshots {
             requests: BTreeMap::new(),
             chains: BTreeMap::new(),
             last_epoch: restored,
+            last_len: 0,
             aside: Vec::new(),
             quarantined,
             committing: VecDeque::new(),
@@ -177,7 +180,13 @@ impl Snapshots {
         }
         if captured.state {
             let chain = base.and_then(|base| self.chains.get(&base)).cloned().unwrap_or_default();
-            self.writing = Some(Writing { writer: SnapshotWriter::default(), epoch, chain });
+            // Room for all of it: to grow would copy what is written so far, in one go.
+            let room = match self.last_len {
+                0 => logic.state_bytes(),
+                last => logic.state_bytes().min(last + last / 8),
+            };
+            let writer = SnapshotWriter::new(Vec::with_capacity(room));
+            self.writing = Some(Writing { writer, epoch, chain });
         }
         self.pending.push_back(PendingSnapshot {
             epoch,
@@ -215,6 +224,7 @@ impl Snapshots {
         if !unchanged {
             let object = writer.finish();
             let (bytes, crc) = (object.bytes, object.crc);
+            self.last_len = bytes.len();
             chain.push(ObjectRef { name: name.clone(), len: bytes.len() as u64, crc });
             let request = StoreRequest::Put { name, bytes: bytes.into() };
             stored = Some(Request::new(epoch, request));
