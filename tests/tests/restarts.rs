@@ -63,8 +63,7 @@ fn other_arguments_are_refused_on_the_same_state() {
 fn a_second_process_is_refused_by_the_number_of_the_first() {
     let room = Room::new(HOSTILE);
     let mut first = room.start(&["--case", "endless"]);
-    let log = room.path("gear-state/hostile/log");
-    assert!(first.wait_until(|| fs::read_dir(&log).is_ok_and(|log| log.count() > 1)));
+    assert!(first.wait_until(|| room.last_record("hostile") > 1));
     let second = room.run(&["--case", "endless"]);
     second.refused(&[&format!("process {}", first.id()), "in use", "--take-over"]);
     assert!(!first.has_ended());
@@ -75,8 +74,7 @@ fn a_process_that_is_taken_over_is_fenced_off() {
     let room = Room::new(HOSTILE);
     let arguments = ["--case", "endless", "--epoch-interval", "20ms"];
     let mut first = room.start(&arguments);
-    let log = room.path("gear-state/hostile/log");
-    assert!(first.wait_until(|| fs::read_dir(&log).is_ok_and(|log| log.count() > 5)));
+    assert!(first.wait_until(|| room.last_record("hostile") > 5));
     let mut second = room.start(&[&arguments[..], &["--take-over"]].concat());
     let fenced = first.wait();
     fenced.refused(&["another app master", "taken over", "commits nothing more"]);
@@ -93,8 +91,7 @@ fn taken_over_in_the_middle_the_result_is_right() {
     let (room, expected) = room_with_text(12 << 20);
     let arguments = ["text.txt", "--epoch-interval", "20ms"];
     let mut first = room.start(&arguments);
-    let log = room.path("gear-state/word-count/log");
-    let _ = first.wait_until(|| fs::read_dir(&log).is_ok_and(|log| log.count() > 3));
+    let _ = first.wait_until(|| room.last_record("word-count") > 3);
     let second = room.run(&[&arguments[..], &["--take-over"]].concat()).ok();
     let first = first.wait();
     assert!(first.code == Some(0) || first.err.contains("taken over"), "{first:?}{second:?}");

@@ -28,7 +28,7 @@ fn bad_records_are_put_aside_with_their_context_and_counted() {
         let line = aside.lines().find(|line| line.contains(&hex));
         line.unwrap_or_else(|| panic!("{number} is not there: {aside}")).to_owned()
     };
-    for part in ["\"refuse\"", "7007 is refused", "\"position\"", "u64", "generated "] {
+    for part in ["\"refuse\"", "7007 is refused", "\"position\"", "u64", "generated 3/4"] {
         assert!(of(7_007).contains(part), "{part}: {}", of(7_007));
     }
     for part in ["\"panic\"", "3008 panics"] {
@@ -40,7 +40,7 @@ fn bad_records_are_put_aside_with_their_context_and_counted() {
 fn a_bad_record_ends_the_job_if_that_is_asked_for() {
     let room = Room::new(HOSTILE);
     let ended = room.run(&["--case", "bad", "--on-bad-record", "fail"]);
-    ended.refused(&["could not be processed", "refuse", "is refused", "--on-bad-record keep"]);
+    ended.refused(&["at generated ", "could not be processed by", "--on-bad-record keep"]);
     assert!(room.lines("out").is_empty(), "nothing of an epoch that failed is seen");
 }
 
@@ -107,8 +107,7 @@ fn interrupted() -> (Room, words::Count) {
     let room = Room::new(WORD_COUNT);
     room.write("text.txt", text);
     let mut run = room.start(&INTERRUPTED);
-    let log = room.path("gear-state/word-count/log");
-    assert!(run.wait_until(|| fs::read_dir(&log).is_ok_and(|log| log.count() > 5)));
+    assert!(run.wait_until(|| room.last_record("word-count") > 4));
     assert!(!run.has_ended(), "it was too fast to be interrupted");
     let _ = run.kill();
     (room, expected)
@@ -137,7 +136,10 @@ fn an_input_that_shrank_or_went_between_two_runs_is_named() {
 
 fn objects(room: &Room, folder: &str) -> Vec<PathBuf> {
     let root = format!("gear-state/word-count/{folder}");
-    room.files(&root).into_keys().map(|name| room.path(&root).join(name)).collect()
+    let names = room.files(&root).into_keys();
+    // What a write left that was killed has a `#` in its name.
+    let whole = names.filter(|name| !name.contains('#'));
+    whole.map(|name| room.path(&root).join(name)).collect()
 }
 
 #[test]
@@ -161,7 +163,8 @@ fn a_damaged_state_object_is_named_and_never_used() {
         }
         room.run(&INTERRUPTED).refused(&["state/counts-", "is not what was written", "--fresh"]);
     }
-    all.iter().for_each(|path| fs::remove_file(path).unwrap());
+    // A run has collected those that no epoch needs.
+    all.iter().for_each(|path| drop(fs::remove_file(path)));
     room.run(&INTERRUPTED).refused(&["state/counts-", "is missing", "--fresh"]);
     for (path, bytes) in all.iter().zip(&healthy) {
         fs::write(path, bytes).unwrap();
