@@ -26,10 +26,12 @@ pub(crate) struct SourceLogic<S, P> {
     records: u64,
     watermark_at: Time,
     idle: bool,
+    /// There may be more partitions later.
+    discovers: bool,
 }
 
 impl<S: Source, P: Push<S::Out>> SourceLogic<S, P> {
-    pub(crate) fn new(name: Arc<str>, source: S, next: P) -> Self {
+    pub(crate) fn new(name: Arc<str>, source: S, discovers: bool, next: P) -> Self {
         Self {
             name,
             source,
@@ -39,6 +41,7 @@ impl<S: Source, P: Push<S::Out>> SourceLogic<S, P> {
             records: 0,
             watermark_at: Time::ZERO,
             idle: false,
+            discovers,
         }
     }
 
@@ -46,11 +49,18 @@ impl<S: Source, P: Push<S::Out>> SourceLogic<S, P> {
     #[inline]
     fn slice(&mut self, cx: &mut Cx<'_>) -> Result<Option<Polled>, String> {
         let mut context = SourceContext { now: cx.now, wall: cx.wall, files: cx.files };
+        let mut heard = u32::MAX;
         for _ in 0..RECORDS_PER_SLICE {
             match self.source.advance(&mut context)? {
                 Advance::Record => {
                     self.records += 1;
                     let (meta, view) = self.source.current();
+                    if meta.partition != heard {
+                        heard = meta.partition;
+                        if let Some(clocks) = self.next.clocks() {
+                            clocks.on_batch(heard, context.now);
+                        }
+                    }
                     self.next.outputs().begin_record();
                     self.pushing = true;
                     self.next.push(meta, view);
@@ -101,6 +111,8 @@ impl<S: Source, P: Push<S::Out>> SourceLogic<S, P> {
                 self.idle = false;
                 self.next.outputs().watermark(at);
             }
+            // Its end is near, and says more: what is open downstream is not yet over.
+            Emit::Idle if clocks.all_done() && !self.discovers => {}
             Emit::Idle if !self.idle => {
                 self.idle = true;
                 self.next.outputs().idle();
