@@ -249,7 +249,9 @@ impl Builder<'_> {
             }
             _ => {
                 let first = stream.key_by(|row| row.1).distinct(name);
-                self.parallel(step, first.map(&after, move |row| checked(value(0, row.1), salt)))
+                // Which row is the first depends on the schedule; only its key does not.
+                let keys = first.map(&after, |row| value(0, row.1));
+                self.parallel(step, keys.map(&format!("{name}n"), move |row| checked(row, salt)))
             }
         }
     }
