@@ -41,7 +41,8 @@ pub(crate) struct Snapshots {
 struct Writing {
     writer: SnapshotWriter,
     epoch: Epoch,
-    base: Option<Epoch>,
+    /// The objects of its base, which may be forgotten as a base while this is being written.
+    chain: Vec<ObjectRef>,
 }
 
 struct PendingSnapshot {
@@ -175,7 +176,8 @@ impl Snapshots {
             objects += 1;
         }
         if captured.state {
-            self.writing = Some(Writing { writer: SnapshotWriter::default(), epoch, base });
+            let chain = base.and_then(|base| self.chains.get(&base)).cloned().unwrap_or_default();
+            self.writing = Some(Writing { writer: SnapshotWriter::default(), epoch, chain });
         }
         self.pending.push_back(PendingSnapshot {
             epoch,
@@ -206,8 +208,7 @@ impl Snapshots {
             self.writing = Some(writing);
             return true;
         }
-        let Writing { writer, epoch, base } = writing;
-        let mut chain = base.and_then(|base| self.chains.get(&base)).cloned().unwrap_or_default();
+        let Writing { writer, epoch, mut chain } = writing;
         let unchanged = writer.is_empty() && !chain.is_empty();
         let name = format!("state/{}-e{:010}", self.prefix, epoch.0);
         let mut stored = None;
