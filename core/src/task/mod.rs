@@ -452,6 +452,7 @@ impl<F: Faults> Task<F> {
     fn serve(&mut self, world: &mut World<'_>, fx: &mut Vec<Effect>) -> Result<Turn, String> {
         if core::mem::take(&mut self.realign) {
             self.try_align(world)?;
+            return Ok(Turn::Busy);
         }
         if self.work.is_none() {
             let Some(input) = self.next_input() else {
