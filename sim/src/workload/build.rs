@@ -244,7 +244,7 @@ impl Builder<'_> {
                 self.parallel(step, highest.map(&after, move |(_, row)| checked(row, salt)))
             }
             Op::Broadcast => {
-                let all = stream.broadcast().key_by(|row: &Row| (row.0, row.1, row.2));
+                let all = stream.broadcast().key_by(|row: &Row| row.clone());
                 self.parallel(step, all.distinct(name).map(&after, move |row| checked(row, salt)))
             }
             _ => {
