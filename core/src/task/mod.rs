@@ -125,6 +125,8 @@ pub struct Task<F: Faults = NoFaults> {
     waits_until: Option<Time>,
     credits: Vec<(ChannelId, u64, Vec<u8>)>,
     idle_sent: bool,
+    /// To be said once the logic has drained: the channels hold no clock back.
+    forward_idle: bool,
     records_in: u64,
     /// Records that had been read when this task began.
     records_before: u64,
@@ -195,6 +197,7 @@ impl<F: Faults> Task<F> {
             waits_until: None,
             credits: Vec::new(),
             idle_sent: false,
+            forward_idle: false,
             records_in: 0,
             records_before: deployment.records,
             faults: PhantomData,
@@ -344,9 +347,7 @@ impl<F: Faults> Task<F> {
                 return Ok(if busy { Turn::Busy } else { Turn::Waits(None) });
             }
         }
-        if let Some(at) = self.forward.take() {
-            self.logic.outputs().watermark(at);
-        }
+        self.forward();
         if self.phase == Phase::Ending {
             self.finish(world, fx)?;
             return Ok(Turn::Busy);
@@ -355,6 +356,24 @@ impl<F: Faults> Task<F> {
         self.aside()?;
         busy |= turn == Turn::Busy;
         Ok(if busy { Turn::Busy } else { turn })
+    }
+
+    /// Tells the readers of the clock, behind everything that its advance made due.
+    fn forward(&mut self) {
+        if let Some(at) = self.forward.take() {
+            self.logic.outputs().watermark(at);
+        }
+        if core::mem::take(&mut self.forward_idle) && self.clock.all_idle() && !self.idle_sent {
+            self.idle_sent = true;
+            self.logic.outputs().idle();
+        }
+    }
+
+    /// A channel is heard: if the readers were told that none is, they wait for the clock again.
+    fn wake(&mut self) {
+        if core::mem::take(&mut self.idle_sent) {
+            self.forward = Some(self.clock.current());
+        }
     }
 
     /// Finishes what an earlier step left.
@@ -439,6 +458,7 @@ impl<F: Faults> Task<F> {
     fn serve(&mut self, world: &mut World<'_>, fx: &mut Vec<Effect>) -> Result<Turn, String> {
         if core::mem::take(&mut self.realign) {
             self.try_align(world)?;
+            return Ok(Turn::Busy);
         }
         if self.work.is_none() {
             let Some(input) = self.next_input() else {
@@ -511,11 +531,8 @@ impl<F: Faults> Task<F> {
         match item {
             Item::Batch(batch) => {
                 let advanced = self.clock.active(input);
+                self.wake();
                 self.advanced(advanced, world)?;
-                if core::mem::take(&mut self.idle_sent) {
-                    let clock = self.clock.current();
-                    self.logic.outputs().resume(clock);
-                }
                 let count = u64::from(batch.count());
                 self.inputs[input].records += count;
                 self.records_in += count;
@@ -525,16 +542,13 @@ impl<F: Faults> Task<F> {
             }
             Item::Watermark(at) => {
                 let advanced = self.clock.observe(input, at);
+                self.wake();
                 self.advanced(advanced, world)
             }
             Item::Idle => {
                 let advanced = self.clock.idle(input);
-                self.advanced(advanced, world)?;
-                if self.clock.all_idle() && !self.idle_sent {
-                    self.idle_sent = true;
-                    self.logic.outputs().idle();
-                }
-                Ok(())
+                self.forward_idle = true;
+                self.advanced(advanced, world)
             }
             Item::Barrier(barrier) => {
                 self.inputs[input].audit(&self.info.uid, barrier)?;
@@ -599,9 +613,7 @@ impl<F: Faults> Task<F> {
         while self.snapshots.is_writing() {
             self.snapshots.write_slice(self.logic.as_mut());
         }
-        if let Some(at) = self.forward.take() {
-            self.logic.outputs().watermark(at);
-        }
+        self.forward();
         self.stopped |= start.stop;
         let mut cx = Cx { now: world.now, wall: world.wall, files: world.files, io: &mut self.io };
         self.snapshots.begin(start, false, self.logic.as_mut(), &mut cx)?;

@@ -41,7 +41,7 @@ pub(crate) struct Snapshots {
 struct Writing {
     writer: SnapshotWriter,
     epoch: Epoch,
-    /// The chain of the base: a commit may make the tasks forget it while the scan goes on.
+    /// The objects of its base, which may be forgotten as a base while this is being written.
     chain: Vec<ObjectRef>,
 }
 

@@ -252,12 +252,14 @@ impl Builder<'_> {
                 self.parallel(step, highest.map(&after, move |(_, row)| checked(row, salt)))
             }
             Op::Broadcast => {
-                let all = stream.broadcast().key_by(|row: &Row| (row.0, row.1, row.2));
+                let all = stream.broadcast().key_by(|row: &Row| row.clone());
                 self.parallel(step, all.distinct(name).map(&after, move |row| checked(row, salt)))
             }
             _ => {
                 let first = stream.key_by(|row| row.1).distinct(name);
-                self.parallel(step, first.map(&after, move |row| checked(value(0, row.1), salt)))
+                // Which row is the first depends on the schedule; only its key does not.
+                let keys = first.map(&after, |row| value(0, row.1));
+                self.parallel(step, keys.map(&format!("{name}n"), move |row| checked(row, salt)))
             }
         }
     }
