@@ -34,6 +34,8 @@ pub struct Outputs {
     /// Counts the input records, so that a lane knows what it got for the present one.
     record: u64,
     quarantined: Vec<(u64, Quarantined)>,
+    /// The names of a source's partitions, so that what is put aside says where it came from.
+    partitions: Vec<String>,
     watermark: Option<EventTime>,
     /// The readers were told not to wait for the clock.
     idle: bool,
@@ -309,6 +311,11 @@ impl Outputs {
         self.quarantined.retain(|(of, _)| *of != record);
     }
 
+    /// The partitions that the records of this task come from, by number.
+    pub(crate) fn name_partitions(&mut self, partitions: Vec<String>) {
+        self.partitions = partitions;
+    }
+
     /// Puts a record aside.
     #[cold]
     pub fn quarantine<T: Record>(
@@ -320,7 +327,9 @@ impl Outputs {
     ) {
         let mut bytes = Vec::new();
         T::encode(view, &mut bytes);
-        let partition = meta.partition.to_string();
+        let number = meta.partition;
+        let named = self.partitions.get(number as usize).cloned();
+        let partition = named.unwrap_or_else(|| alloc::format!("input {number}"));
         let record = type_name::<T>();
         self.quarantine_bytes(operator, partition, String::new(), meta.at, record, bytes, error);
     }

@@ -172,6 +172,7 @@ impl<S: Source, P: Push<S::Out>> Logic for SourceLogic<S, P> {
             }
             partitions.push(partition);
         }
+        self.next.outputs().name_partitions(self.partitions.clone());
         let mut context = SourceContext { now: cx.now, wall: cx.wall, files: cx.files };
         self.source.open(&partitions, &mut context)
     }
