@@ -34,6 +34,7 @@ use crate::report::Report;
 pub use guard::CatchPanic;
 use guard::unwinds;
 use mailbox::Mailbox;
+pub(crate) use master::stop_on_interrupt;
 
 type Inbox = Mailbox<Input>;
 
@@ -152,14 +153,14 @@ pub fn run(job: &Job, arguments: &str, options: &RuntimeOptions) -> Result<Repor
         shown.push(Arc::clone(&show));
         running.push(spawn(number, &program, memory, &wires, show)?);
     }
-    let report = master::run(plan, &wires, &shown, total, options, &job.graph);
+    let ended = master::run(plan, &wires, &shown, total, options);
     for thread in running {
         // A panic outside the user's code has been printed by the thread.
         let _ = thread.join();
     }
     drop(wires);
     drop((store, io));
-    let mut report = report?;
+    let mut report = master::report(ended, &shown, &job.graph)?;
     report.state = folder;
     if let Some(target) = &options.quarantine {
         report.quarantine_file = crate::quarantine::export(objects.as_ref(), &report, target)
