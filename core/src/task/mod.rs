@@ -164,6 +164,7 @@ impl<F: Faults> Task<F> {
                 parts.tokens,
                 deployment.quarantined,
                 epoch,
+                F::REPORT_BEFORE_STORED,
             ),
             info: parts.info,
             options: parts.options,
@@ -598,6 +599,9 @@ impl<F: Faults> Task<F> {
                 input.held = false;
             }
         }
+        if F::SNAPSHOT_BEFORE_ALIGNMENT && start.epoch <= self.snapshots.last_epoch() {
+            return Ok(());
+        }
         self.barrier(start, world)
     }
 
@@ -726,6 +730,9 @@ impl<F: Faults> Task<F> {
         let object = chain.remove(0);
         if chain.is_empty() {
             chains.pop();
+            if F::FORGET_STATE_ON_RESTORE {
+                return Ok(());
+            }
         }
         let bytes = match reply {
             StoreReply::Bytes(bytes) => bytes,
