@@ -93,7 +93,11 @@ impl Disk {
         let file = self.file(number);
         let offset = offset as usize;
         if file.bytes.len() < offset {
-            return Err(error(path, "is shorter than where it is to be written", IoErrorKind::Other));
+            return Err(error(
+                path,
+                "is shorter than where it is to be written",
+                IoErrorKind::Other,
+            ));
         }
         file.bytes.truncate(offset);
         file.bytes.extend_from_slice(bytes);
@@ -136,8 +140,7 @@ impl Disk {
         let number = self.names.remove(from).or_else(|| self.names.get(to).copied());
         let number = number.ok_or_else(|| missing(from))?;
         self.names.insert(to.to_owned(), number);
-        let change =
-            Change::Rename { from: from.to_owned(), to: to.to_owned(), file: number };
+        let change = Change::Rename { from: from.to_owned(), to: to.to_owned(), file: number };
         self.unsettled.push((self.changes, change));
         Ok(())
     }

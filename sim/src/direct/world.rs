@@ -272,8 +272,7 @@ impl<'c, F: Faults> World<'c, F> {
         process.turns[executor] = None;
         let random = &mut self.random;
         let now = self.now;
-        let turn =
-            catch(|| process.turn(now, executor, single.then_some(random), &mut fx));
+        let turn = catch(|| process.turn(now, executor, single.then_some(random), &mut fx));
         let activity = match turn {
             Ok(activity) => activity,
             Err(panic) => {

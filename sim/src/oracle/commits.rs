@@ -55,12 +55,7 @@ impl Commits {
         }
     }
 
-    fn record(
-        &mut self,
-        number: LogNumber,
-        record: Record,
-        store: &Store,
-    ) -> Result<(), String> {
+    fn record(&mut self, number: LogNumber, record: Record, store: &Store) -> Result<(), String> {
         if number < self.floor || record.term() < self.term {
             // Void: its author was fenced while it was under way, or it came into a freed number.
             return Ok(());
@@ -77,7 +72,10 @@ impl Commits {
         for snapshot in record.tasks.values() {
             for object in snapshot.chain.iter().chain(&snapshot.quarantine) {
                 let Some(bytes) = store.get(&object.name) else {
-                    return Err(format!("{} names {}, which is missing", record.epoch, object.name));
+                    return Err(format!(
+                        "{} names {}, which is missing",
+                        record.epoch, object.name
+                    ));
                 };
                 if bytes.len() as u64 != object.len || crc32c::crc32c(bytes) != object.crc {
                     return Err(format!("{} names another {}", record.epoch, object.name));
@@ -128,8 +126,10 @@ mod tests {
     use super::*;
 
     fn commit(epoch: u64, term: u64, object: Option<&str>) -> StoreRequest {
-        let chain = object.map(|name| ObjectRef { name: name.into(), len: 1, crc: crc32c::crc32c(b"x") });
-        let snapshot = TaskSnapshot { chain: chain.into_iter().collect(), ..TaskSnapshot::default() };
+        let chain =
+            object.map(|name| ObjectRef { name: name.into(), len: 1, crc: crc32c::crc32c(b"x") });
+        let snapshot =
+            TaskSnapshot { chain: chain.into_iter().collect(), ..TaskSnapshot::default() };
         let key = TaskKey { uid: "x".into(), index: 0, parallelism: 1 };
         let record = EpochRecord {
             epoch: Epoch(epoch),

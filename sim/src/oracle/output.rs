@@ -52,13 +52,17 @@ pub fn exact(sink: &str, expected: Vec<Vec<u8>>, found: Vec<Vec<u8>>) -> Vec<Str
         if should == 0 {
             violations.push(format!("phantom: {sink} holds {}", shown(row)));
         } else if *count > should {
-            violations.push(format!("duplicate: {sink} holds {} {count}, not {should} times", shown(row)));
+            violations.push(format!(
+                "duplicate: {sink} holds {} {count}, not {should} times",
+                shown(row)
+            ));
         }
     }
     for (row, should) in &expected {
         let count = found.get(row).copied().unwrap_or(0);
         if count < *should {
-            violations.push(format!("lost: {sink} holds {} {count}, not {should} times", shown(row)));
+            violations
+                .push(format!("lost: {sink} holds {} {count}, not {should} times", shown(row)));
         }
     }
     let more = violations.len().saturating_sub(TOLD_MAX);
@@ -202,14 +206,17 @@ mod tests {
         assert!(exact("s", expected.clone(), vec![b.clone(), a.clone()]).is_empty());
         let found = exact("s", expected.clone(), vec![a.clone(), a, c]);
         let begins = |word| found.iter().filter(|text| text.starts_with(word)).count();
-        assert_eq!((begins("lost"), begins("duplicate"), begins("phantom")), (1, 1, 1), "{found:?}");
+        assert_eq!(
+            (begins("lost"), begins("duplicate"), begins("phantom")),
+            (1, 1, 1),
+            "{found:?}"
+        );
     }
 
     fn late(values: &[Vec<u8>], late: &[Vec<u8>]) -> Vec<String> {
         let size = Duration::from_micros(10);
         let windows = Windows { size, slide: size, lateness: size };
-        let records =
-            (0..3).map(|id| (EventTime(5), row(id, 7, 5))).collect();
+        let records = (0..3).map(|id| (EventTime(5), row(id, 7, 5))).collect();
         let mut expected = Expected::default();
         expected.windows.insert("w".into(), WindowInput { records, windows });
         let mut judge = Late::new(&expected, "w");

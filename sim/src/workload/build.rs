@@ -81,8 +81,7 @@ struct Builder<'a> {
 pub fn build(plan: &Plan, build: &Build) -> Built {
     let settings = Settings { parallelism: build.parallelism, key_groups: build.key_groups };
     let mut app = App::new("simulated", (), settings);
-    let mut builder =
-        Builder { build, pool: Vec::new(), late: Vec::new(), tries: Vec::new() };
+    let mut builder = Builder { build, pool: Vec::new(), late: Vec::new(), tries: Vec::new() };
     for (number, rows) in build.sources.iter().enumerate() {
         let source = app.source(&format!("source-{number}"), rows.clone());
         builder.pool.push(Some(source.watermarks(build.watermarks.clone()).fork()));
@@ -225,11 +224,17 @@ impl Builder<'_> {
         match step.op {
             Op::Count => {
                 let counts = stream.key_by(|row| row.1).count(name);
-                self.parallel(step, counts.map(&after, move |(key, count)| checked(value(count, key), salt)))
+                self.parallel(
+                    step,
+                    counts.map(&after, move |(key, count)| checked(value(count, key), salt)),
+                )
             }
             Op::Updates => {
                 let counts = stream.key_by(|row| row.1).count(name).updates();
-                self.parallel(step, counts.map(&after, move |(key, count)| checked(value(count, key), salt)))
+                self.parallel(
+                    step,
+                    counts.map(&after, move |(key, count)| checked(value(count, key), salt)),
+                )
             }
             Op::Fold | Op::PanickingFold => {
                 let panics = step.op == Op::PanickingFold;
@@ -237,7 +242,10 @@ impl Builder<'_> {
                     *sum = sum.wrapping_add(mix(row.0 ^ salt));
                     assert!(!(panics && is_poison(&row, salt)), "poison");
                 });
-                self.parallel(step, sums.map(&after, move |(key, sum)| checked(value(sum, key), salt)))
+                self.parallel(
+                    step,
+                    sums.map(&after, move |(key, sum)| checked(value(sum, key), salt)),
+                )
             }
             Op::Reduce => {
                 let highest = stream.key_by(|row| row.1).reduce(name, |a: Row, b: Row| a.max(b));

@@ -1,7 +1,7 @@
 //! What the simulated jobs read, do and write: rows, sources, sinks, and random graphs.
 
-pub mod plan;
 pub mod build;
+pub mod plan;
 pub mod sink;
 pub mod source;
 

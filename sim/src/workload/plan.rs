@@ -56,7 +56,9 @@ pub enum Op {
     Tumbling,
     Sliding,
     /// A window with a late output, the second result.
-    Late { sliding: bool },
+    Late {
+        sliding: bool,
+    },
 }
 
 /// What is known of a stream while a plan is drawn.
@@ -117,9 +119,8 @@ impl Plan {
             Op::Reduce,
             Op::Distinct,
         ];
-        let others: Vec<usize> = (0..pool.len())
-            .filter(|other| *other != stream && !pool[*other].ended)
-            .collect();
+        let others: Vec<usize> =
+            (0..pool.len()).filter(|other| *other != stream && !pool[*other].ended).collect();
         if !others.is_empty() && random.permille(200) {
             return Op::Union(random.pick(&others));
         }

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use gear_core::api::source::{Advance, Source, SourceConnector, SourceContext};
 use gear_core::api::Files;
+use gear_core::api::source::{Advance, Source, SourceConnector, SourceContext};
 use gear_core::effect::IoError;
 use gear_core::flow::push::Meta;
 use gear_core::message::Partition;
@@ -137,7 +137,9 @@ impl Source for RowReader {
     fn current(&self) -> (Meta, Row) {
         let (number, entry) = self.current;
         match &self.data[self.open[number].place].entries[entry] {
-            Entry::Row(row) => (Meta { at: event_time(row), partition: number as u32 }, row.clone()),
+            Entry::Row(row) => {
+                (Meta { at: event_time(row), partition: number as u32 }, row.clone())
+            }
             Entry::Malformed(_) => (Meta::at(EventTime::MIN), Row::default()),
         }
     }
