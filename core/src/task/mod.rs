@@ -166,6 +166,7 @@ impl<F: Faults> Task<F> {
                 parts.tokens,
                 deployment.quarantined,
                 epoch,
+                F::REPORT_BEFORE_STORED,
             ),
             info: parts.info,
             options: parts.options,
@@ -604,6 +605,9 @@ impl<F: Faults> Task<F> {
                 input.held = false;
             }
         }
+        if F::SNAPSHOT_BEFORE_ALIGNMENT && start.epoch <= self.snapshots.last_epoch() {
+            return Ok(());
+        }
         self.barrier(start, world)
     }
 
@@ -732,6 +736,9 @@ impl<F: Faults> Task<F> {
         let object = chain.remove(0);
         if chain.is_empty() {
             chains.pop();
+            if F::FORGET_STATE_ON_RESTORE {
+                return Ok(());
+            }
         }
         let bytes = match reply {
             StoreReply::Bytes(bytes) => bytes,

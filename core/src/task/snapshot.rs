@@ -32,6 +32,7 @@ pub(crate) struct Snapshots {
     /// The chain of each epoch that may become a base.
     chains: BTreeMap<Epoch, Vec<ObjectRef>>,
     last_epoch: Epoch,
+    reports_early: bool,
     aside: Vec<Quarantined>,
     quarantined: u64,
     /// Commits whose I/O is on its way: the epoch, and the last request of it.
@@ -75,13 +76,15 @@ impl Request {
 
 impl Snapshots {
     /// Tokens begin above `tokens`, so that an executor knows whose they are.
-    /// `restored` is the last epoch of which the task need not know anything.
+    /// `restored` is the last epoch of which the task need not know anything; `reports_early` is a
+    /// seeded bug.
     pub(crate) fn new(
         prefix: String,
         info: &TaskInfo,
         tokens: u64,
         quarantined: u64,
         restored: Epoch,
+        reports_early: bool,
     ) -> Self {
         Self {
             task: info.task,
@@ -92,6 +95,7 @@ impl Snapshots {
             requests: BTreeMap::new(),
             chains: BTreeMap::new(),
             last_epoch: restored,
+            reports_early,
             aside: Vec::new(),
             quarantined,
             committing: VecDeque::new(),
@@ -101,6 +105,10 @@ impl Snapshots {
     pub(crate) fn token(&mut self) -> Token {
         self.next_token += 1;
         Token(self.next_token)
+    }
+
+    pub(crate) const fn last_epoch(&self) -> Epoch {
+        self.last_epoch
     }
 
     pub(crate) const fn is_writing(&self) -> bool {
@@ -248,6 +256,9 @@ impl Snapshots {
                     .pending
                     .iter_mut()
                     .find(|pending| pending.epoch == epoch && pending.objects > 0);
+                if self.reports_early && pending.is_none() {
+                    return Ok(());
+                }
                 pending.expect("a snapshot waits for its objects").objects -= 1;
                 Ok(())
             }
@@ -280,7 +291,8 @@ impl Snapshots {
     pub(crate) fn collect(&mut self, now: Time, io: &IoQueue, fx: &mut Vec<Effect>) {
         self.send_requests(now, fx);
         while let Some(pending) = self.pending.front() {
-            if pending.writing || pending.objects > 0 || !io.is_done(pending.io) {
+            let stored = pending.objects == 0 || self.reports_early;
+            if pending.writing || !stored || !io.is_done(pending.io) {
                 break;
             }
             let Some(pending) = self.pending.pop_front() else { break };

@@ -123,7 +123,8 @@ impl Builder<'_> {
                 self.parallel(step, stream.union(&name, other).map(&format!("{name}m"), |row| row))
             }
             Op::Branch => {
-                let (yes, no) = stream.branch(&name, move |row| mix(row.1 ^ salt) % 2 == 0);
+                let (yes, no) =
+                    stream.branch(&name, move |row| mix(row.1 ^ salt).is_multiple_of(2));
                 self.pool.push(Some(no));
                 yes
             }
@@ -167,7 +168,7 @@ impl Builder<'_> {
         match step.op {
             Op::Map => self.parallel(step, stream.map(name, move |row| rekeyed(row, salt))),
             Op::Filter => {
-                let keep = move |row: &Row| mix(row.0 ^ salt) % 4 != 0;
+                let keep = move |row: &Row| !mix(row.0 ^ salt).is_multiple_of(4);
                 self.parallel(step, stream.filter(name, keep))
             }
             Op::FlatMap => {
@@ -205,7 +206,7 @@ impl Builder<'_> {
         self.tries.push((tried_name.clone(), salt ^ 1));
         let stream = stream
             .map(&format!("{name}a"), move |row| rekeyed(row, salt))
-            .filter(&format!("{name}b"), move |row| mix(row.0 ^ salt) % 5 != 0)
+            .filter(&format!("{name}b"), move |row| !mix(row.0 ^ salt).is_multiple_of(5))
             .flat_map::<Row, _>(&format!("{name}c"), move |row, out| {
                 out.push(copied(&row, 0));
                 out.push(copied(&row, 1));
