@@ -23,6 +23,7 @@ mod options;
 mod progress;
 mod quarantine;
 mod report;
+pub mod testing;
 
 pub use command::{NoOptions, Result, build, main, main_with};
 pub use embedded::{CatchPanic, RunError, run};

@@ -205,7 +205,7 @@ fn state_folder(name: &str, options: &RuntimeOptions) -> PathBuf {
     options.state.clone().unwrap_or_else(|| Path::new("gear-state").join(name))
 }
 
-fn program(job: &Job, options: &RuntimeOptions) -> Program {
+pub(crate) fn program(job: &Job, options: &RuntimeOptions) -> Program {
     let quarantine = match options.on_bad_record {
         BadRecord::Keep => QuarantinePolicy::Keep,
         BadRecord::Fail => QuarantinePolicy::Fail,
@@ -241,7 +241,7 @@ fn check_guarantee(job: &Job, options: &RuntimeOptions) -> Result<(), RunError> 
     Ok(())
 }
 
-fn plan(
+pub(crate) fn plan(
     job: &Job,
     arguments: &str,
     options: &RuntimeOptions,
