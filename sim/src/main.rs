@@ -10,7 +10,7 @@ fn main() {
         let report = sim::direct::run(seed, &sim::direct::Options { print, keep: false });
         if !report.violations.is_empty() {
             bad += 1;
-            println!("{seed}: {:?}", report.violations);
+            println!("{seed}: {:?} {}", report.violations, sim::direct::Config::draw(seed).plan.describe());
         }
     }
     println!("{bad} bad");

@@ -470,7 +470,8 @@ impl<R: Process, KF: KeyFn<R::In, R::Key>, P: Push<R::Out>> Logic for ProcessLog
     }
 
     fn on_watermark(&mut self, at: EventTime, _: &mut Cx<'_>) -> Result<(), String> {
-        self.clock = at;
+        // The channels begin anew after a restart; the clock does not.
+        self.clock = self.clock.max(at);
         Ok(())
     }
 

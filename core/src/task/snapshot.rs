@@ -17,7 +17,7 @@ use crate::limits::{
 };
 use crate::message::{EpochStart, Message, ObjectRef, TaskSnapshot};
 use crate::task::quarantine;
-use crate::time::Time;
+use crate::time::{Duration, Time};
 
 /// The snapshots of one task, from the barrier to the report.
 pub(crate) struct Snapshots {
@@ -260,8 +260,7 @@ impl Snapshots {
                     ));
                 }
                 request.sent = false;
-                request.not_before =
-                    now + STORE_BACKOFF_MAX.min(STORE_BACKOFF_MIN * (1 << request.tries.min(16)));
+                request.not_before = now + retry_wait(request.tries);
                 let token = self.token();
                 self.requests.insert(token, request);
                 Ok(())
@@ -319,6 +318,11 @@ impl Snapshots {
             self.committing.push_back((epoch, mark));
         }
     }
+}
+
+/// The wait before a request to the store is repeated for the so-manieth time.
+pub(crate) fn retry_wait(tries: u32) -> Duration {
+    STORE_BACKOFF_MAX.min(STORE_BACKOFF_MIN * (1 << tries.min(16)))
 }
 
 fn name(request: &StoreRequest) -> &str {

@@ -132,9 +132,9 @@ impl Disk {
     }
 
     fn publish(&mut self, from: &str, to: &str) -> Result<(), IoError> {
-        let Some(number) = self.names.remove(from) else {
-            return if self.names.contains_key(to) { Ok(()) } else { Err(missing(from)) };
-        };
+        // Done before by somebody who may not have lived to make it durable: we do.
+        let number = self.names.remove(from).or_else(|| self.names.get(to).copied());
+        let number = number.ok_or_else(|| missing(from))?;
         self.names.insert(to.to_owned(), number);
         let change =
             Change::Rename { from: from.to_owned(), to: to.to_owned(), file: number };

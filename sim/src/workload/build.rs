@@ -2,6 +2,7 @@
 
 use gear_core::clock::Watermarks;
 use gear_core::dsl::{App, FromInput, Job, Settings, Sliding, Stream, Tumbling};
+use gear_core::flow::window::Window;
 use gear_core::time::Duration;
 
 use super::plan::{Op, Plan, Step};
@@ -224,11 +225,11 @@ impl Builder<'_> {
         match step.op {
             Op::Count => {
                 let counts = stream.key_by(|row| row.1).count(name);
-                self.parallel(step, counts.map(&after, |(key, count)| value(count, key)))
+                self.parallel(step, counts.map(&after, move |(key, count)| checked(value(count, key), salt)))
             }
             Op::Updates => {
                 let counts = stream.key_by(|row| row.1).count(name).updates();
-                self.parallel(step, counts.map(&after, |(key, count)| value(count, key)))
+                self.parallel(step, counts.map(&after, move |(key, count)| checked(value(count, key), salt)))
             }
             Op::Fold | Op::PanickingFold => {
                 let panics = step.op == Op::PanickingFold;
@@ -236,26 +237,26 @@ impl Builder<'_> {
                     *sum = sum.wrapping_add(mix(row.0 ^ salt));
                     assert!(!(panics && is_poison(&row, salt)), "poison");
                 });
-                self.parallel(step, sums.map(&after, |(key, sum)| value(sum, key)))
+                self.parallel(step, sums.map(&after, move |(key, sum)| checked(value(sum, key), salt)))
             }
             Op::Reduce => {
                 let highest = stream.key_by(|row| row.1).reduce(name, |a: Row, b: Row| a.max(b));
-                self.parallel(step, highest.map(&after, |(_, row)| row))
+                self.parallel(step, highest.map(&after, move |(_, row)| checked(row, salt)))
             }
             Op::Broadcast => {
                 let all = stream.broadcast().key_by(|row: &Row| (row.0, row.1, row.2));
-                self.parallel(step, all.distinct(name).map(&after, |row| row))
+                self.parallel(step, all.distinct(name).map(&after, move |row| checked(row, salt)))
             }
             _ => {
                 let first = stream.key_by(|row| row.1).distinct(name);
-                self.parallel(step, first.map(&after, |row| value(0, row.1)))
+                self.parallel(step, first.map(&after, move |row| checked(value(0, row.1), salt)))
             }
         }
     }
 
     fn windowed(&mut self, step: Step, name: &str, stream: Plain) -> Plain {
         let sliding = matches!(step.op, Op::Sliding | Op::Late { sliding: true });
-        let (size, late) = (self.build.window, self.build.lateness);
+        let (size, late, salt) = (self.build.window, self.build.lateness, step.salt);
         let keyed = stream.key_by(|row| row.1);
         let windowed = if sliding {
             keyed.window(Sliding::of(size * 2, size).allowed_lateness(late))
@@ -267,11 +268,33 @@ impl Builder<'_> {
             self.pool.push(Some(counts.late()));
             self.late.push((step.stream, self.pool.len() - 1, name.to_owned(), sliding));
         }
-        let rows = counts.map(&format!("{name}m"), |(key, window, count)| {
-            (count, key, window.start.0, String::new())
+        let after = format!("{name}m");
+        if matches!(step.op, Op::Late { .. }) {
+            let row = |(key, window, count): (u64, Window, u64)| {
+                (count, key, window.start.0, String::new())
+            };
+            if salt % 3 > 0 {
+                return self.parallel(step, counts.map(&after, row));
+            }
+            // The windows' own processor parts its values, beside the late records.
+            let parts = counts.split(&format!("{name}s"), 2, |value| value.0 as usize % 2);
+            let mut parts = parts.into_iter();
+            let (Some(even), Some(odd)) = (parts.next(), parts.next()) else {
+                unreachable!("two branches were asked for");
+            };
+            return self.parallel(step, even.union(&format!("{name}u"), odd).map(&after, row));
+        }
+        let rows = counts.map(&after, move |(key, window, count)| {
+            checked((count, key, window.start.0, String::new()), salt)
         });
         self.parallel(step, rows)
     }
+}
+
+/// The row, if it is not poison to the third of all operators behind keyed ones.
+fn checked(row: Row, salt: u64) -> Row {
+    assert!(!salt.is_multiple_of(3) || !is_poison(&row, salt ^ 3), "poison");
+    row
 }
 
 fn value(value: u64, key: u64) -> Row {
