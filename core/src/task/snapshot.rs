@@ -30,7 +30,7 @@ pub(crate) struct Snapshots {
     pending: VecDeque<PendingSnapshot>,
     requests: BTreeMap<Token, Request>,
     /// The chain of each epoch that may become a base.
-    chains: BTreeMap<Epoch, Vec<ObjectRef>>,
+    chains: BTreeMap<Epoch, Chain>,
     last_epoch: Epoch,
     reports_early: bool,
     aside: Vec<Quarantined>,
@@ -43,7 +43,16 @@ struct Writing {
     writer: SnapshotWriter,
     epoch: Epoch,
     /// The objects of its base, which may be forgotten as a base while this is being written.
-    chain: Vec<ObjectRef>,
+    chain: Chain,
+    whole: bool,
+}
+
+/// The objects that make up a state, oldest first.
+#[derive(Clone, Default)]
+struct Chain {
+    objects: Vec<ObjectRef>,
+    /// The digest of what the last object says besides its tables.
+    meta: u64,
 }
 
 struct PendingSnapshot {
@@ -147,9 +156,9 @@ impl Snapshots {
         assert!(self.writing.is_none(), "one snapshot is written at a time");
         assert!(start.epoch > self.last_epoch, "epochs come in order");
         let base = start.base.filter(|base| {
-            self.chains
-                .get(base)
-                .is_some_and(|chain| !chain.is_empty() && chain.len() < SNAPSHOT_CHAIN_MAX)
+            self.chains.get(base).is_some_and(|Chain { objects, .. }| {
+                !objects.is_empty() && objects.len() < SNAPSHOT_CHAIN_MAX
+            })
         });
         let order = SnapshotOrder { epoch: start.epoch, base, last };
         let captured = logic.begin_snapshot(order, cx)?;
@@ -185,7 +194,9 @@ impl Snapshots {
         }
         if captured.state {
             let chain = base.and_then(|base| self.chains.get(&base)).cloned().unwrap_or_default();
-            self.writing = Some(Writing { writer: SnapshotWriter::default(), epoch, chain });
+            let whole = captured.whole;
+            self.writing =
+                Some(Writing { writer: SnapshotWriter::default(), epoch, chain, whole });
         }
         self.pending.push_back(PendingSnapshot {
             epoch,
@@ -216,14 +227,19 @@ impl Snapshots {
             self.writing = Some(writing);
             return true;
         }
-        let Writing { writer, epoch, mut chain } = writing;
-        let unchanged = writer.is_empty() && !chain.is_empty();
+        let Writing { writer, epoch, mut chain, whole } = writing;
+        let meta = writer.meta_digest();
+        let unchanged = writer.is_empty() && !chain.objects.is_empty() && chain.meta == meta;
         let name = format!("state/{}-e{:010}", self.prefix, epoch.0);
         let mut stored = None;
         if !unchanged {
             let object = writer.finish();
             let (bytes, crc) = (object.bytes, object.crc);
-            chain.push(ObjectRef { name: name.clone(), len: bytes.len() as u64, crc });
+            if whole {
+                chain.objects.clear();
+            }
+            chain.meta = meta;
+            chain.objects.push(ObjectRef { name: name.clone(), len: bytes.len() as u64, crc });
             let request = StoreRequest::Put { name, bytes };
             stored = Some(Request::new(epoch, request));
         }
@@ -231,7 +247,7 @@ impl Snapshots {
         let pending =
             self.pending.iter_mut().find(|pending| pending.epoch == epoch && pending.writing);
         let pending = pending.expect("what is written is pending");
-        pending.snapshot.chain = chain;
+        pending.snapshot.chain = chain.objects;
         pending.writing = false;
         if let Some(request) = stored {
             pending.objects += 1;
