@@ -69,7 +69,7 @@ fn calls(call: impl FnOnce()) -> u64 {
 }
 
 /// What no pipeline may exceed: a batch holds hundreds of records, and may cost a few calls.
-const PER_MILLION: f64 = 10_000.0;
+const PER_MILLION: f64 = 2_000.0;
 
 /// Calls per million records: what twice the records cost more, so that the start does not count.
 fn per_million(records: u64, run: impl Fn(u64)) -> f64 {

@@ -36,7 +36,7 @@ pub(crate) fn rows() -> Vec<Row> {
 fn run() -> Histogram<u64> {
     let found = Arc::new(Mutex::new(Histogram::new(3).unwrap()));
     jobs::run(How::on_threads(2), |app| {
-        app.source("clock", Paced).sink("clock", Timed(Arc::clone(&found)));
+        app.source("paced", Paced).sink("timed", Timed(Arc::clone(&found)));
     });
     Arc::try_unwrap(found).unwrap().into_inner().unwrap()
 }
