@@ -12,7 +12,7 @@
 //! fn job(app: &mut App) -> Result<()> {
 //!     app.source("lines", stdin::lines())
 //!         .map("shout", |line: &str| line.to_uppercase())
-//!         .sink("out", stdout::sink(|line: &String, out| out.extend_from_slice(line.as_bytes())));
+//!         .sink("out", stdout::lines::<String>());
 //!     Ok(())
 //! }
 //! ```
@@ -31,6 +31,11 @@ pub use gear_connectors as connectors;
 pub use gear_core as core;
 pub use options::{BadRecord, Explain, GuaranteeOption, RuntimeOptions};
 pub use report::Report;
+
+/// The job in the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub struct Readme;
 
 pub(crate) use embedded::notice as embedded_notice;
 

@@ -7,6 +7,9 @@ use gear_core::app::Guarantee;
 use gear_core::limits::{KEY_GROUPS_DEFAULT, KEY_GROUPS_MAX};
 use gear_core::time::Duration;
 
+/// Most threads of a process: more than any machine has cores.
+const THREADS_MAX: i64 = 4_096;
+
 /// How a job runs. Every option can be given in the environment as well; the command line wins.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Runtime options")]
@@ -18,7 +21,7 @@ pub struct RuntimeOptions {
 
     /// Threads that run the tasks; as many as --parallelism unless given
     #[arg(long, env = "GEAR_THREADS", value_name = "N",
-          value_parser = clap::value_parser!(u32).range(1..))]
+          value_parser = clap::value_parser!(u32).range(1..=THREADS_MAX))]
     pub threads: Option<u32>,
 
     /// Key groups of the job: the most that its parallelism can ever be. Fixed with its first epoch
@@ -40,10 +43,10 @@ pub struct RuntimeOptions {
     #[arg(long, env = "GEAR_MEMORY", value_name = "BYTES", value_parser = parse_bytes)]
     pub memory: Option<u64>,
 
-    /// What the output may be after a failure
-    #[arg(long, env = "GEAR_GUARANTEE", value_name = "LEVEL", value_enum,
-          default_value_t = GuaranteeOption::ExactlyOnce)]
-    pub guarantee: GuaranteeOption,
+    /// What the output may be after a failure; exactly-once unless given, as far as the sources
+    /// allow it
+    #[arg(long, env = "GEAR_GUARANTEE", value_name = "LEVEL", value_enum)]
+    pub guarantee: Option<GuaranteeOption>,
 
     /// What happens to a record that does not decode or whose operator panics
     #[arg(long, env = "GEAR_ON_BAD_RECORD", value_name = "POLICY", value_enum,
@@ -129,7 +132,7 @@ impl Default for RuntimeOptions {
             epoch_interval: gear_core::limits::EPOCH_INTERVAL_DEFAULT,
             state: None,
             memory: None,
-            guarantee: GuaranteeOption::ExactlyOnce,
+            guarantee: None,
             on_bad_record: BadRecord::Keep,
             quarantine: None,
             log: "warn".into(),
@@ -154,6 +157,12 @@ impl RuntimeOptions {
     #[must_use]
     pub fn threads(&self) -> u32 {
         self.threads.unwrap_or_else(|| self.parallelism()).max(1)
+    }
+
+    /// The guarantee in effect.
+    #[must_use]
+    pub fn guarantee(&self) -> Guarantee {
+        self.guarantee.unwrap_or(GuaranteeOption::ExactlyOnce).into()
     }
 
     /// The memory in effect, in bytes.

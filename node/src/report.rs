@@ -88,10 +88,16 @@ impl Report {
             Some(epoch) => format!(" ({} in this run, from {epoch})", self.records_this_run),
             None => String::new(),
         };
-        format!(
+        let mut line = format!(
             "{how}: {} records{more}, {seconds:.2} s, {rate:.0} records/s, {committed} epochs \
              committed, {} quarantined",
             self.records, self.quarantined
-        )
+        );
+        for (count, what) in [(self.late, "late"), (self.slow_calls, "slow calls")] {
+            if count > 0 {
+                line.push_str(&format!(", {count} {what}"));
+            }
+        }
+        line
     }
 }

@@ -68,7 +68,8 @@ pub trait Sink: Send + 'static {
     }
 
     /// The barrier of an epoch; the account is written down when all I/O asked for so far is done.
-    /// `last` if nothing follows.
+    /// `last` if nothing follows: then `epoch` is the first that may hold this output, the one
+    /// behind the last barrier.
     ///
     /// # Errors
     /// What the user should know.

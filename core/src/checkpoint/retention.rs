@@ -1,6 +1,6 @@
 //! What the checkpoint store keeps: the last committed epochs and all they name.
 //!
-//! Fences stay for ever, and so does the quarantine, whose objects are not in [`STATE`].
+//! Fences stay for ever, and so does what committed epochs have put aside.
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::format;
@@ -17,6 +17,8 @@ use crate::time::Time;
 
 /// The folder of the tasks' state objects, named `<uid>-<index>/t<term>-e<epoch>` below it.
 pub const STATE: &str = "state/";
+/// The folder of the records that were put aside, named like [`STATE`].
+pub const QUARANTINE: &str = "quarantine/";
 /// Objects removed at once: collecting must not crowd out what the running epoch writes.
 const DELETES_AT_ONCE: usize = 8;
 const _: () = assert!(EPOCHS_RETAINED >= 1, "what was committed last is kept");
@@ -25,6 +27,7 @@ const _: () = assert!(EPOCHS_RETAINED >= 1, "what was committed last is kept");
 #[derive(Clone, Debug)]
 pub struct Retention {
     term: AppTerm,
+    recovered: Epoch,
     requests: Requests<Purpose>,
     /// Epochs whose records are in the log.
     kept: BTreeMap<Epoch, Kept>,
@@ -39,18 +42,22 @@ pub struct Retention {
 struct Kept {
     number: LogNumber,
     objects: BTreeSet<String>,
+    quarantine: BTreeSet<String>,
 }
 
 impl Kept {
     fn new(number: LogNumber, record: &EpochRecord) -> Self {
         let objects = record.state_objects().map(|object| object.name.clone()).collect();
-        Self { number, objects }
+        let quarantine = record.tasks.values().filter_map(|task| task.quarantine.as_ref());
+        let quarantine = quarantine.map(|object| object.name.clone()).collect();
+        Self { number, objects, quarantine }
     }
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Purpose {
     List,
+    ListQuarantine,
     Delete,
 }
 
@@ -64,6 +71,7 @@ impl Retention {
         let later = later.map(|(number, _)| *number);
         Self {
             term,
+            recovered,
             requests: Requests::new(1),
             kept: kept.collect(),
             stale: history.stale.iter().copied().chain(later).collect(),
@@ -76,6 +84,8 @@ impl Retention {
     pub fn start(&mut self, out: &mut Vec<Effect>) {
         let request = StoreRequest::List { prefix: STATE.to_string() };
         self.requests.issue(Purpose::List, request, Patience::Bounded, out);
+        let request = StoreRequest::List { prefix: QUARANTINE.to_string() };
+        self.requests.issue(Purpose::ListQuarantine, request, Patience::Bounded, out);
     }
 
     /// True if this request is the collector's.
@@ -156,10 +166,23 @@ impl Retention {
                 };
                 self.doomed.extend(names.into_iter().filter(is_orphan));
             }
+            (Purpose::ListQuarantine, StoreReply::Names(names)) => {
+                let orphans = names.into_iter().filter(|name| self.is_quarantine_orphan(name));
+                let orphans: Vec<String> = orphans.collect();
+                self.doomed.extend(orphans);
+            }
             (Purpose::Delete, StoreReply::Done) => {}
             (_, reply) => self.warn(&reply, out),
         }
         self.delete_on(out);
+    }
+
+    /// True if an earlier app master's task put it aside in an epoch that did not commit, so that
+    /// the records in it have been read again since.
+    fn is_quarantine_orphan(&self, name: &str) -> bool {
+        let Some((term, epoch)) = written(name, QUARANTINE) else { return false };
+        let unnamed = || self.kept.get(&epoch).is_some_and(|kept| !kept.quarantine.contains(name));
+        term < self.term && (epoch > self.recovered || unnamed())
     }
 
     fn protected<'a>(&self, named: impl Iterator<Item = &'a str>) -> BTreeSet<String> {
@@ -192,11 +215,15 @@ impl Retention {
 
 /// True if the name of a state object says that an earlier app master's task wrote it.
 fn is_of_earlier_term(name: &str, term: AppTerm) -> bool {
-    let written = name.strip_prefix(STATE).and_then(|rest| rest.rsplit('/').next());
-    let written = written.and_then(|last| last.strip_prefix('t')?.split_once("-e"));
-    let written = written.and_then(|(written, _)| written.parse().ok());
     // A name that says nothing belongs to somebody else.
-    written.is_some_and(|written| AppTerm(written) < term)
+    written(name, STATE).is_some_and(|(written, _)| written < term)
+}
+
+/// The term and the epoch that the name of a task's object says.
+fn written(name: &str, folder: &str) -> Option<(AppTerm, Epoch)> {
+    let last = name.strip_prefix(folder)?.rsplit('/').next()?;
+    let (term, epoch) = last.strip_prefix('t')?.split_once("-e")?;
+    Some((AppTerm(term.parse().ok()?), Epoch(epoch.parse().ok()?)))
 }
 
 #[cfg(test)]

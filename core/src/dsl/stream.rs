@@ -283,6 +283,10 @@ impl<T: Record, C: Flow<Out = T>> Stream<T, C> {
     where
         F: Fn(&T::View<'_>) -> usize + Clone + Send + Sync + 'static,
     {
+        if !self.draft.extra.is_empty() {
+            // The processor has side outputs, whose ports the branches would take.
+            return self.fork().split(name, branches, f);
+        }
         let Self { builder, flow, mut draft } = self;
         let model = f.clone();
         let op = step::<T>(move |at, view, emit| {

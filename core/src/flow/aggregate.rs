@@ -5,6 +5,8 @@ use alloc::sync::Arc;
 use core::marker::PhantomData;
 use core::ops::Range;
 
+use arrayvec::ArrayVec;
+
 use crate::api::key::Key;
 use crate::api::record::{Owned, Record};
 use crate::api::state::State;
@@ -12,7 +14,7 @@ use crate::flow::logic::{Assignment, Captured, Cx, Logic, SnapshotOrder, Work};
 use crate::flow::outputs::Outputs;
 use crate::flow::push::{Guard, Meta, Push, guarded};
 use crate::flow::segment::Staged;
-use crate::flow::state::{Cursor, SnapshotReader, SnapshotWriter, Table};
+use crate::flow::state::{Cursor, EntryId, SnapshotReader, SnapshotWriter, Table};
 use crate::flow::tail::KeyFn;
 use crate::id::Epoch;
 use crate::limits::{BATCH_BYTES, RECORDS_PER_SLICE};
@@ -114,6 +116,16 @@ pub enum EmitWhen {
 /// The name of the one table of these operators in a snapshot.
 const SECTION: &str = "keys";
 
+/// Records whose keys are looked up together: as many as a core waits for at once, and some.
+const AHEAD: usize = 32;
+
+/// A look-up of a key.
+#[derive(Clone, Copy)]
+struct Probe {
+    hash: u64,
+    found: Option<EntryId>,
+}
+
 /// A value for each key.
 pub(crate) struct AggregateLogic<T, K, KF, A, P>
 where
@@ -165,34 +177,66 @@ where
         }
     }
 
+    /// Adds a record to its key's value, which was `found` when it was looked up ahead.
     #[inline(always)]
-    fn record(&mut self, at: EventTime, partition: u32, view: &T::View<'_>) {
-        let key = self.key.key(view);
-        let hash = K::hash(&key, 0);
+    fn record(&mut self, meta: Meta, view: &T::View<'_>, key: K::View<'_>, probe: Probe) {
         let mut first = false;
-        let (_, value, _) = self.table.get_or_insert_with(hash, &key, || {
-            first = true;
-            self.aggregator.first(view.clone())
-        });
+        let known = probe.found.and_then(|id| self.table.value_mut(id));
+        let value = match known {
+            Some(value) => value,
+            None => {
+                let make = || {
+                    first = true;
+                    self.aggregator.first(view.clone())
+                };
+                self.table.get_or_insert_with(probe.hash, &key, make).1
+            }
+        };
         if !first {
             self.aggregator.add(value, view.clone());
         }
         if self.when == EmitWhen::Update {
-            self.staged.push(Meta { at, partition }, &(key, value.clone()));
+            self.staged.push(meta, &(key, value.clone()));
         }
+    }
+
+    /// Works off some records, in three loops, so that the memory that one look-up waits for is
+    /// fetched together with that of the next ones. False behind the last record.
+    ///
+    /// If a key function panics, the records before it have not been counted and come again.
+    #[inline]
+    fn some(&mut self, work: &mut Work) -> Result<bool, String> {
+        let mut reader = work.batch.reader(work.cursor);
+        let mut records = ArrayVec::<_, AHEAD>::new();
+        while !records.is_full() {
+            match reader.next::<T>() {
+                Ok(Some((at, view))) => {
+                    records.push((at, view, work.batch.len() - reader.remaining()));
+                }
+                Ok(None) => break,
+                Err(malformed) => return Err(malformed.to_string()),
+            }
+        }
+        let mut probes = ArrayVec::<_, AHEAD>::new();
+        for (_, view, _) in &records {
+            let key = self.key.key(view);
+            probes.push((Probe { hash: K::hash(&key, 0), found: None }, key));
+        }
+        for (probe, key) in &mut probes {
+            probe.found = self.table.get(probe.hash, key).map(|(id, _)| id);
+        }
+        for ((probe, key), (at, view, end)) in probes.into_iter().zip(&records) {
+            self.record(Meta { at: *at, partition: work.channel }, view, key, probe);
+            work.cursor = *end;
+        }
+        Ok(records.is_full())
     }
 
     #[inline]
     fn slice(&mut self, work: &mut Work) -> Result<(), String> {
-        let mut reader = work.batch.reader(work.cursor);
-        for _ in 0..RECORDS_PER_SLICE {
-            match reader.next::<T>() {
-                Ok(Some((at, view))) => {
-                    self.record(at, work.channel, &view);
-                    work.cursor = work.batch.len() - reader.remaining();
-                }
-                Ok(None) => return Ok(()),
-                Err(malformed) => return Err(malformed.to_string()),
+        for _ in 0..RECORDS_PER_SLICE / AHEAD {
+            if !self.some(work)? {
+                break;
             }
         }
         Ok(())
@@ -263,8 +307,13 @@ where
             Ok(None) => return Err("panicked behind the last record".into()),
             Err(malformed) => return Err(malformed.to_string()),
         };
-        if let Err(panic) = guarded(guard, || self.record(at, work.channel, &view)) {
-            let meta = Meta { at, partition: work.channel };
+        let meta = Meta { at, partition: work.channel };
+        let again = guarded(guard, || {
+            let key = self.key.key(&view);
+            let probe = Probe { hash: K::hash(&key, 0), found: None };
+            self.record(meta, &view, key, probe);
+        });
+        if let Err(panic) = again {
             let name = Arc::clone(&self.name);
             self.outputs().begin_record();
             self.outputs().quarantine::<T>(&name, meta, &view, panic);

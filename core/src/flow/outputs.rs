@@ -37,6 +37,8 @@ pub struct Outputs {
     /// The names of a source's partitions, so that what is put aside says where it came from.
     partitions: Vec<String>,
     watermark: Option<EventTime>,
+    /// The readers were told not to wait for the clock.
+    idle: bool,
     sent: u64,
 }
 
@@ -248,18 +250,14 @@ impl Outputs {
         }
     }
 
-    /// Sends a watermark behind what was emitted, if it is later than the one before.
+    /// Sends a watermark behind what was emitted, if it is later than the one before or if the
+    /// readers do not wait for one at present.
     pub fn watermark(&mut self, at: EventTime) {
-        if self.watermark.is_some_and(|sent| at <= sent) {
+        let at = self.watermark.map_or(at, |sent| at.max(sent));
+        let was_idle = core::mem::take(&mut self.idle);
+        if !was_idle && self.watermark == Some(at) {
             return;
         }
-        self.watermark = Some(at);
-        self.everywhere(&Item::Watermark(at));
-    }
-
-    /// Sends the watermark once more, though it is no later: the task is idle no longer.
-    pub fn resume(&mut self, at: EventTime) {
-        let at = self.watermark.map_or(at, |sent| at.max(sent));
         self.watermark = Some(at);
         self.everywhere(&Item::Watermark(at));
     }
@@ -272,6 +270,7 @@ impl Outputs {
 
     /// Says downstream that it need not wait for this task's clock.
     pub fn idle(&mut self) {
+        self.idle = true;
         self.everywhere(&Item::Idle);
     }
 

@@ -9,7 +9,7 @@ use core::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use crate::api::key::{Key, Scoped};
+use crate::api::key::{Key, Scoped, key_group};
 use crate::api::record::{Malformed, Owned, Record};
 use crate::api::state::State;
 use crate::flow::aggregate::{Aggregator, begin, restore};
@@ -39,12 +39,12 @@ pub struct Windows {
 impl Windows {
     /// The starts of the windows that hold `at`, from the latest to the earliest.
     pub fn starts(self, at: EventTime) -> impl Iterator<Item = EventTime> {
-        let slide = self.slide.as_micros() as i64;
-        let size = self.size.as_micros() as i64;
+        let micros = |span: Duration| i64::try_from(span.as_micros()).unwrap_or(i64::MAX);
+        let (slide, size) = (micros(self.slide), micros(self.size));
         let last = at.0.div_euclid(slide).saturating_mul(slide);
         (0..).map_while(move |back: i64| {
             let start = last.checked_sub(back.checked_mul(slide)?)?;
-            (at.0 - start < size).then_some(EventTime(start))
+            (at.0.saturating_sub(start) < size).then_some(EventTime(start))
         })
     }
 
@@ -114,6 +114,9 @@ pub(crate) const LATE_PORT: usize = 1;
 const SECTION: &str = "windows";
 const META_CLOCK: &str = "clock";
 
+/// Key groups from the first to before the second, and how far event time had come for them.
+type GroupClock = (u32, u32, EventTime);
+
 /// A value for each key and window.
 pub(crate) struct WindowLogic<T, K, KF, A, P>
 where
@@ -130,14 +133,19 @@ where
     /// The entries of each open window, by its start; built again from the table on a restore.
     open: BTreeMap<EventTime, Vec<EntryId>>,
     clock: EventTime,
+    /// Groups that came from a task whose clock was ahead of ours: what was over there stays over.
+    ahead: Vec<GroupClock>,
+    groups: (Range<u32>, u32),
+    /// What each task whose state was restored said in its last object, by its groups.
+    restored: BTreeMap<(u32, u32), Vec<GroupClock>>,
     /// What is still to be emitted or removed since the clock last advanced.
     due: VecDeque<Due>,
     staged: Staged<(K, Window, A::Value), P>,
     draining: bool,
     late: u64,
     late_port: bool,
-    /// The clock at the barrier, for the snapshot.
-    saved_clock: EventTime,
+    /// The clocks at the barrier, encoded for the snapshot.
+    saved_clocks: Vec<u8>,
     /// The panes as they were before the record at hand, and where its results begin.
     undo: Vec<(EventTime, EntryId, Option<Pane<A::Value>>)>,
     mark: Mark,
@@ -173,15 +181,18 @@ where
             key,
             aggregator,
             windows,
-            table: Table::new(groups.0, groups.1),
+            table: Table::new(groups.0.clone(), groups.1),
             open: BTreeMap::new(),
             clock: EventTime::MIN,
+            ahead: Vec::new(),
+            groups,
+            restored: BTreeMap::new(),
             due: VecDeque::new(),
             staged: Staged::new(next),
             draining: false,
             late: 0,
             late_port,
-            saved_clock: EventTime::MIN,
+            saved_clocks: Vec::new(),
             undo: Vec::new(),
             mark: Mark::default(),
             types: PhantomData,
@@ -194,14 +205,16 @@ where
 
     #[inline(always)]
     fn record(&mut self, meta: Meta, view: &T::View<'_>) {
-        let key = self.key.key(view);
-        let hash = K::hash(&key, 0);
-        let mut taken = false;
+        // First of all, so that a panic of the key takes nothing back from the record before.
         self.undo.clear();
         self.mark = self.staged.mark();
+        let key = self.key.key(view);
+        let hash = K::hash(&key, 0);
+        let clock = if self.ahead.is_empty() { self.clock } else { self.clock_of(hash) };
+        let mut taken = false;
         for start in self.windows.starts(meta.at) {
             let bounds = self.bounds(start);
-            if bounds.end + self.windows.lateness <= self.clock {
+            if bounds.end + self.windows.lateness <= clock {
                 // Earlier windows are over as well.
                 break;
             }
@@ -219,7 +232,7 @@ where
                 self.aggregator.add(&mut pane.value, view.clone());
             }
             taken = true;
-            if bounds.end <= self.clock {
+            if bounds.end <= clock {
                 pane.fired = true;
                 let meta = Meta { at: EventTime(bounds.end.0 - 1), ..meta };
                 self.staged.push(meta, &(key.clone(), bounds, pane.value.clone()));
@@ -228,6 +241,14 @@ where
         if !taken {
             self.too_late(meta, view);
         }
+    }
+
+    /// How far event time has come for a key.
+    #[cold]
+    fn clock_of(&self, hash: u64) -> EventTime {
+        let group = key_group(hash, self.groups.1);
+        let ahead = self.ahead.iter().filter(|(start, end, _)| (*start..*end).contains(&group));
+        ahead.map(|(_, _, clock)| *clock).fold(self.clock, EventTime::max)
     }
 
     /// Takes back what the record at hand has done to its windows before it panicked.
@@ -322,6 +343,15 @@ where
     }
 
     fn start(&mut self, _: &Assignment, _: &mut Cx<'_>) -> Result<(), String> {
+        // Tasks that gave us their groups need not have been equally far: the clock is the lowest,
+        // so that nobody's windows are passed over.
+        for clocks in core::mem::take(&mut self.restored).into_values() {
+            self.ahead.extend(clocks);
+        }
+        if let Some(lowest) = self.ahead.iter().map(|(_, _, clock)| *clock).min() {
+            self.clock = lowest;
+            self.ahead.retain(|(_, _, clock)| *clock > lowest);
+        }
         let mut cursor = crate::flow::state::Cursor::default();
         while let Some((id, (start, _), _)) = self.table.next_entry(&mut cursor) {
             self.open.entry(start).or_default().push(id);
@@ -399,7 +429,12 @@ where
     }
 
     fn on_watermark(&mut self, at: EventTime, _: &mut Cx<'_>) -> Result<(), String> {
+        // The channels begin anew after a restart; the windows do not.
+        if at <= self.clock {
+            return Ok(());
+        }
         let before = core::mem::replace(&mut self.clock, at);
+        self.ahead.retain(|(_, _, clock)| *clock > at);
         for &start in self.open.keys() {
             let end = self.windows.end(start);
             if end > at {
@@ -417,9 +452,11 @@ where
 
     fn restore(&mut self, object: &SnapshotReader<'_>, epoch: Epoch) -> Result<(), String> {
         let mut meta = object.meta();
-        let clock = EventTime::decode(&mut meta)
+        let clocks = Vec::<GroupClock>::decode(&mut meta)
             .map_err(|malformed| [META_CLOCK, ": ", &malformed.to_string()].concat())?;
-        self.clock = self.clock.max(clock);
+        if let Some((start, end, _)) = clocks.first() {
+            self.restored.insert((*start, *end), clocks);
+        }
         restore(&mut self.table, object, SECTION, epoch)
     }
 
@@ -428,14 +465,16 @@ where
         snapshot: SnapshotOrder,
         _: &mut Cx<'_>,
     ) -> Result<Captured, String> {
-        self.saved_clock = self.clock;
+        let own = (self.groups.0.start, self.groups.0.end, self.clock);
+        let clocks: Vec<GroupClock> =
+            core::iter::once(own).chain(self.ahead.iter().copied()).collect();
+        self.saved_clocks.clear();
+        Vec::<GroupClock>::encode(&clocks, &mut self.saved_clocks);
         begin(&mut self.table, snapshot)
     }
 
     fn write_snapshot(&mut self, entries: usize, out: &mut SnapshotWriter) -> bool {
-        let mut meta = Vec::new();
-        EventTime::encode(&self.saved_clock, &mut meta);
-        out.set_meta(&meta);
+        out.set_meta(&self.saved_clocks);
         self.table.write_snapshot(SECTION, entries, out)
     }
 

@@ -23,12 +23,13 @@ use crate::flow::push::{Guard, guarded};
 use crate::flow::state::SnapshotReader;
 use crate::host::{Faults, NoFaults};
 use crate::id::{ChannelId, Epoch, TaskId, Token};
+use crate::limits::STORE_RETRIES_MAX;
 use crate::message::{EpochStart, Item, Message, ObjectRef, TaskDeployment};
 use crate::time::{Time, WallTime};
 
 use input::Input;
 pub use quarantine::{QuarantinePolicy, decode as decode_quarantine};
-use snapshot::Snapshots;
+use snapshot::{Snapshots, retry_wait};
 
 /// How a task treats barriers and bad records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +61,17 @@ pub enum Turn {
     Waits(Option<Time>),
 }
 
+/// What came of finishing what an earlier step left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Drained {
+    /// Nothing is left.
+    All,
+    /// A record was put aside; there may be more behind it.
+    Interrupted,
+    /// There is no room for it.
+    Waits,
+}
+
 /// Where a task is in its life.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Phase {
@@ -67,6 +79,9 @@ enum Phase {
     Restoring {
         chains: Vec<Vec<ObjectRef>>,
         reading: Option<Token>,
+        /// Tries of the present object, and when the next is due.
+        tries: u32,
+        not_before: Time,
     },
     /// Restored; waits for the order to run.
     Ready,
@@ -101,6 +116,8 @@ pub struct Task<F: Faults = NoFaults> {
     finished_before: bool,
     /// A watermark to forward once the logic has drained.
     forward: Option<crate::time::EventTime>,
+    /// A channel has ended, which may be what an epoch's alignment waited for.
+    realign: bool,
     /// Epochs that sources are asked for and have not yet begun.
     asked: VecDeque<EpochStart>,
     /// A barrier is passed behind which a stopping source reads nothing.
@@ -108,6 +125,8 @@ pub struct Task<F: Faults = NoFaults> {
     waits_until: Option<Time>,
     credits: Vec<(ChannelId, u64, Vec<u8>)>,
     idle_sent: bool,
+    /// To be said once the logic has drained: the channels hold no clock back.
+    forward_idle: bool,
     records_in: u64,
     /// Records that had been read when this task began.
     records_before: u64,
@@ -146,6 +165,8 @@ impl<F: Faults> Task<F> {
                 &parts.info,
                 parts.tokens,
                 deployment.quarantined,
+                epoch,
+                F::REPORT_BEFORE_STORED,
             ),
             info: parts.info,
             options: parts.options,
@@ -159,6 +180,8 @@ impl<F: Faults> Task<F> {
             phase: Phase::Restoring {
                 chains: deployment.restore.into_iter().rev().collect(),
                 reading: None,
+                tries: 0,
+                not_before: Time::ZERO,
             },
             assignment: Assignment {
                 partitions: deployment.partitions,
@@ -169,11 +192,13 @@ impl<F: Faults> Task<F> {
             restored: epoch,
             finished_before: deployment.finished,
             forward: None,
+            realign: false,
             asked: VecDeque::new(),
             stopped: false,
             waits_until: None,
             credits: Vec::new(),
             idle_sent: false,
+            forward_idle: false,
             records_in: 0,
             records_before: deployment.records,
             faults: PhantomData,
@@ -312,13 +337,18 @@ impl<F: Faults> Task<F> {
         if self.phase == Phase::Ended {
             return Ok(if busy { Turn::Busy } else { Turn::Waits(None) });
         }
-        if !self.drain(world)? {
-            self.aside()?;
-            return Ok(if busy { Turn::Busy } else { Turn::Waits(None) });
+        match self.drain(world)? {
+            Drained::All => {}
+            Drained::Interrupted => {
+                self.aside()?;
+                return Ok(Turn::Busy);
+            }
+            Drained::Waits => {
+                self.aside()?;
+                return Ok(if busy { Turn::Busy } else { Turn::Waits(None) });
+            }
         }
-        if let Some(at) = self.forward.take() {
-            self.logic.outputs().watermark(at);
-        }
+        self.forward();
         if self.phase == Phase::Ending {
             self.finish(world, fx)?;
             return Ok(Turn::Busy);
@@ -329,22 +359,42 @@ impl<F: Faults> Task<F> {
         Ok(if busy { Turn::Busy } else { turn })
     }
 
-    /// Finishes what an earlier step left; false if there is no room for it.
-    fn drain(&mut self, world: &mut World<'_>) -> Result<bool, String> {
+    /// Tells the readers of the clock, behind everything that its advance made due.
+    fn forward(&mut self) {
+        if let Some(at) = self.forward.take() {
+            self.logic.outputs().watermark(at);
+        }
+        if core::mem::take(&mut self.forward_idle) && self.clock.all_idle() && !self.idle_sent {
+            self.idle_sent = true;
+            self.logic.outputs().idle();
+        }
+    }
+
+    /// A channel is heard: if the readers were told that none is, they wait for the clock again.
+    fn wake(&mut self) {
+        if core::mem::take(&mut self.idle_sent) {
+            self.forward = Some(self.clock.current());
+        }
+    }
+
+    /// Finishes what an earlier step left.
+    fn drain(&mut self, world: &mut World<'_>) -> Result<Drained, String> {
         if !self.logic.outputs().has_room() {
-            return Ok(false);
+            return Ok(Drained::Waits);
         }
         if let Some(at) = self.logic.next_timer()
             && at <= world.wall
         {
             self.call(world, |logic, _, cx| logic.on_timer(cx))?;
         }
-        let mut drained = false;
+        // Stays as it is if the call panics: the record at hand is put aside, and others wait.
+        let mut drained = Drained::Interrupted;
         self.call(world, |logic, _, cx| {
-            drained = logic.drain(cx)?;
+            drained = if logic.drain(cx)? { Drained::All } else { Drained::Waits };
             Ok(())
         })?;
-        Ok(drained && self.logic.outputs().has_room())
+        let has_room = self.logic.outputs().has_room();
+        Ok(if drained == Drained::All && !has_room { Drained::Waits } else { drained })
     }
 
     /// Calls the logic under the guard; a panic puts the record at hand aside.
@@ -407,6 +457,10 @@ impl<F: Faults> Task<F> {
 
     /// Takes one item from the inputs, or goes on with the batch at hand.
     fn serve(&mut self, world: &mut World<'_>, fx: &mut Vec<Effect>) -> Result<Turn, String> {
+        if core::mem::take(&mut self.realign) {
+            self.try_align(world)?;
+            return Ok(Turn::Busy);
+        }
         if self.work.is_none() {
             let Some(input) = self.next_input() else {
                 return self.nothing_waits(world, fx);
@@ -478,11 +532,8 @@ impl<F: Faults> Task<F> {
         match item {
             Item::Batch(batch) => {
                 let advanced = self.clock.active(input);
+                self.wake();
                 self.advanced(advanced, world)?;
-                if core::mem::take(&mut self.idle_sent) {
-                    let clock = self.clock.current();
-                    self.logic.outputs().resume(clock);
-                }
                 let count = u64::from(batch.count());
                 self.inputs[input].records += count;
                 self.records_in += count;
@@ -492,16 +543,13 @@ impl<F: Faults> Task<F> {
             }
             Item::Watermark(at) => {
                 let advanced = self.clock.observe(input, at);
+                self.wake();
                 self.advanced(advanced, world)
             }
             Item::Idle => {
                 let advanced = self.clock.idle(input);
-                self.advanced(advanced, world)?;
-                if self.clock.all_idle() && !self.idle_sent {
-                    self.idle_sent = true;
-                    self.logic.outputs().idle();
-                }
-                Ok(())
+                self.forward_idle = true;
+                self.advanced(advanced, world)
             }
             Item::Barrier(barrier) => {
                 self.inputs[input].audit(&self.info.uid, barrier)?;
@@ -513,9 +561,11 @@ impl<F: Faults> Task<F> {
             }
             Item::End => {
                 self.inputs[input].ended = true;
+                // What the advance of the clock makes due comes before the barrier: alignment waits
+                // until it is drained.
+                self.realign = true;
                 let advanced = self.clock.ended(input);
-                self.advanced(advanced, world)?;
-                self.try_align(world)
+                self.advanced(advanced, world)
             }
         }
     }
@@ -555,6 +605,9 @@ impl<F: Faults> Task<F> {
                 input.held = false;
             }
         }
+        if F::SNAPSHOT_BEFORE_ALIGNMENT && start.epoch <= self.snapshots.last_epoch() {
+            return Ok(());
+        }
         self.barrier(start, world)
     }
 
@@ -564,9 +617,7 @@ impl<F: Faults> Task<F> {
         while self.snapshots.is_writing() {
             self.snapshots.write_slice(self.logic.as_mut());
         }
-        if let Some(at) = self.forward.take() {
-            self.logic.outputs().watermark(at);
-        }
+        self.forward();
         self.stopped |= start.stop;
         let mut cx = Cx { now: world.now, wall: world.wall, files: world.files, io: &mut self.io };
         self.snapshots.begin(start, false, self.logic.as_mut(), &mut cx)?;
@@ -653,9 +704,19 @@ impl<F: Faults> Task<F> {
     pub fn stored(&mut self, token: Token, reply: StoreReply, now: Time, fx: &mut Vec<Effect>) {
         let result = match &mut self.phase {
             Phase::Failed => return,
-            Phase::Restoring { reading, .. } if *reading == Some(token) => {
+            Phase::Restoring { reading, tries, not_before, .. } if *reading == Some(token) => {
                 *reading = None;
-                self.restore_object(reply)
+                match reply {
+                    StoreReply::Failed { retriable: true, .. } if *tries < STORE_RETRIES_MAX => {
+                        *tries += 1;
+                        *not_before = now + retry_wait(*tries);
+                        Ok(())
+                    }
+                    reply => {
+                        *tries = 0;
+                        self.restore_object(reply)
+                    }
+                }
             }
             _ => self.snapshots.stored(token, reply, now),
         };
@@ -675,6 +736,9 @@ impl<F: Faults> Task<F> {
         let object = chain.remove(0);
         if chain.is_empty() {
             chains.pop();
+            if F::FORGET_STATE_ON_RESTORE {
+                return Ok(());
+            }
         }
         let bytes = match reply {
             StoreReply::Bytes(bytes) => bytes,
@@ -697,11 +761,14 @@ impl<F: Faults> Task<F> {
         world: &mut World<'_>,
         fx: &mut Vec<Effect>,
     ) -> Result<Turn, String> {
-        let Phase::Restoring { chains, reading } = &mut self.phase else {
+        let Phase::Restoring { chains, reading, not_before, .. } = &mut self.phase else {
             return Ok(Turn::Waits(None));
         };
         if reading.is_some() {
             return Ok(Turn::Waits(None));
+        }
+        if world.now < *not_before {
+            return Ok(Turn::Waits(Some(*not_before)));
         }
         while chains.last().is_some_and(Vec::is_empty) {
             chains.pop();

@@ -78,7 +78,7 @@ pub(crate) fn run(mut executor: Executor, wires: &Wires, inbox: &Arc<Inbox>, sho
             break;
         }
         let (busy, until) = turns(&mut executor, wires, inbox, shown, &mut world, &mut fx);
-        if now.since(figures_at) > FIGURES_INTERVAL || (!busy && idle_since.is_none()) {
+        if now.since(figures_at) > FIGURES_INTERVAL {
             figures_at = now;
             show(&mut executor, shown);
         }

@@ -3,8 +3,14 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use super::RunError;
+
+/// How long a process that is about to end may still hold the folder.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
+/// Time between two looks.
+const LOCK_POLL: Duration = Duration::from_millis(20);
 
 /// Holds a state folder until it is dropped, or the process is gone however it went.
 pub(crate) struct StateLock {
@@ -28,7 +34,8 @@ impl StateLock {
             .write(true)
             .open(path)
             .map_err(unusable)?;
-        match file.try_lock() {
+        let locked = if take_over { file.try_lock() } else { patiently(&file) };
+        match locked {
             Ok(()) => {
                 file.set_len(0).map_err(unusable)?;
                 file.rewind().map_err(unusable)?;
@@ -42,6 +49,18 @@ impl StateLock {
                 Err(RunError::InUse { folder: folder.into(), holder })
             }
             Err(TryLockError::Error(error)) => Err(unusable(error)),
+        }
+    }
+}
+
+fn patiently(file: &File) -> Result<(), TryLockError> {
+    let until = Instant::now() + LOCK_WAIT;
+    loop {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) if Instant::now() < until => {
+                std::thread::sleep(LOCK_POLL);
+            }
+            other => return other,
         }
     }
 }

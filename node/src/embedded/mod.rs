@@ -28,12 +28,13 @@ use gear_core::message::Input;
 use gear_core::task::{QuarantinePolicy, TaskOptions};
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::options::{BadRecord, RuntimeOptions};
+use crate::options::{BadRecord, GuaranteeOption, RuntimeOptions};
 use crate::report::Report;
 
 pub use guard::CatchPanic;
 use guard::unwinds;
 use mailbox::Mailbox;
+pub(crate) use master::stop_on_interrupt;
 
 type Inbox = Mailbox<Input>;
 
@@ -130,7 +131,7 @@ pub fn run(job: &Job, arguments: &str, options: &RuntimeOptions) -> Result<Repor
     if options.fresh {
         fresh::remove(objects.as_ref()).map_err(RunError::Fresh)?;
     }
-    warn_of_sources(job)?;
+    check_guarantee(job, options)?;
     let mut files = OsFiles::default();
     let plan = plan(job, arguments, options, &mut files)?;
     let total = total_bytes(job, &mut files);
@@ -152,14 +153,14 @@ pub fn run(job: &Job, arguments: &str, options: &RuntimeOptions) -> Result<Repor
         shown.push(Arc::clone(&show));
         running.push(spawn(number, &program, memory, &wires, show)?);
     }
-    let report = master::run(plan, &wires, &shown, total, options, &job.graph);
+    let ended = master::run(plan, &wires, &shown, total, options);
     for thread in running {
         // A panic outside the user's code has been printed by the thread.
         let _ = thread.join();
     }
     drop(wires);
     drop((store, io));
-    let mut report = report?;
+    let mut report = master::report(ended, &shown, &job.graph)?;
     report.state = folder;
     if let Some(target) = &options.quarantine {
         report.quarantine_file = crate::quarantine::export(objects.as_ref(), &report, target)
@@ -209,7 +210,7 @@ pub(crate) fn program(job: &Job, options: &RuntimeOptions) -> Program {
         BadRecord::Keep => QuarantinePolicy::Keep,
         BadRecord::Fail => QuarantinePolicy::Fail,
     };
-    let align = Guarantee::from(options.guarantee) == Guarantee::ExactlyOnce;
+    let align = options.guarantee() == Guarantee::ExactlyOnce;
     Program {
         graph: job.graph.clone(),
         factories: job.factories.clone(),
@@ -218,9 +219,12 @@ pub(crate) fn program(job: &Job, options: &RuntimeOptions) -> Program {
 }
 
 /// A source that cannot be read again caps the guarantee, whatever was asked for.
-fn warn_of_sources(job: &Job) -> Result<(), RunError> {
+fn check_guarantee(job: &Job, options: &RuntimeOptions) -> Result<(), RunError> {
     for source in &job.sources {
         if !source.connector.rewinds() {
+            if options.guarantee == Some(GuaranteeOption::ExactlyOnce) {
+                return Err(RunError::NotRewindable(source.name.clone()));
+            }
             let text = format!(
                 "the source {} cannot be read a second time: a crash loses what was being read",
                 source.name
@@ -252,7 +256,7 @@ pub(crate) fn plan(
     plan.key_groups = options.key_groups;
     let interval = options.epoch_interval;
     plan.epoch_interval = (!interval.is_zero()).then_some(interval);
-    plan.guarantee = options.guarantee.into();
+    plan.guarantee = options.guarantee();
     plan.drop_state = options.drop_state;
     plan.fall_back = options.fall_back;
     plan.placement = placement(&job.graph, options.threads());

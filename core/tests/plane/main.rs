@@ -1,0 +1,9 @@
+//! The data plane against naive models: whole tasks, driven by hand through random inputs.
+//!
+//! They stand here and not beside the code because they catch the panics of operators, for which
+//! `core` itself has no means.
+
+mod operators;
+mod processes;
+mod rig;
+mod windows;

@@ -1,0 +1,12 @@
+//! Simulators: the core's machines and whole jobs under crashes, delays and lost writes, judged by
+//! an independent model where a reader of the committed output stands.
+//!
+//! Everything in a run follows from one seed: no clock, no entropy, no map with a random order.
+
+pub mod direct;
+pub mod model;
+pub mod oracle;
+mod random;
+pub mod workload;
+
+pub use random::Random;

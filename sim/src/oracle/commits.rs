@@ -1,0 +1,168 @@
+//! Rules of the commit log: epochs rise one by one, every record's objects exist as long as it is
+//! the last, and no record of a fenced term counts.
+
+use std::collections::BTreeMap;
+
+use gear_core::checkpoint::Record;
+use gear_core::checkpoint::record::{FOLDER, number_of};
+use gear_core::effect::{StoreReply, StoreRequest};
+use gear_core::id::{AppTerm, Epoch, LogNumber};
+use gear_core::message::ObjectRef;
+use gear_core::task::decode_quarantine;
+
+use crate::direct::Store;
+
+/// What was seen of the commit log.
+#[derive(Clone, Debug, Default)]
+pub struct Commits {
+    term: AppTerm,
+    last: Epoch,
+    epochs: u64,
+    /// Records of lower numbers count nothing.
+    floor: LogNumber,
+    /// The objects of the last record.
+    live: BTreeMap<String, (u64, u32)>,
+    /// Objects that hold what was put aside, of all records.
+    quarantine: BTreeMap<String, ObjectRef>,
+}
+
+impl Commits {
+    /// The store has performed a request.
+    ///
+    /// # Errors
+    /// The rule that is broken.
+    pub fn observe(
+        &mut self,
+        request: &StoreRequest,
+        reply: &StoreReply,
+        store: &Store,
+    ) -> Result<(), String> {
+        match request {
+            StoreRequest::Create { name, bytes }
+                if name.starts_with(FOLDER) && *reply == StoreReply::Done =>
+            {
+                let record = Record::decode(bytes);
+                let number = number_of(name).ok_or_else(|| format!("{name} has no number"))?;
+                self.record(number, record.map_err(|error| format!("{name}: {error}"))?, store)
+            }
+            StoreRequest::Delete { name } if self.live.contains_key(name) => {
+                Err(format!("{name} was deleted, and the last epoch needs it"))
+            }
+            StoreRequest::Delete { name } if self.quarantine.contains_key(name) => {
+                Err(format!("{name} was deleted, and holds records that were put aside"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn record(&mut self, number: LogNumber, record: Record, store: &Store) -> Result<(), String> {
+        if number < self.floor || record.term() < self.term {
+            // Void: its author was fenced while it was under way, or it came into a freed number.
+            return Ok(());
+        }
+        self.term = record.term();
+        let Record::Epoch(record) = record else { return Ok(()) };
+        if record.epoch != self.last.next() {
+            return Err(format!("{} was committed behind {}", record.epoch, self.last));
+        }
+        self.last = record.epoch;
+        self.floor = self.floor.max(record.floor);
+        self.epochs += 1;
+        self.live.clear();
+        for snapshot in record.tasks.values() {
+            for object in snapshot.chain.iter().chain(&snapshot.quarantine) {
+                let Some(bytes) = store.get(&object.name) else {
+                    return Err(format!(
+                        "{} names {}, which is missing",
+                        record.epoch, object.name
+                    ));
+                };
+                if bytes.len() as u64 != object.len || crc32c::crc32c(bytes) != object.crc {
+                    return Err(format!("{} names another {}", record.epoch, object.name));
+                }
+                self.live.insert(object.name.clone(), (object.len, object.crc));
+            }
+            if let Some(object) = &snapshot.quarantine {
+                self.quarantine.insert(object.name.clone(), object.clone());
+            }
+        }
+        Ok(())
+    }
+
+    /// The highest term of a record that counts.
+    #[must_use]
+    pub const fn term(&self) -> AppTerm {
+        self.term
+    }
+
+    /// Epochs that were committed.
+    #[must_use]
+    pub const fn epochs(&self) -> u64 {
+        self.epochs
+    }
+
+    /// Every record that was put aside in a committed epoch: its operator, and its bytes.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub fn quarantined(&self, store: &Store) -> Result<Vec<(String, Vec<u8>)>, String> {
+        let mut found = Vec::new();
+        for name in self.quarantine.keys() {
+            let bytes = store.get(name).ok_or_else(|| format!("{name} is gone"))?;
+            let entries = decode_quarantine(bytes).map_err(|error| format!("{name} {error}"))?;
+            found.extend(entries.into_iter().map(|entry| (entry.operator, entry.bytes)));
+        }
+        Ok(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use gear_core::checkpoint::EpochRecord;
+    use gear_core::checkpoint::TaskKey;
+    use gear_core::checkpoint::record::object_name;
+    use gear_core::message::TaskSnapshot;
+
+    use super::*;
+
+    fn commit(epoch: u64, term: u64, object: Option<&str>) -> StoreRequest {
+        let chain =
+            object.map(|name| ObjectRef { name: name.into(), len: 1, crc: crc32c::crc32c(b"x") });
+        let snapshot =
+            TaskSnapshot { chain: chain.into_iter().collect(), ..TaskSnapshot::default() };
+        let key = TaskKey { uid: "x".into(), index: 0, parallelism: 1 };
+        let record = EpochRecord {
+            epoch: Epoch(epoch),
+            term: AppTerm(term),
+            tasks: [(key, snapshot)].into(),
+            ..EpochRecord::default()
+        };
+        let bytes = Record::Epoch(record).encode();
+        StoreRequest::Create { name: object_name(LogNumber(epoch * 10 + term)), bytes }
+    }
+
+    #[test]
+    fn epochs_rise_one_by_one_and_void_ones_do_not_count() {
+        let (store, mut commits) = (Store::default(), Commits::default());
+        let done = StoreReply::Done;
+        commits.observe(&commit(1, 2, None), &done, &store).unwrap();
+        commits.observe(&commit(2, 1, None), &done, &store).unwrap();
+        assert_eq!(commits.epochs(), 1);
+        commits.observe(&commit(2, 2, None), &done, &store).unwrap();
+        assert!(commits.observe(&commit(4, 2, None), &done, &store).is_err());
+    }
+
+    #[test]
+    fn objects_of_the_last_record_are_there_and_stay() {
+        let (mut store, mut commits) = (Store::default(), Commits::default());
+        let done = StoreReply::Done;
+        let mut missing = commits.clone();
+        assert!(missing.observe(&commit(1, 1, Some("a")), &done, &store).is_err());
+        store.perform(&StoreRequest::Put { name: "a".into(), bytes: b"x".into() });
+        commits.observe(&commit(1, 1, Some("a")), &done, &store).unwrap();
+        let delete = StoreRequest::Delete { name: "a".into() };
+        assert!(commits.observe(&delete, &done, &store).is_err());
+        commits.observe(&commit(2, 1, None), &done, &store).unwrap();
+        commits.observe(&delete, &done, &store).unwrap();
+    }
+}

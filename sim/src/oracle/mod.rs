@@ -1,0 +1,17 @@
+//! What has to hold, each rule by itself.
+
+pub mod channels;
+pub mod commits;
+pub mod output;
+pub mod quarantine;
+
+use std::collections::BTreeMap;
+
+/// How often each thing occurs.
+pub(crate) fn counted<T: Ord>(things: impl IntoIterator<Item = T>) -> BTreeMap<T, i64> {
+    let mut counts = BTreeMap::new();
+    for thing in things {
+        *counts.entry(thing).or_default() += 1;
+    }
+    counts
+}

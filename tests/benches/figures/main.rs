@@ -1,0 +1,85 @@
+//! The figures that Gear promises, each measured beside its reference in the same run.
+//!
+//! `cargo bench -p gear-tests --bench figures [-- NAME...] [--json] [--rounds N] [--cpu] [--list]`
+
+mod allocations;
+mod chain;
+mod idle;
+mod jobs;
+mod keyed;
+mod latency;
+mod row;
+mod state;
+mod table;
+mod text;
+mod threads;
+mod words;
+
+use std::process::ExitCode;
+use std::sync::atomic::Ordering;
+
+use row::Row;
+
+/// Counts, for the rows about memory; costs the others two additions per allocation.
+#[global_allocator]
+static COUNTED: allocations::Counted = allocations::Counted;
+
+/// All rows, in the order of the table. A group is one file, and one line here.
+fn rows() -> Vec<Row> {
+    let groups = [
+        words::rows(),
+        keyed::rows(),
+        chain::rows(),
+        threads::rows(),
+        latency::rows(),
+        idle::rows(),
+        state::rows(),
+        allocations::rows(),
+        // The direct simulator's row comes with its package: `simulator::rows()`, and the module.
+    ];
+    groups.into_iter().flatten().collect()
+}
+
+/// What the command line asks for.
+struct Wish {
+    names: Vec<String>,
+    json: bool,
+    rounds: usize,
+    list: bool,
+}
+
+fn main() -> ExitCode {
+    let mut wish = Wish { names: Vec::new(), json: false, rounds: 5, list: false };
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            // What cargo adds for harnesses.
+            "--bench" => {}
+            "--json" => wish.json = true,
+            "--cpu" => jobs::BY_CPU.store(true, Ordering::Relaxed),
+            "--list" => wish.list = true,
+            "--rounds" => {
+                let rounds = arguments.next().and_then(|number| number.parse().ok());
+                wish.rounds = rounds.expect("--rounds N, a number above 0");
+            }
+            idle::CHILD => return idle::child(),
+            _ => wish.names.push(argument),
+        }
+    }
+    let wanted = |row: &Row| {
+        wish.names.is_empty() || wish.names.iter().any(|name| row.name.contains(name.as_str()))
+    };
+    let rows: Vec<Row> = rows().into_iter().filter(wanted).collect();
+    if wish.list {
+        rows.iter().for_each(|row| println!("{}", row.name));
+        return ExitCode::SUCCESS;
+    }
+    if !wish.json {
+        println!("{}", table::head());
+    }
+    for row in rows {
+        let result = row.measure(wish.rounds);
+        println!("{}", if wish.json { table::json(&result) } else { table::line(&result) });
+    }
+    ExitCode::SUCCESS
+}
