@@ -256,3 +256,24 @@ impl Drop for Mounted {
         let _ = Command::new("umount").arg(&self.0).status();
     }
 }
+
+#[test]
+fn what_was_put_aside_is_listed_once_whatever_was_killed() {
+    let mut dice = Dice::new();
+    let room = Room::new(HOSTILE);
+    let arguments = ["--case", "bad", "--count", "4000000", "--epoch-interval", "20ms"];
+    for _ in 0..6 {
+        let run = room.start(&arguments);
+        std::thread::sleep(std::time::Duration::from_millis(40 + dice.below(100)));
+        let _ = run.kill();
+    }
+    let ended = room.run(&[&arguments[..], &["--quarantine", "aside"]].concat()).ok();
+    assert!(ended.summary("quarantined") == 8_000, "{ended:?}");
+    assert_eq!(room.lines("out").len(), 3_992_000);
+    let aside = String::from_utf8(room.files("aside")["quarantine.jsonl"].clone()).unwrap();
+    let mut lines: Vec<_> = aside.lines().collect();
+    lines.sort_unstable();
+    let all = lines.len();
+    lines.dedup();
+    assert_eq!((all, lines.len()), (8_000, 8_000), "some are listed twice or not at all");
+}
