@@ -34,7 +34,7 @@ pub struct RuntimeOptions {
           value_parser = parse_duration)]
     pub epoch_interval: Duration,
 
-    /// Folder of the job's epochs and commit log; gear-state/<JOB> unless given
+    /// Folder of the job's epochs and commit log; gear-state/ and its name unless given
     #[arg(long, env = "GEAR_STATE", value_name = "DIR")]
     pub state: Option<PathBuf>,
 
