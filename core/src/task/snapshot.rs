@@ -195,8 +195,7 @@ impl Snapshots {
         if captured.state {
             let chain = base.and_then(|base| self.chains.get(&base)).cloned().unwrap_or_default();
             let whole = captured.whole;
-            self.writing =
-                Some(Writing { writer: SnapshotWriter::default(), epoch, chain, whole });
+            self.writing = Some(Writing { writer: SnapshotWriter::default(), epoch, chain, whole });
         }
         self.pending.push_back(PendingSnapshot {
             epoch,

@@ -49,6 +49,3 @@ pub use harness::{Harness, Setup};
 pub use input::{Input, InputReader, InputSource, input};
 pub use output::{Output, OutputSink, OutputWriter, output, output_with};
 pub use state::Timer;
-
-#[cfg(test)]
-mod tests;
