@@ -556,7 +556,7 @@ impl<F: Faults> Task<F> {
                 if self.options.align {
                     self.inputs[input].held = true;
                 }
-                self.inputs[input].aligned = Some(barrier.start);
+                self.inputs[input].aligned.push_back(barrier.start);
                 self.try_align(world)
             }
             Item::End => {
@@ -584,31 +584,33 @@ impl<F: Faults> Task<F> {
         Ok(())
     }
 
-    /// Passes the barrier on if every channel has brought it or has ended.
+    /// Passes on each barrier that every channel has brought, unless it has ended.
     fn try_align(&mut self, world: &mut World<'_>) -> Result<(), String> {
-        let Some(start) =
-            self.inputs.iter().filter_map(|input| input.aligned).min_by_key(|start| start.epoch)
-        else {
-            return Ok(());
-        };
-        let waits = |input: &Input| {
-            !F::SNAPSHOT_BEFORE_ALIGNMENT
-                && !input.ended
-                && input.aligned.is_none_or(|other| other.epoch < start.epoch)
-        };
-        if self.inputs.iter().any(waits) {
-            return Ok(());
-        }
-        for input in &mut self.inputs {
-            if input.aligned.is_some_and(|other| other.epoch <= start.epoch) {
-                input.aligned = None;
-                input.held = false;
+        loop {
+            let first = |input: &Input| input.aligned.front().copied();
+            let Some(start) = self.inputs.iter().filter_map(first).min_by_key(|start| start.epoch)
+            else {
+                return Ok(());
+            };
+            let waits = |input: &Input| {
+                !F::SNAPSHOT_BEFORE_ALIGNMENT
+                    && !input.ended
+                    && input.aligned.back().is_none_or(|last| last.epoch < start.epoch)
+            };
+            if self.inputs.iter().any(waits) {
+                return Ok(());
             }
+            for input in &mut self.inputs {
+                while input.aligned.front().is_some_and(|first| first.epoch <= start.epoch) {
+                    input.aligned.pop_front();
+                    input.held = false;
+                }
+            }
+            if F::SNAPSHOT_BEFORE_ALIGNMENT && start.epoch <= self.snapshots.last_epoch() {
+                continue;
+            }
+            self.barrier(start, world)?;
         }
-        if F::SNAPSHOT_BEFORE_ALIGNMENT && start.epoch <= self.snapshots.last_epoch() {
-            return Ok(());
-        }
-        self.barrier(start, world)
     }
 
     /// The barrier has come to this task: what it emits from now on belongs to the next epoch.
