@@ -178,9 +178,7 @@ impl Snapshots {
         let mut objects = 0;
         if !aside.is_empty() {
             let bytes = quarantine::encode(&aside);
-            // What comes behind the last barrier stands for the epochs that follow.
-            let of = if last { epoch.next() } else { epoch };
-            let name = format!("quarantine/{}-e{:010}", self.prefix, of.0);
+            let name = format!("quarantine/{}-e{:010}", self.prefix, epoch.0);
             let object = ObjectRef {
                 name: name.clone(),
                 len: bytes.len() as u64,
