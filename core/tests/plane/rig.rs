@@ -173,7 +173,16 @@ pub(crate) struct Plane {
 impl Plane {
     /// The job that `build` makes of a stream; with event times if `timed`.
     pub(crate) fn of<T: Record>(timed: bool, build: impl FnOnce(Stream<T>)) -> Self {
-        let settings = Settings { parallelism: 1, key_groups: KEY_GROUPS_DEFAULT };
+        Self::with(1, timed, build)
+    }
+
+    /// The same, with so many tasks of each processor.
+    pub(crate) fn with<T: Record>(
+        parallelism: u32,
+        timed: bool,
+        build: impl FnOnce(Stream<T>),
+    ) -> Self {
+        let settings = Settings { parallelism, key_groups: KEY_GROUPS_DEFAULT };
         let mut app = App::new("plane", (), settings);
         let source = app.source("source", nothing::<T>());
         if timed {
@@ -429,18 +438,6 @@ impl Rig {
             false
         });
         records
-    }
-
-    /// Takes everything but records that left by a port.
-    pub(crate) fn marks(&mut self, port: usize) -> Vec<Item> {
-        let ports = &self.ports_of_edges;
-        let of_port = self.out.iter().filter(|(channel, _)| ports[&channel.edge] == port);
-        let marks = of_port.filter(|(_, item)| !matches!(item, Item::Batch(_)));
-        let marks = marks.map(|(_, item)| item.clone()).collect();
-        self.out.retain(|(channel, item)| {
-            ports[&channel.edge] != port || matches!(item, Item::Batch(_))
-        });
-        marks
     }
 
     /// What a snapshot says was put aside.
