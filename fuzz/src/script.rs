@@ -53,13 +53,13 @@ impl Script<'_> {
                 let count = self.byte() % 5;
                 let mut names: Vec<_> =
                     (0..count).map(|_| object_name(LogNumber(self.number()))).collect();
-                if self.byte() % 4 == 0 {
+                if self.byte().is_multiple_of(4) {
                     names.push(String::from_utf8_lossy(&self.bytes()).into_owned());
                 }
                 StoreReply::Names(names)
             }
             6 => {
-                let retriable = self.byte() % 2 == 0;
+                let retriable = self.byte().is_multiple_of(2);
                 StoreReply::Failed { reason: "as the script says".to_owned(), retriable }
             }
             // What an empty store says that keeps what it is given.

@@ -145,7 +145,7 @@ impl Outputs {
         let place = &mut self.ports[port].lanes[lane];
         if place.record != record {
             place.record = record;
-            if place.batch.len() >= BATCH_BYTES || place.batch.len() == 0 {
+            if place.batch.len() >= BATCH_BYTES || place.batch.is_empty() {
                 self.renew(port, lane);
             }
             let place = &mut self.ports[port].lanes[lane];

@@ -72,7 +72,7 @@ impl Record for Window {
         EventTime::encode(&view.end, out);
     }
 
-    fn decode<'a>(input: &mut &'a [u8]) -> Result<Self, Malformed> {
+    fn decode(input: &mut &[u8]) -> Result<Self, Malformed> {
         Ok(Self { start: EventTime::decode(input)?, end: EventTime::decode(input)? })
     }
 
