@@ -4,7 +4,10 @@
 //! effects are where a simulator cuts.
 
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::fmt;
+use core::ops::Deref;
 
 use crate::id::{ExecutorId, TaskId, Token};
 use crate::message::Message;
@@ -49,6 +52,37 @@ pub enum Place {
     Executor(ExecutorId),
 }
 
+/// The content of an object, shared: an object may be large, and whoever asks for it to be stored
+/// keeps it until that has succeeded.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Blob(Arc<Vec<u8>>);
+
+impl From<Vec<u8>> for Blob {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(Arc::new(bytes))
+    }
+}
+
+impl Deref for Blob {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl AsRef<[u8]> for Blob {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Blob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&**self, f)
+    }
+}
+
 /// A request to the checkpoint store. Names are relative to the app's folder, separated by `/`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreRequest {
@@ -57,14 +91,14 @@ pub enum StoreRequest {
         /// The object.
         name: String,
         /// Its content.
-        bytes: Vec<u8>,
+        bytes: Blob,
     },
     /// Write an object if none of that name exists; durable when answered.
     Create {
         /// The object.
         name: String,
         /// Its content.
-        bytes: Vec<u8>,
+        bytes: Blob,
     },
     /// Read an object whole.
     Get {

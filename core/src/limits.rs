@@ -25,8 +25,9 @@ pub const SLICES_PER_TURN: usize = 16;
 pub const WATERMARK_INTERVAL: Duration = Duration::from_millis(20);
 /// Bytes that a sink may have asked to be written; then its task waits.
 pub const SINK_BYTES_OUTSTANDING_MAX: usize = 8 * 1_024 * 1_024;
-/// Keyed entries that a snapshot writes between two batches: keeps its pauses below 1 ms.
-pub const SNAPSHOT_ENTRIES_PER_SLICE: usize = 4_096;
+/// Keyed entries that a snapshot writes between two batches: keeps its pauses below 1 ms, and is
+/// more than a batch holds, so that a snapshot of any size ends well before the next one begins.
+pub const SNAPSHOT_ENTRIES_PER_SLICE: usize = 16_384;
 /// Epochs that may be uncommitted at once; then the open one ages and back-pressure begins.
 pub const EPOCHS_UNCOMMITTED_MAX: usize = 4;
 /// Time between two epochs unless set.

@@ -361,7 +361,8 @@ impl Log {
     fn create(&mut self, bytes: Vec<u8>, out: &mut Vec<Effect>) {
         assert!(self.requests.len() == 0, "the log does one thing at a time");
         let number = self.next;
-        let request = StoreRequest::Create { name: object_name(number), bytes: bytes.clone() };
+        let request =
+            StoreRequest::Create { name: object_name(number), bytes: bytes.clone().into() };
         self.writing = Some(Writing { number, bytes });
         self.requests.issue(Purpose::Create, request, self.patience(), out);
     }
@@ -528,7 +529,7 @@ mod tests {
         let reason = "gone".to_string();
         let failed = StoreReply::Failed { reason, retriable: false };
         assert_eq!(log.handle_stored(Time::ZERO, token, failed, &mut out), None);
-        let event = answer(&mut log, &mut out, StoreReply::Bytes(bytes));
+        let event = answer(&mut log, &mut out, StoreReply::Bytes(bytes.to_vec()));
         assert_eq!(event, Some(LogEvent::Appended { number: LogNumber(2) }));
     }
 

@@ -200,7 +200,7 @@ where
         }
     }
 
-    /// Works off some records, in three loops, so that the memory that one look-up waits for is
+    /// Works off some records, in some loops, so that the memory that one look-up waits for is
     /// fetched together with that of the next ones. False behind the last record.
     ///
     /// If a key function panics, the records before it have not been counted and come again.
@@ -223,7 +223,10 @@ where
             probes.push((Probe { hash: K::hash(&key, 0), found: None }, key));
         }
         for (probe, key) in &mut probes {
-            probe.found = self.table.get(probe.hash, key).map(|(id, _)| id);
+            probe.found = self.table.guess(probe.hash, key);
+        }
+        for (probe, key) in &mut probes {
+            probe.found = probe.found.filter(|id| self.table.confirms(*id, key));
         }
         for ((probe, key), (at, view, end)) in probes.into_iter().zip(&records) {
             self.record(Meta { at: *at, partition: work.channel }, view, key, probe);

@@ -186,7 +186,7 @@ impl Snapshots {
             };
             snapshot.quarantine = Some(object);
             let token = self.token();
-            let request = StoreRequest::Put { name, bytes };
+            let request = StoreRequest::Put { name, bytes: bytes.into() };
             self.requests.insert(token, Request::new(epoch, request));
             objects += 1;
         }
@@ -237,7 +237,7 @@ impl Snapshots {
             }
             chain.meta = meta;
             chain.objects.push(ObjectRef { name: name.clone(), len: bytes.len() as u64, crc });
-            let request = StoreRequest::Put { name, bytes };
+            let request = StoreRequest::Put { name, bytes: bytes.into() };
             stored = Some(Request::new(epoch, request));
         }
         self.chains.insert(epoch, chain.clone());

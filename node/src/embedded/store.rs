@@ -4,8 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use bytes::Bytes;
 use futures_util::TryStreamExt as _;
-use gear_core::effect::{StoreReply, StoreRequest};
+use gear_core::effect::{Blob, StoreReply, StoreRequest};
 use gear_core::id::Token;
 use gear_core::message::Input;
 use object_store::local::LocalFileSystem;
@@ -91,9 +92,9 @@ pub(crate) async fn perform(store: &dyn ObjectStore, request: StoreRequest) -> S
     }
 }
 
-async fn put(store: &dyn ObjectStore, name: &str, bytes: Vec<u8>, mode: PutMode) -> StoreReply {
+async fn put(store: &dyn ObjectStore, name: &str, bytes: Blob, mode: PutMode) -> StoreReply {
     let options = PutOptions { mode, ..PutOptions::default() };
-    match store.put_opts(&name.into(), PutPayload::from(bytes), options).await {
+    match store.put_opts(&name.into(), PutPayload::from(Bytes::from_owner(bytes)), options).await {
         Ok(_) => StoreReply::Done,
         Err(Error::AlreadyExists { .. }) => StoreReply::Exists,
         Err(error) => failed(&error),

@@ -15,14 +15,14 @@ impl Store {
     pub fn perform(&mut self, request: &StoreRequest) -> StoreReply {
         match request {
             StoreRequest::Put { name, bytes } => {
-                self.objects.insert(name.clone(), bytes.clone());
+                self.objects.insert(name.clone(), bytes.to_vec());
                 StoreReply::Done
             }
             StoreRequest::Create { name, bytes } => {
                 if self.objects.contains_key(name) {
                     return StoreReply::Exists;
                 }
-                self.objects.insert(name.clone(), bytes.clone());
+                self.objects.insert(name.clone(), bytes.to_vec());
                 StoreReply::Done
             }
             StoreRequest::Get { name } => match self.objects.get(name) {
@@ -66,7 +66,7 @@ mod tests {
     #[test]
     fn an_object_is_created_once() {
         let mut store = Store::default();
-        let create = |byte| StoreRequest::Create { name: "log/1".into(), bytes: vec![byte] };
+        let create = |byte| StoreRequest::Create { name: "log/1".into(), bytes: vec![byte].into() };
         assert_eq!(store.perform(&create(1)), StoreReply::Done);
         assert_eq!(store.perform(&create(2)), StoreReply::Exists);
         assert_eq!(store.get("log/1"), Some([1].as_slice()));

@@ -138,7 +138,10 @@ mod tests {
             ..EpochRecord::default()
         };
         let bytes = Record::Epoch(record).encode();
-        StoreRequest::Create { name: object_name(LogNumber(epoch * 10 + term)), bytes }
+        StoreRequest::Create {
+            name: object_name(LogNumber(epoch * 10 + term)),
+            bytes: bytes.into(),
+        }
     }
 
     #[test]
@@ -158,7 +161,7 @@ mod tests {
         let done = StoreReply::Done;
         let mut missing = commits.clone();
         assert!(missing.observe(&commit(1, 1, Some("a")), &done, &store).is_err());
-        store.perform(&StoreRequest::Put { name: "a".into(), bytes: b"x".into() });
+        store.perform(&StoreRequest::Put { name: "a".into(), bytes: b"x".to_vec().into() });
         commits.observe(&commit(1, 1, Some("a")), &done, &store).unwrap();
         let delete = StoreRequest::Delete { name: "a".into() };
         assert!(commits.observe(&delete, &done, &store).is_err());

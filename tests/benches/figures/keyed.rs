@@ -14,7 +14,7 @@ use crate::row::{Measure, Row};
 const KEYS: u64 = 1_000_000;
 const RECORDS: u64 = 20_000_000;
 /// Long enough for some epochs of a second.
-const LONG: u64 = 60_000_000;
+const LONG: u64 = 40_000_000;
 
 pub(crate) fn rows() -> Vec<Row> {
     let with = |millis: u64| {

@@ -14,8 +14,6 @@ use crate::jobs::{self, How, Watch};
 use crate::row::{Row, Target};
 
 const KEYS: u64 = 1_000_000;
-/// So many times each key is written.
-const PASSES: u64 = 20;
 
 pub(crate) fn rows() -> Vec<Row> {
     vec![
@@ -39,16 +37,16 @@ pub(crate) fn rows() -> Vec<Row> {
 /// and the snapshot until it is stored.
 fn memory() -> usize {
     allocations::peak(|| {
-        fold(|| {});
+        fold(20, 500, || {});
     })
 }
 
-/// Runs a job with values of 16 bytes and a snapshot every 100 ms, on two threads; `each` is called
+/// Runs a job with values of 16 bytes and a snapshot every so many milliseconds, on two threads; `each` is called
 /// in the task that has the state.
-fn fold(each: fn()) {
-    let how = How::on_threads(2).epochs(Duration::from_millis(100));
+fn fold(passes: u64, millis: u64, each: fn()) {
+    let how = How::on_threads(2).epochs(Duration::from_millis(millis));
     jobs::run(how, |app| {
-        app.source("keys", generate::from_fn(PASSES * KEYS, 1, |number| number % KEYS))
+        app.source("keys", generate::from_fn(passes * KEYS, 1, |number| number % KEYS))
             .key_by(|key: &u64| *key)
             .fold("sums", (0_u64, 0_u64), move |sums: &mut (u64, u64), key| {
                 each();
@@ -69,7 +67,7 @@ static LONGEST: std::sync::Mutex<Duration> = std::sync::Mutex::new(Duration::ZER
 /// the state: waiting for input, and other programs on the machine, do not count.
 fn longest_stop() -> Duration {
     *LONGEST.lock().unwrap() = Duration::ZERO;
-    fold(|| {
+    fold(40, 500, || {
         let calls = CALLS.get().wrapping_add(1);
         CALLS.set(calls);
         if calls % 16 != 0 {

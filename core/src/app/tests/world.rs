@@ -283,7 +283,7 @@ impl World {
                 let is_late = self.freed.contains(name)
                     && matches!(Record::decode(bytes), Ok(Record::Fence(_)));
                 self.seen.late_fences += u64::from(is_late);
-                self.store.insert(name.clone(), bytes.clone());
+                self.store.insert(name.clone(), bytes.to_vec());
                 self.check_store();
                 StoreReply::Done
             }

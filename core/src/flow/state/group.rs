@@ -164,6 +164,20 @@ impl<K: Key, V: State> Group<K, V> {
         matches!(slot, Slot::Live { stamp, .. } if *stamp == open).then_some(u32::from(index))
     }
 
+    /// A place that may be the key's, without a look at its entry.
+    #[inline(always)]
+    pub(super) fn guess(&self, hash: u64, key: &K::View<'_>) -> Option<u32> {
+        self.index.guess(K::probe(key, hash)).map(u32::from)
+    }
+
+    /// True if a place that was guessed is the key's, and has a value.
+    #[inline(always)]
+    pub(super) fn confirms(&self, index: u32, key: &K::View<'_>) -> bool {
+        self.head.get(index as usize).is_some_and(|entry| {
+            K::matches(&entry.key, key, &self.arena) && matches!(entry.slot, Slot::Live { .. })
+        })
+    }
+
     /// The value that [`Self::hit`] has found.
     #[inline(always)]
     pub(super) fn hit_mut(&mut self, index: u32) -> &mut V {

@@ -35,6 +35,13 @@ impl Index {
         self.near.find(turn(hash), |place| matches(*place)).copied()
     }
 
+    /// A near place that may be the one with this hash, to be looked at later: nothing is read here
+    /// but the index.
+    #[inline(always)]
+    pub(super) fn guess(&self, hash: u64) -> Option<u16> {
+        self.near.find(turn(hash), |_| true).copied()
+    }
+
     /// The place with this hash for which `matches` holds.
     #[inline(always)]
     pub(super) fn find(&self, hash: u64, mut matches: impl FnMut(u32) -> bool) -> Option<u32> {

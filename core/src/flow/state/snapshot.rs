@@ -274,6 +274,8 @@ impl SnapshotWriter {
         let crc = self.crc;
         u32::encode(&crc, &mut self.bytes);
         self.settle();
+        // It is kept until it is stored, while the table goes on.
+        self.bytes.shrink_to_fit();
         Snapshot { bytes: self.bytes, crc: self.crc }
     }
 }

@@ -154,6 +154,24 @@ impl<K: Key, V: State> Table<K, V> {
         }
     }
 
+    /// An entry that may be the key's, and mostly is if the key has one: the first half of a look-up,
+    /// which reads the index only. [`Self::confirms`] is the other, which reads the entry. Who has
+    /// many keys to look up does one half for all of them and then the other, so that what each one
+    /// has to wait for is fetched at the same time.
+    #[inline(always)]
+    #[must_use]
+    pub fn guess(&self, hash: u64, key: &K::View<'_>) -> Option<EntryId> {
+        let at = self.at(hash);
+        self.groups[at].guess(hash, key).map(|index| self.id(at, index))
+    }
+
+    /// True if an entry that was guessed is the key's, and has a value.
+    #[inline(always)]
+    #[must_use]
+    pub fn confirms(&self, id: EntryId, key: &K::View<'_>) -> bool {
+        self.groups[self.place(id)].confirms(id.index, key)
+    }
+
     /// The value of a key, for writing.
     #[inline(always)]
     pub fn get_mut(&mut self, hash: u64, key: &K::View<'_>) -> Option<(EntryId, &mut V)> {
