@@ -407,7 +407,7 @@ impl Rig {
     fn serve(&mut self, token: Token, request: StoreRequest) {
         let reply = match request {
             StoreRequest::Put { name, bytes } => {
-                let before = self.store.insert(name.clone(), bytes);
+                let before = self.store.insert(name.clone(), bytes.to_vec());
                 assert_eq!(before, None, "{name} is written once");
                 StoreReply::Done
             }

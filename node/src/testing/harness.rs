@@ -394,14 +394,14 @@ impl Harness {
     fn stored(&mut self, request: StoreRequest) -> StoreReply {
         match request {
             StoreRequest::Put { name, bytes } => {
-                self.store.insert(name, bytes);
+                self.store.insert(name, bytes.to_vec());
                 StoreReply::Done
             }
             StoreRequest::Create { name, .. } if self.store.contains_key(&name) => {
                 StoreReply::Exists
             }
             StoreRequest::Create { name, bytes } => {
-                self.store.insert(name, bytes);
+                self.store.insert(name, bytes.to_vec());
                 StoreReply::Done
             }
             StoreRequest::Get { name } => {

@@ -70,7 +70,7 @@ fn longest_stop() -> Duration {
     fold(40, 500, || {
         let calls = CALLS.get().wrapping_add(1);
         CALLS.set(calls);
-        if calls % 16 != 0 {
+        if !calls.is_multiple_of(16) {
             return;
         }
         let now = jobs::cpu(libc::CLOCK_THREAD_CPUTIME_ID);
