@@ -165,7 +165,10 @@ fn a_damaged_state_object_is_named_and_never_used() {
     }
     // A run has collected those that no epoch needs.
     all.iter().for_each(|path| drop(fs::remove_file(path)));
+    room.write("gear-state/word-count/state/counts-0/t0000000001-e0000000009#1", "cut short");
     room.run(&INTERRUPTED).refused(&["state/counts-", "is missing", "--fresh"]);
+    let names = room.files("gear-state").into_keys();
+    assert!(names.into_iter().all(|name| !name.contains('#')), "what was cut short is swept");
     for (path, bytes) in all.iter().zip(&healthy) {
         fs::write(path, bytes).unwrap();
     }

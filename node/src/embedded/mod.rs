@@ -128,6 +128,14 @@ pub fn run(job: &Job, arguments: &str, options: &RuntimeOptions) -> Result<Repor
         folder: folder.clone(),
         reason: error.to_string(),
     })?;
+    if !options.take_over {
+        for part in ["log", "state", "quarantine"].map(|part| folder.join(part)) {
+            // It is in nobody's way if it stays.
+            if let Err(error) = store::sweep(&part) {
+                tracing::debug!(target: "gear", "{} is not swept: {error}", part.display());
+            }
+        }
+    }
     if options.fresh {
         fresh::remove(objects.as_ref()).map_err(RunError::Fresh)?;
     }
