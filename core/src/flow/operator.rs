@@ -28,6 +28,8 @@ pub(crate) struct OperatorLogic<R: Operator, P> {
     snapshot: Vec<u8>,
     mark: Mark,
     draining: bool,
+    /// The operator has a record, not a timer or a watermark.
+    at_record: bool,
 }
 
 impl<R: Operator, P: Push<R::Out>> OperatorLogic<R, P> {
@@ -42,6 +44,7 @@ impl<R: Operator, P: Push<R::Out>> OperatorLogic<R, P> {
             snapshot: Vec::new(),
             mark: Mark::default(),
             draining: false,
+            at_record: false,
         }
     }
 
@@ -111,9 +114,11 @@ impl<R: Operator, P: Push<R::Out>> Logic for OperatorLogic<R, P> {
             for _ in 0..RECORDS_PER_SLICE {
                 match reader.next::<R::In>() {
                     Ok(Some((at, view))) => {
+                        self.at_record = true;
                         self.call(at, work.channel, cx, |operator, context| {
                             operator.on_record(view, context);
                         });
+                        self.at_record = false;
                         work.cursor = work.batch.len() - reader.remaining();
                     }
                     Ok(None) => break,
@@ -136,6 +141,9 @@ impl<R: Operator, P: Push<R::Out>> Logic for OperatorLogic<R, P> {
     ) -> Result<(), String> {
         if core::mem::take(&mut self.draining) {
             return self.staged.rerun(guard);
+        }
+        if !core::mem::take(&mut self.at_record) {
+            return Err(panic);
         }
         let work = work.ok_or(panic)?;
         self.take_back();

@@ -19,7 +19,7 @@ fn take(event: u16) {
 }
 
 fn read(value: u64) -> u64 {
-    assert!(value % UNREADABLE != 0, "nobody reads a {value}");
+    assert!(!value.is_multiple_of(UNREADABLE), "nobody reads a {value}");
     value
 }
 
@@ -79,7 +79,7 @@ struct Model {
 
 impl Model {
     fn emit(&mut self, key: u8, value: u64) {
-        if value % UNREADABLE == 0 {
+        if value.is_multiple_of(UNREADABLE) {
             self.aside += 1;
         } else {
             self.out.push((key, value));
