@@ -41,8 +41,8 @@ fn memory() -> usize {
     })
 }
 
-/// Runs a job with values of 16 bytes and a snapshot every so many milliseconds, on two threads; `each` is called
-/// in the task that has the state.
+/// Runs a job with values of 16 bytes and a snapshot every so many milliseconds, on two threads;
+/// `each` is called in the task that has the state.
 fn fold(passes: u64, millis: u64, each: fn()) {
     let how = How::on_threads(2).epochs(Duration::from_millis(millis));
     jobs::run(how, |app| {
