@@ -32,12 +32,9 @@ pub(crate) struct Snapshots {
     /// The chain of each epoch that may become a base.
     chains: BTreeMap<Epoch, Chain>,
     last_epoch: Epoch,
-<<<<<<< HEAD
     reports_early: bool,
-=======
     /// Bytes of the last object that was written.
     last_len: usize,
->>>>>>> bench
     aside: Vec<Quarantined>,
     quarantined: u64,
     /// Commits whose I/O is on its way: the epoch, and the last request of it.
@@ -109,11 +106,8 @@ impl Snapshots {
             requests: BTreeMap::new(),
             chains: BTreeMap::new(),
             last_epoch: restored,
-<<<<<<< HEAD
             reports_early,
-=======
             last_len: 0,
->>>>>>> bench
             aside: Vec::new(),
             quarantined,
             committing: VecDeque::new(),
@@ -201,18 +195,14 @@ impl Snapshots {
         }
         if captured.state {
             let chain = base.and_then(|base| self.chains.get(&base)).cloned().unwrap_or_default();
-<<<<<<< HEAD
             let whole = captured.whole;
-            self.writing = Some(Writing { writer: SnapshotWriter::default(), epoch, chain, whole });
-=======
             // Room for all of it: to grow would copy what is written so far, in one go.
             let room = match self.last_len {
                 0 => logic.state_bytes(),
                 last => logic.state_bytes().min(last + last / 8),
             };
             let writer = SnapshotWriter::new(Vec::with_capacity(room));
-            self.writing = Some(Writing { writer, epoch, chain });
->>>>>>> bench
+            self.writing = Some(Writing { writer, epoch, chain, whole });
         }
         self.pending.push_back(PendingSnapshot {
             epoch,
@@ -251,16 +241,12 @@ impl Snapshots {
         if !unchanged {
             let object = writer.finish();
             let (bytes, crc) = (object.bytes, object.crc);
-<<<<<<< HEAD
             if whole {
                 chain.objects.clear();
             }
             chain.meta = meta;
-            chain.objects.push(ObjectRef { name: name.clone(), len: bytes.len() as u64, crc });
-=======
             self.last_len = bytes.len();
-            chain.push(ObjectRef { name: name.clone(), len: bytes.len() as u64, crc });
->>>>>>> bench
+            chain.objects.push(ObjectRef { name: name.clone(), len: bytes.len() as u64, crc });
             let request = StoreRequest::Put { name, bytes: bytes.into() };
             stored = Some(Request::new(epoch, request));
         }
