@@ -7,6 +7,8 @@
 //! `cargo +nightly fuzz run NAME /tmp/NAME fuzz/corpus/NAME`.
 //! To run single inputs without cargo-fuzz: `cargo run -p gear-fuzz --bin NAME -- FILE...`.
 
+mod script;
+
 macro_rules! targets {
     ($($name:ident),* $(,)?) => {
         $(pub mod $name;)*
@@ -16,8 +18,17 @@ macro_rules! targets {
     };
 }
 targets! {
+    app_master,
+    commit_log,
     connector_open,
+    frame_decode,
+    graph_validate,
+    input_clock,
+    message_decode,
+    quarantine_decode,
     record_decode,
+    record_log_decode,
+    snapshot_open,
 }
 
 #[cfg(fuzzing)]

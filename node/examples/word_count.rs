@@ -61,7 +61,8 @@ fn print_top(options: &Options) -> Result<()> {
         }
         for line in std::fs::read_to_string(path)?.lines() {
             let Some((word, count)) = line.rsplit_once('\t') else { continue };
-            top.push(Reverse((count.parse::<u64>()?, Reverse(word.to_string()))));
+            let Ok(count) = count.parse::<u64>() else { continue };
+            top.push(Reverse((count, Reverse(word.to_string()))));
             if top.len() > options.top {
                 top.pop();
             }

@@ -95,6 +95,7 @@ where
             for warning in &job.warnings {
                 tracing::warn!(target: "gear", "{warning}");
             }
+            embedded::stop_on_interrupt();
             let arguments = format!("{:?}", cli.job);
             return Ok(Some(embedded::run(&job, &arguments, &cli.runtime)?));
         }

@@ -23,6 +23,7 @@ mod options;
 mod progress;
 mod quarantine;
 mod report;
+pub mod testing;
 
 pub use command::{NoOptions, Result, build, main, main_with};
 pub use embedded::{CatchPanic, RunError, run};
@@ -46,6 +47,7 @@ pub mod prelude {
         Record, Ref, States, ValueState,
     };
     pub use gear_core::clock::Watermarks;
+    pub use gear_core::dag::Partitioner;
     pub use gear_core::dsl::{Flow, GraphBuilder, Sliding, Stream, Tumbling};
     pub use gear_core::flow::window::Window;
     pub use gear_core::time::{Duration, EventTime, WallTime, hours, millis, minutes, seconds};

@@ -7,16 +7,21 @@ use gear_core::app::Guarantee;
 use gear_core::limits::{KEY_GROUPS_DEFAULT, KEY_GROUPS_MAX};
 use gear_core::time::Duration;
 
+/// Most threads of a process: more than any machine has cores.
+const THREADS_MAX: i64 = 4_096;
+
 /// How a job runs. Every option can be given in the environment as well; the command line wins.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Runtime options")]
 pub struct RuntimeOptions {
     /// Tasks of a processor that does not set its own; the machine's cores unless given
-    #[arg(long, env = "GEAR_PARALLELISM", value_name = "N")]
+    #[arg(long, env = "GEAR_PARALLELISM", value_name = "N",
+          value_parser = clap::value_parser!(u32).range(1..))]
     pub parallelism: Option<u32>,
 
     /// Threads that run the tasks; as many as --parallelism unless given
-    #[arg(long, env = "GEAR_THREADS", value_name = "N")]
+    #[arg(long, env = "GEAR_THREADS", value_name = "N",
+          value_parser = clap::value_parser!(u32).range(1..=THREADS_MAX))]
     pub threads: Option<u32>,
 
     /// Key groups of the job: the most that its parallelism can ever be. Fixed with its first epoch
@@ -29,7 +34,7 @@ pub struct RuntimeOptions {
           value_parser = parse_duration)]
     pub epoch_interval: Duration,
 
-    /// Folder of the job's epochs and commit log; gear-state/<JOB> unless given
+    /// Folder of the job's epochs and commit log; gear-state/ and its name unless given
     #[arg(long, env = "GEAR_STATE", value_name = "DIR")]
     pub state: Option<PathBuf>,
 

@@ -134,6 +134,15 @@ impl Room {
         found.into_iter().map(read).collect()
     }
 
+    /// The number of the last record in an app's commit log; 0 if there is none.
+    #[must_use]
+    pub fn last_record(&self, app: &str) -> u64 {
+        let log = self.path(&format!("gear-state/{app}/log"));
+        let entries = fs::read_dir(log).into_iter().flatten().flatten();
+        let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        names.filter_map(|name| name.parse().ok()).max().unwrap_or(0)
+    }
+
     /// The `key<TAB>value` lines of the visible files of an output folder.
     ///
     /// # Panics

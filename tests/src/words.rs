@@ -42,6 +42,10 @@ pub fn count<'a>(files: impl IntoIterator<Item = &'a [u8]>) -> Count {
     count
 }
 
+/// Letters of two to four bytes, and spaces that part no words.
+const WIDE: &str =
+    "na\u{ef}ve \u{fc}ber\u{a0}all \u{2003}wide \u{1f600}\u{1f600} \u{65e5}\u{672c} the\n";
+
 /// Files with everything in them that is apt to be miscounted, by their names.
 #[must_use]
 pub fn odd() -> Vec<(&'static str, Vec<u8>)> {
@@ -50,7 +54,7 @@ pub fn odd() -> Vec<(&'static str, Vec<u8>)> {
     Vec::from([
         ("a/plain.txt", b"the cat and the dog\nthe end\n".to_vec()),
         ("a/breaks.txt", b"a\x0bb\x0cc\rd\r\ne\tf  g\n\n\n \t \nlast".to_vec()),
-        ("a/deep/er/words.md", "na\u{ef}ve \u{fc}ber\u{a0}all \u{2003}wide \u{1f600}\u{1f600} \u{65e5}\u{672c}\u{8a9e} the\n".into()),
+        ("a/deep/er/words.md", WIDE.into()),
         ("a/long.txt", format!("{long} {long}x the\n{long}").into_bytes()),
         ("a/empty.txt", Vec::new()),
         ("a/only-break.txt", b"\n".to_vec()),

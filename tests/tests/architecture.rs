@@ -42,6 +42,7 @@ const HOUSES: &[House] = &[
 /// What is linked into the core: buffers, hashing and formats, nothing that could ask the machine
 /// for time, entropy, a thread or a socket. Some use `std` to see what the processor can do.
 const LINKED_INTO_CORE: &[&str] = &[
+    "arrayvec",
     "cobs",
     "crc32c",
     "hashbrown",

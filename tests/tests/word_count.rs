@@ -51,7 +51,7 @@ fn a_file_of_more_than_one_split_is_counted_once() {
 #[test]
 fn killed_at_any_moment_it_goes_on_and_counts_each_word_once() {
     let mut dice = Dice::new();
-    let texts: Vec<Vec<u8>> = (0..3).map(|seed| words::text(3 << 20, seed)).collect();
+    let texts: Vec<Vec<u8>> = (0..3).map(|seed| words::text(5 << 20, seed)).collect();
     let expected = words::count(texts.iter().map(Vec::as_slice));
     let mut kills = 0;
     let mut went_on = 0;
@@ -73,7 +73,7 @@ fn killed_at_any_moment_it_goes_on_and_counts_each_word_once() {
 /// Runs the job until it ends by itself, and kills it a few times before.
 fn run_with_kills(room: &Room, rescales: bool, dice: &mut Dice) -> Vec<Ended> {
     let mut runs = Vec::new();
-    for _ in 0..dice.below(8) {
+    for _ in 0..=dice.below(8) {
         let parallelism = if rescales { ["1", "2", "3", "5"][dice.below(4) as usize] } else { "2" };
         let mut run = room.start(&["in", "--parallelism", parallelism, "--epoch-interval", "20ms"]);
         sleep(Duration::from_micros(dice.below(500_000)));

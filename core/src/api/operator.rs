@@ -23,8 +23,9 @@ pub trait Operator: Clone + Send + Sync + 'static {
         let _ = cx;
     }
 
-    /// Takes a record. A panic puts the record aside, takes back what it emitted, and keeps what
-    /// it changed in `self`.
+    /// Takes a record. A panic puts the record aside and takes back what it emitted, but not what
+    /// it changed in `self`; and since the record at hand is tried a second time, to see that it
+    /// is the one, that happens twice. So check first, then change.
     fn on_record(
         &mut self,
         record: <Self::In as Record>::View<'_>,

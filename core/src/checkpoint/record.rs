@@ -12,6 +12,7 @@ use core::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{AppTerm, Attempt, Epoch, LogNumber};
+use crate::limits::{LOG_ATTEMPT_MAX, LOG_NUMBER_MAX};
 use crate::message::{ObjectRef, TaskSnapshot};
 
 /// The first bytes of every record.
@@ -199,8 +200,29 @@ impl Record {
         if crc32c::crc32c(body) != u32::from_le_bytes(*crc) {
             return Err(RecordError::Checksum);
         }
-        let (record, rest) = postcard::take_from_bytes(body).map_err(|_| RecordError::Malformed)?;
-        if rest.is_empty() { Ok(record) } else { Err(RecordError::Malformed) }
+        let (record, rest): (Self, _) =
+            postcard::take_from_bytes(body).map_err(|_| RecordError::Malformed)?;
+        if rest.is_empty() && record.is_believable() {
+            Ok(record)
+        } else {
+            Err(RecordError::Malformed)
+        }
+    }
+
+    /// True if one can count on from its numbers.
+    fn is_believable(&self) -> bool {
+        let epoch = match self {
+            Self::Fence(_) => Epoch(0),
+            Self::Epoch(record) => {
+                let EpochRecord { sinks_committed, floor, attempt, .. } = record;
+                if sinks_committed.0.max(floor.0) > LOG_NUMBER_MAX || attempt.0 > LOG_ATTEMPT_MAX {
+                    return false;
+                }
+                record.epoch
+            }
+            Self::Closed(closed) => closed.epoch,
+        };
+        self.term().0.max(epoch.0) <= LOG_NUMBER_MAX
     }
 }
 
@@ -217,7 +239,7 @@ pub fn number_of(name: &str) -> Option<LogNumber> {
     let plain = digits.len() >= 10 && digits.bytes().all(|byte| byte.is_ascii_digit());
     let number = if plain { digits.parse().ok().map(LogNumber)? } else { return None };
     // A number has one name, or a record could exist twice.
-    (object_name(number) == name).then_some(number)
+    (number.0 <= LOG_NUMBER_MAX && object_name(number) == name).then_some(number)
 }
 
 #[cfg(test)]
@@ -237,6 +259,23 @@ mod tests {
             tasks: BTreeMap::from([(key, snapshot)]),
             ..EpochRecord::default()
         })
+    }
+
+    #[test]
+    fn numbers_from_which_one_cannot_count_on_are_refused() {
+        let Record::Epoch(believable) = sample() else { unreachable!("it is an epoch") };
+        let max = u64::MAX;
+        for record in [
+            EpochRecord { term: AppTerm(max), ..believable.clone() },
+            EpochRecord { epoch: Epoch(max), ..believable.clone() },
+            EpochRecord { floor: LogNumber(max), ..believable.clone() },
+            EpochRecord { sinks_committed: Epoch(max), ..believable.clone() },
+            EpochRecord { attempt: Attempt(u32::MAX), ..believable },
+        ] {
+            let bytes = Record::Epoch(record).encode();
+            assert_eq!(Record::decode(&bytes), Err(RecordError::Malformed));
+        }
+        assert_eq!(number_of(&object_name(LogNumber(max))), None);
     }
 
     #[test]
@@ -278,7 +317,7 @@ mod tests {
     #[test]
     fn names_and_numbers_belong_together() {
         assert_eq!(object_name(LogNumber(12)), "log/0000000012");
-        for number in [1, 12, 9_999_999_999, 10_000_000_000, u64::MAX] {
+        for number in [1, 12, 9_999_999_999, 10_000_000_000, LOG_NUMBER_MAX] {
             assert_eq!(number_of(&object_name(LogNumber(number))), Some(LogNumber(number)));
         }
         for name in ["log/12", "log/00000000012", "log/000000001x", "log/", "state/0000000012"] {

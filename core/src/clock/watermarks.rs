@@ -278,6 +278,12 @@ impl PartitionClocks {
         self.participants().min_by_key(|(_, watermark)| *watermark).map(|(partition, _)| partition)
     }
 
+    /// True if every partition was read to its end.
+    #[must_use]
+    pub fn all_done(&self) -> bool {
+        self.activity.iter().all(|activity| *activity == Activity::Done)
+    }
+
     /// True if the partition fell idle.
     #[must_use]
     pub fn is_idle(&self, partition: u32) -> bool {

@@ -100,7 +100,8 @@ impl<S: SourceConnector> Flow for FromSource<S> {
     type Out = <S::Source as Source>::Out;
 
     fn build<P: Push<Self::Out> + 'static>(&self, _: &TaskInfo, next: P) -> Box<dyn Logic> {
-        Box::new(SourceLogic::new(Arc::clone(&self.name), self.connector.source(), next))
+        let (source, discovers) = (self.connector.source(), self.connector.discovers());
+        Box::new(SourceLogic::new(Arc::clone(&self.name), source, discovers, next))
     }
 }
 

@@ -49,9 +49,11 @@ pub(crate) fn port<T: Record>(name: &str) -> Port {
 }
 
 /// A model step that decodes the record.
-fn step<T: Record>(
-    f: impl Fn(EventTime, T::View<'_>, &mut dyn FnMut(u32, EventTime, Vec<u8>)) + Send + Sync + 'static,
-) -> ModelOp {
+fn step<T, F>(f: F) -> ModelOp
+where
+    T: Record,
+    F: Fn(EventTime, T::View<'_>, &mut dyn FnMut(u32, EventTime, Vec<u8>)) + Send + Sync + 'static,
+{
     let step: ModelStep = Arc::new(move |at, bytes, emit| {
         if let Ok(view) = T::decode(&mut &*bytes) {
             f(at, view, emit);
@@ -93,7 +95,7 @@ impl<T: Record, C: Flow<Out = T>> Stream<T, C> {
         F: Fn(T::View<'_>) -> U + Clone + Send + Sync + 'static,
     {
         let model = f.clone();
-        let op = step::<T>(move |at, view, emit| emit(0, at, encoded::<U>(&model(view))));
+        let op = step::<T, _>(move |at, view, emit| emit(0, at, encoded::<U>(&model(view))));
         self.then(name, op, |before, name| Mapped { before, name, f, types: PhantomData })
     }
 
@@ -106,7 +108,7 @@ impl<T: Record, C: Flow<Out = T>> Stream<T, C> {
         F: for<'r> Fn(&'r T::View<'_>) -> Result<U::View<'r>, E> + Clone + Send + Sync + 'static,
     {
         let model = f.clone();
-        let op = step::<T>(move |at, view, emit| {
+        let op = step::<T, _>(move |at, view, emit| {
             if let Ok(out) = model(&view) {
                 emit(0, at, encoded::<U>(&out));
             }
@@ -120,7 +122,7 @@ impl<T: Record, C: Flow<Out = T>> Stream<T, C> {
         F: Fn(&T::View<'_>) -> bool + Clone + Send + Sync + 'static,
     {
         let model = f.clone();
-        let op = step::<T>(move |at, view, emit| {
+        let op = step::<T, _>(move |at, view, emit| {
             if model(&view) {
                 emit(0, at, encoded::<T>(&view));
             }
@@ -135,7 +137,7 @@ impl<T: Record, C: Flow<Out = T>> Stream<T, C> {
         F: Fn(T::View<'_>) -> Option<U> + Clone + Send + Sync + 'static,
     {
         let model = f.clone();
-        let op = step::<T>(move |at, view, emit| {
+        let op = step::<T, _>(move |at, view, emit| {
             if let Some(out) = model(view) {
                 emit(0, at, encoded::<U>(&out));
             }
@@ -151,7 +153,7 @@ impl<T: Record, C: Flow<Out = T>> Stream<T, C> {
         F: for<'e, 'a> Fn(T::View<'a>, &mut Emitter<'e, 'a, U>) + Clone + Send + Sync + 'static,
     {
         let model = f.clone();
-        let op = step::<T>(move |at, view, emit| {
+        let op = step::<T, _>(move |at, view, emit| {
             let mut out = |bytes: Vec<u8>| emit(0, at, bytes);
             Emitter::<U>::collect(&mut out, |emitter| model(view, emitter));
         });
@@ -163,7 +165,7 @@ impl<T: Record, C: Flow<Out = T>> Stream<T, C> {
     where
         F: Fn(&T::View<'_>) + Clone + Send + Sync + 'static,
     {
-        let op = step::<T>(|at, view, emit| emit(0, at, encoded::<T>(&view)));
+        let op = step::<T, _>(|at, view, emit| emit(0, at, encoded::<T>(&view)));
         self.then(name, op, |before, name| Filtered {
             before,
             name,
@@ -181,7 +183,7 @@ impl<T: Record, C: Flow<Out = T>> Stream<T, C> {
         F: Fn(&T::View<'_>) -> EventTime + Clone + Send + Sync + 'static,
     {
         let model = f.clone();
-        let op = step::<T>(move |_, view, emit| emit(0, model(&view), encoded::<T>(&view)));
+        let op = step::<T, _>(move |_, view, emit| emit(0, model(&view), encoded::<T>(&view)));
         self.then(name, op, |before, name| Timed { before, name, f, types: PhantomData })
     }
 
@@ -283,9 +285,13 @@ impl<T: Record, C: Flow<Out = T>> Stream<T, C> {
     where
         F: Fn(&T::View<'_>) -> usize + Clone + Send + Sync + 'static,
     {
+        if !self.draft.extra.is_empty() {
+            // The processor has side outputs, whose ports the branches would take.
+            return self.fork().split(name, branches, f);
+        }
         let Self { builder, flow, mut draft } = self;
         let model = f.clone();
-        let op = step::<T>(move |at, view, emit| {
+        let op = step::<T, _>(move |at, view, emit| {
             let branch = model(&view);
             if branch < branches {
                 emit(branch as u32, at, encoded::<T>(&view));

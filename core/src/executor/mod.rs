@@ -266,6 +266,8 @@ impl<F: Faults> Executor<F> {
                     let channel = self.tasks[place].channel(slot);
                     let message = Message::Item { channel, attempt: self.attempt, item };
                     fx.push(Effect::Send { to: Place::Executor(to), message });
+                    // There is room again for what it could not emit.
+                    turn = Turn::Busy;
                 }
             }
         }

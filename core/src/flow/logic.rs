@@ -225,6 +225,8 @@ pub struct SnapshotOrder {
 pub struct Captured {
     /// True if [`Logic::write_snapshot`] has something to write.
     pub state: bool,
+    /// What is written stands alone: objects of earlier epochs are not needed with it.
+    pub whole: bool,
     /// A source's partitions.
     pub partitions: Vec<Partition>,
     /// A sink's account.

@@ -28,6 +28,8 @@ pub(crate) struct OperatorLogic<R: Operator, P> {
     snapshot: Vec<u8>,
     mark: Mark,
     draining: bool,
+    /// The operator has a record, not a timer or a watermark.
+    at_record: bool,
 }
 
 impl<R: Operator, P: Push<R::Out>> OperatorLogic<R, P> {
@@ -42,6 +44,7 @@ impl<R: Operator, P: Push<R::Out>> OperatorLogic<R, P> {
             snapshot: Vec::new(),
             mark: Mark::default(),
             draining: false,
+            at_record: false,
         }
     }
 
@@ -53,6 +56,7 @@ impl<R: Operator, P: Push<R::Out>> OperatorLogic<R, P> {
         call: impl FnOnce(&mut R, &mut OperatorContext<'_, R::Out>),
     ) {
         self.mark = self.staged.mark();
+        self.side.begin_record();
         let staged = &mut self.staged;
         let mut emit =
             |meta: Meta, record: <R::Out as Record>::View<'_>| staged.push(meta, &record);
@@ -67,6 +71,13 @@ impl<R: Operator, P: Push<R::Out>> OperatorLogic<R, P> {
         };
         call(&mut self.operator, &mut context);
         self.due.extend(self.set.drain(..));
+    }
+
+    /// Takes back what a call has emitted, put aside and asked for before it panicked.
+    fn take_back(&mut self) {
+        self.staged.cut(self.mark);
+        self.side.cut();
+        self.set.clear();
     }
 
     fn put_aside(&mut self, meta: Meta, view: &<R::In as Record>::View<'_>, panic: String) {
@@ -103,9 +114,11 @@ impl<R: Operator, P: Push<R::Out>> Logic for OperatorLogic<R, P> {
             for _ in 0..RECORDS_PER_SLICE {
                 match reader.next::<R::In>() {
                     Ok(Some((at, view))) => {
+                        self.at_record = true;
                         self.call(at, work.channel, cx, |operator, context| {
                             operator.on_record(view, context);
                         });
+                        self.at_record = false;
                         work.cursor = work.batch.len() - reader.remaining();
                     }
                     Ok(None) => break,
@@ -129,8 +142,11 @@ impl<R: Operator, P: Push<R::Out>> Logic for OperatorLogic<R, P> {
         if core::mem::take(&mut self.draining) {
             return self.staged.rerun(guard);
         }
+        if !core::mem::take(&mut self.at_record) {
+            return Err(panic);
+        }
         let work = work.ok_or(panic)?;
-        self.staged.cut(self.mark);
+        self.take_back();
         let mut reader = work.batch.reader(work.cursor);
         let (at, view) = match reader.next::<R::In>() {
             Ok(Some(record)) => record,
@@ -144,7 +160,7 @@ impl<R: Operator, P: Push<R::Out>> Logic for OperatorLogic<R, P> {
             });
         });
         if let Err(panic) = rerun {
-            self.staged.cut(self.mark);
+            self.take_back();
             self.put_aside(Meta { at, partition: channel }, &view, panic);
         }
         work.cursor = work.batch.len() - reader.remaining();
@@ -202,7 +218,7 @@ impl<R: Operator, P: Push<R::Out>> Logic for OperatorLogic<R, P> {
         }
         put_len(state.len(), &mut self.snapshot);
         self.snapshot.extend_from_slice(&state);
-        Ok(Captured { state: true, ..Captured::default() })
+        Ok(Captured { state: true, whole: true, ..Captured::default() })
     }
 
     fn write_snapshot(&mut self, _: usize, out: &mut SnapshotWriter) -> bool {

@@ -34,7 +34,11 @@ pub struct Outputs {
     /// Counts the input records, so that a lane knows what it got for the present one.
     record: u64,
     quarantined: Vec<(u64, Quarantined)>,
+    /// The names of a source's partitions, so that what is put aside says where it came from.
+    partitions: Vec<String>,
     watermark: Option<EventTime>,
+    /// The readers were told not to wait for the clock.
+    idle: bool,
     sent: u64,
 }
 
@@ -141,7 +145,7 @@ impl Outputs {
         let place = &mut self.ports[port].lanes[lane];
         if place.record != record {
             place.record = record;
-            if place.batch.len() >= BATCH_BYTES || place.batch.len() == 0 {
+            if place.batch.len() >= BATCH_BYTES || place.batch.is_empty() {
                 self.renew(port, lane);
             }
             let place = &mut self.ports[port].lanes[lane];
@@ -246,18 +250,14 @@ impl Outputs {
         }
     }
 
-    /// Sends a watermark behind what was emitted, if it is later than the one before.
+    /// Sends a watermark behind what was emitted, if it is later than the one before or if the
+    /// readers do not wait for one at present.
     pub fn watermark(&mut self, at: EventTime) {
-        if self.watermark.is_some_and(|sent| at <= sent) {
+        let at = self.watermark.map_or(at, |sent| at.max(sent));
+        let was_idle = core::mem::take(&mut self.idle);
+        if !was_idle && self.watermark == Some(at) {
             return;
         }
-        self.watermark = Some(at);
-        self.everywhere(&Item::Watermark(at));
-    }
-
-    /// Sends the watermark once more, though it is no later: the task is idle no longer.
-    pub fn resume(&mut self, at: EventTime) {
-        let at = self.watermark.map_or(at, |sent| at.max(sent));
         self.watermark = Some(at);
         self.everywhere(&Item::Watermark(at));
     }
@@ -270,6 +270,7 @@ impl Outputs {
 
     /// Says downstream that it need not wait for this task's clock.
     pub fn idle(&mut self) {
+        self.idle = true;
         self.everywhere(&Item::Idle);
     }
 
@@ -310,6 +311,11 @@ impl Outputs {
         self.quarantined.retain(|(of, _)| *of != record);
     }
 
+    /// The partitions that the records of this task come from, by number.
+    pub(crate) fn name_partitions(&mut self, partitions: Vec<String>) {
+        self.partitions = partitions;
+    }
+
     /// Puts a record aside.
     #[cold]
     pub fn quarantine<T: Record>(
@@ -321,7 +327,9 @@ impl Outputs {
     ) {
         let mut bytes = Vec::new();
         T::encode(view, &mut bytes);
-        let partition = meta.partition.to_string();
+        let number = meta.partition;
+        let named = self.partitions.get(number as usize).cloned();
+        let partition = named.unwrap_or_else(|| alloc::format!("input {number}"));
         let record = type_name::<T>();
         self.quarantine_bytes(operator, partition, String::new(), meta.at, record, bytes, error);
     }

@@ -278,8 +278,6 @@ impl<R: Process, KF: KeyFn<R::In, R::Key>, P: Push<R::Out>> ProcessLogic<R, KF, 
         call: impl FnOnce(&mut R, &mut ProcessContext<'_, R::Out, R::Side>),
     ) {
         let hash = R::Key::hash(&key, 0);
-        self.mark = (self.staged.mark(), self.side.mark());
-        self.tables.undo.clear();
         let staged = &mut self.staged;
         let side = &mut self.side;
         let has_side = self.has_side;
@@ -306,7 +304,16 @@ impl<R: Process, KF: KeyFn<R::In, R::Key>, P: Push<R::Out>> ProcessLogic<R, KF, 
         call(&mut self.process, &mut cx);
     }
 
+    /// What happens from here on is undone if it panics.
+    fn begin(&mut self, at_hand: AtHand) {
+        self.mark = (self.staged.mark(), self.side.mark());
+        self.tables.undo.clear();
+        self.at_hand = at_hand;
+    }
+
     fn record(&mut self, meta: Meta, view: &<R::In as Record>::View<'_>) {
+        // Before the key, which may panic as well.
+        self.begin(AtHand::Record);
         let function = self.key.clone();
         let key = function.key(view);
         self.at_key(meta.at, key, |process, cx| process.on_record(view.clone(), cx));
@@ -337,7 +344,7 @@ impl<R: Process, KF: KeyFn<R::In, R::Key>, P: Push<R::Out>> ProcessLogic<R, KF, 
         drop(key);
         self.tables.due.remove(&(wall, at, id));
         self.tables.timers.remove_id(id);
-        self.at_hand = AtHand::Timer;
+        self.begin(AtHand::Timer);
         let key = view::<R::Key>(&encoded);
         let event_at = if wall { self.clock } else { EventTime(at) };
         self.at_key(event_at, key.clone(), |process, cx| {
@@ -411,7 +418,6 @@ impl<R: Process, KF: KeyFn<R::In, R::Key>, P: Push<R::Out>> Logic for ProcessLog
             for _ in 0..RECORDS_PER_SLICE {
                 match reader.next::<R::In>() {
                     Ok(Some((at, view))) => {
-                        self.at_hand = AtHand::Record;
                         self.record(Meta { at, partition: work.channel }, &view);
                         self.at_hand = AtHand::Nothing;
                         work.cursor = work.batch.len() - reader.remaining();
@@ -457,7 +463,9 @@ impl<R: Process, KF: KeyFn<R::In, R::Key>, P: Push<R::Out>> Logic for ProcessLog
                     Err(malformed) => return Err(malformed.to_string()),
                 };
                 let meta = Meta { at, partition: work.channel };
-                if let Err(panic) = guarded(guard, || self.record(meta, &view)) {
+                let ran = guarded(guard, || self.record(meta, &view));
+                self.at_hand = AtHand::Nothing;
+                if let Err(panic) = ran {
                     self.take_back();
                     let name = Arc::clone(&self.name);
                     self.outputs().begin_record();

@@ -28,13 +28,15 @@ pub(crate) struct SourceLogic<S, P> {
     idle: bool,
     /// The last turn ended before the source did: what has passed since is the readers' time.
     busy_since: Option<Time>,
+    /// There may be more partitions later.
+    discovers: bool,
 }
 
 /// A pause between two turns of a busy source from which on it counts as back-pressure.
 const BACK_PRESSURE_MIN: Duration = Duration::from_millis(10);
 
 impl<S: Source, P: Push<S::Out>> SourceLogic<S, P> {
-    pub(crate) fn new(name: Arc<str>, source: S, next: P) -> Self {
+    pub(crate) fn new(name: Arc<str>, source: S, discovers: bool, next: P) -> Self {
         Self {
             name,
             source,
@@ -45,6 +47,7 @@ impl<S: Source, P: Push<S::Out>> SourceLogic<S, P> {
             watermark_at: Time::ZERO,
             idle: false,
             busy_since: None,
+            discovers,
         }
     }
 
@@ -131,12 +134,11 @@ impl<S: Source, P: Push<S::Out>> SourceLogic<S, P> {
         let Some(clocks) = self.next.clocks() else { return };
         match clocks.watermark(now) {
             Emit::Advance(at) => {
-                if core::mem::take(&mut self.idle) {
-                    self.next.outputs().resume(at);
-                } else {
-                    self.next.outputs().watermark(at);
-                }
+                self.idle = false;
+                self.next.outputs().watermark(at);
             }
+            // Its end is near, and says more: what is open downstream is not yet over.
+            Emit::Idle if clocks.all_done() && !self.discovers => {}
             Emit::Idle if !self.idle => {
                 self.idle = true;
                 self.next.outputs().idle();
@@ -170,6 +172,7 @@ impl<S: Source, P: Push<S::Out>> Logic for SourceLogic<S, P> {
             }
             partitions.push(partition);
         }
+        self.next.outputs().name_partitions(self.partitions.clone());
         let mut context = SourceContext { now: cx.now, wall: cx.wall, files: cx.files };
         self.source.open(&partitions, &mut context)
     }

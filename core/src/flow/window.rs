@@ -39,12 +39,12 @@ pub struct Windows {
 impl Windows {
     /// The starts of the windows that hold `at`, from the latest to the earliest.
     pub fn starts(self, at: EventTime) -> impl Iterator<Item = EventTime> {
-        let slide = self.slide.as_micros() as i64;
-        let size = self.size.as_micros() as i64;
+        let micros = |span: Duration| i64::try_from(span.as_micros()).unwrap_or(i64::MAX);
+        let (slide, size) = (micros(self.slide), micros(self.size));
         let last = at.0.div_euclid(slide).saturating_mul(slide);
         (0..).map_while(move |back: i64| {
             let start = last.checked_sub(back.checked_mul(slide)?)?;
-            (at.0 - start < size).then_some(EventTime(start))
+            (at.0.saturating_sub(start) < size).then_some(EventTime(start))
         })
     }
 
@@ -72,7 +72,7 @@ impl Record for Window {
         EventTime::encode(&view.end, out);
     }
 
-    fn decode<'a>(input: &mut &'a [u8]) -> Result<Self, Malformed> {
+    fn decode(input: &mut &[u8]) -> Result<Self, Malformed> {
         Ok(Self { start: EventTime::decode(input)?, end: EventTime::decode(input)? })
     }
 
@@ -205,12 +205,13 @@ where
 
     #[inline(always)]
     fn record(&mut self, meta: Meta, view: &T::View<'_>) {
+        // First of all, so that a panic of the key takes nothing back from the record before.
+        self.undo.clear();
+        self.mark = self.staged.mark();
         let key = self.key.key(view);
         let hash = K::hash(&key, 0);
         let clock = if self.ahead.is_empty() { self.clock } else { self.clock_of(hash) };
         let mut taken = false;
-        self.undo.clear();
-        self.mark = self.staged.mark();
         for start in self.windows.starts(meta.at) {
             let bounds = self.bounds(start);
             if bounds.end + self.windows.lateness <= clock {

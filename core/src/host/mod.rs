@@ -7,7 +7,9 @@ pub trait Faults: Send + 'static {
     const SNAPSHOT_BEFORE_ALIGNMENT: bool = false;
     /// A sink commits when it has prepared, before the epoch's record exists.
     const COMMIT_BEFORE_RECORD: bool = false;
-    /// A restored task leaves one object of its chains out.
+    /// A task reports its part of an epoch before the store has confirmed its objects.
+    const REPORT_BEFORE_STORED: bool = false;
+    /// A restored task leaves the last object of each of its chains out.
     const FORGET_STATE_ON_RESTORE: bool = false;
 }
 

@@ -14,8 +14,8 @@ pub(crate) struct Input {
     pub(crate) queue: VecDeque<Item>,
     /// Held back until every other channel has brought the barrier too.
     pub(crate) held: bool,
-    /// The barrier that it has brought and others have not.
-    pub(crate) aligned: Option<EpochStart>,
+    /// The barriers that it has brought and others have not; more than one if it is not held.
+    pub(crate) aligned: VecDeque<EpochStart>,
     pub(crate) ended: bool,
     /// Records since the barrier before.
     pub(crate) records: u64,
@@ -28,7 +28,7 @@ impl Input {
             port,
             queue: VecDeque::new(),
             held: false,
-            aligned: None,
+            aligned: VecDeque::new(),
             ended: false,
             records: 0,
         }

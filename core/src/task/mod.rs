@@ -3,33 +3,34 @@
 //! A task is turned by [`Task::step`]; what happens in a step, in this order: what an earlier step
 //! left is finished, a slice of a snapshot is written, then one item is taken from an input.
 
+mod completion;
+mod figures;
 mod input;
 mod quarantine;
 mod snapshot;
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::marker::PhantomData;
 
 use crate::api::files::Files;
-use crate::api::sink::{IoQueue, describe};
+use crate::api::sink::IoQueue;
 use crate::clock::InputClock;
-use crate::effect::{Effect, IoError, Place, StoreReply};
+use crate::effect::{Effect, Place};
 use crate::flow::batch::Batch;
 use crate::flow::logic::{Assignment, Cx, Logic, Polled, TaskInfo, Work};
 use crate::flow::push::{Guard, guarded};
-use crate::flow::state::SnapshotReader;
 use crate::host::{Faults, NoFaults};
 use crate::id::{ChannelId, Epoch, TaskId, Token};
-use crate::limits::STORE_RETRIES_MAX;
 use crate::message::{EpochStart, Item, Message, ObjectRef, TaskDeployment};
 use crate::time::{Time, WallTime};
 
+pub use figures::Figures;
 use input::Input;
 pub use quarantine::{QuarantinePolicy, decode as decode_quarantine};
-use snapshot::{Snapshots, retry_wait};
+use snapshot::Snapshots;
 
 /// How a task treats barriers and bad records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,6 +126,8 @@ pub struct Task<F: Faults = NoFaults> {
     waits_until: Option<Time>,
     credits: Vec<(ChannelId, u64, Vec<u8>)>,
     idle_sent: bool,
+    /// To be said once the logic has drained: the channels hold no clock back.
+    forward_idle: bool,
     records_in: u64,
     /// Records that had been read when this task began.
     records_before: u64,
@@ -164,6 +167,7 @@ impl<F: Faults> Task<F> {
                 parts.tokens,
                 deployment.quarantined,
                 epoch,
+                F::REPORT_BEFORE_STORED,
             ),
             info: parts.info,
             options: parts.options,
@@ -195,6 +199,7 @@ impl<F: Faults> Task<F> {
             waits_until: None,
             credits: Vec::new(),
             idle_sent: false,
+            forward_idle: false,
             records_in: 0,
             records_before: deployment.records,
             faults: PhantomData,
@@ -344,9 +349,7 @@ impl<F: Faults> Task<F> {
                 return Ok(if busy { Turn::Busy } else { Turn::Waits(None) });
             }
         }
-        if let Some(at) = self.forward.take() {
-            self.logic.outputs().watermark(at);
-        }
+        self.forward();
         if self.phase == Phase::Ending {
             self.finish(world, fx)?;
             return Ok(Turn::Busy);
@@ -355,6 +358,24 @@ impl<F: Faults> Task<F> {
         self.aside()?;
         busy |= turn == Turn::Busy;
         Ok(if busy { Turn::Busy } else { turn })
+    }
+
+    /// Tells the readers of the clock, behind everything that its advance made due.
+    fn forward(&mut self) {
+        if let Some(at) = self.forward.take() {
+            self.logic.outputs().watermark(at);
+        }
+        if core::mem::take(&mut self.forward_idle) && self.clock.all_idle() && !self.idle_sent {
+            self.idle_sent = true;
+            self.logic.outputs().idle();
+        }
+    }
+
+    /// A channel is heard: if the readers were told that none is, they wait for the clock again.
+    fn wake(&mut self) {
+        if core::mem::take(&mut self.idle_sent) {
+            self.forward = Some(self.clock.current());
+        }
     }
 
     /// Finishes what an earlier step left.
@@ -439,6 +460,7 @@ impl<F: Faults> Task<F> {
     fn serve(&mut self, world: &mut World<'_>, fx: &mut Vec<Effect>) -> Result<Turn, String> {
         if core::mem::take(&mut self.realign) {
             self.try_align(world)?;
+            return Ok(Turn::Busy);
         }
         if self.work.is_none() {
             let Some(input) = self.next_input() else {
@@ -511,11 +533,8 @@ impl<F: Faults> Task<F> {
         match item {
             Item::Batch(batch) => {
                 let advanced = self.clock.active(input);
+                self.wake();
                 self.advanced(advanced, world)?;
-                if core::mem::take(&mut self.idle_sent) {
-                    let clock = self.clock.current();
-                    self.logic.outputs().resume(clock);
-                }
                 let count = u64::from(batch.count());
                 self.inputs[input].records += count;
                 self.records_in += count;
@@ -525,23 +544,20 @@ impl<F: Faults> Task<F> {
             }
             Item::Watermark(at) => {
                 let advanced = self.clock.observe(input, at);
+                self.wake();
                 self.advanced(advanced, world)
             }
             Item::Idle => {
                 let advanced = self.clock.idle(input);
-                self.advanced(advanced, world)?;
-                if self.clock.all_idle() && !self.idle_sent {
-                    self.idle_sent = true;
-                    self.logic.outputs().idle();
-                }
-                Ok(())
+                self.forward_idle = true;
+                self.advanced(advanced, world)
             }
             Item::Barrier(barrier) => {
                 self.inputs[input].audit(&self.info.uid, barrier)?;
                 if self.options.align {
                     self.inputs[input].held = true;
                 }
-                self.inputs[input].aligned = Some(barrier.start);
+                self.inputs[input].aligned.push_back(barrier.start);
                 self.try_align(world)
             }
             Item::End => {
@@ -569,28 +585,33 @@ impl<F: Faults> Task<F> {
         Ok(())
     }
 
-    /// Passes the barrier on if every channel has brought it or has ended.
+    /// Passes on each barrier that every channel has brought, unless it has ended.
     fn try_align(&mut self, world: &mut World<'_>) -> Result<(), String> {
-        let Some(start) =
-            self.inputs.iter().filter_map(|input| input.aligned).min_by_key(|start| start.epoch)
-        else {
-            return Ok(());
-        };
-        let waits = |input: &Input| {
-            !F::SNAPSHOT_BEFORE_ALIGNMENT
-                && !input.ended
-                && input.aligned.is_none_or(|other| other.epoch < start.epoch)
-        };
-        if self.inputs.iter().any(waits) {
-            return Ok(());
-        }
-        for input in &mut self.inputs {
-            if input.aligned.is_some_and(|other| other.epoch <= start.epoch) {
-                input.aligned = None;
-                input.held = false;
+        loop {
+            let first = |input: &Input| input.aligned.front().copied();
+            let Some(start) = self.inputs.iter().filter_map(first).min_by_key(|start| start.epoch)
+            else {
+                return Ok(());
+            };
+            let waits = |input: &Input| {
+                !F::SNAPSHOT_BEFORE_ALIGNMENT
+                    && !input.ended
+                    && input.aligned.back().is_none_or(|last| last.epoch < start.epoch)
+            };
+            if self.inputs.iter().any(waits) {
+                return Ok(());
             }
+            for input in &mut self.inputs {
+                while input.aligned.front().is_some_and(|first| first.epoch <= start.epoch) {
+                    input.aligned.pop_front();
+                    input.held = false;
+                }
+            }
+            if F::SNAPSHOT_BEFORE_ALIGNMENT && start.epoch <= self.snapshots.last_epoch() {
+                continue;
+            }
+            self.barrier(start, world)?;
         }
-        self.barrier(start, world)
     }
 
     /// The barrier has come to this task: what it emits from now on belongs to the next epoch.
@@ -599,9 +620,7 @@ impl<F: Faults> Task<F> {
         while self.snapshots.is_writing() {
             self.snapshots.write_slice(self.logic.as_mut());
         }
-        if let Some(at) = self.forward.take() {
-            self.logic.outputs().watermark(at);
-        }
+        self.forward();
         self.stopped |= start.stop;
         let mut cx = Cx { now: world.now, wall: world.wall, files: world.files, io: &mut self.io };
         self.snapshots.begin(start, false, self.logic.as_mut(), &mut cx)?;
@@ -650,158 +669,4 @@ impl<F: Faults> Task<F> {
             request,
         }));
     }
-
-    /// A request of the sink was performed.
-    pub fn io_done(
-        &mut self,
-        token: Token,
-        result: Result<(), IoError>,
-        now: Time,
-        fx: &mut Vec<Effect>,
-    ) {
-        if !self.io.done(token) || self.phase == Phase::Failed {
-            return;
-        }
-        if let Err(error) = result {
-            self.fail(describe(&error), fx);
-            return;
-        }
-        self.snapshots.collect(now, &self.io, fx);
-    }
-
-    /// This epoch has committed.
-    pub fn committed(&mut self, epoch: Epoch, world: &mut World<'_>, fx: &mut Vec<Effect>) {
-        if matches!(self.phase, Phase::Failed | Phase::Restoring { .. }) {
-            return;
-        }
-        let mut cx = Cx { now: world.now, wall: world.wall, files: world.files, io: &mut self.io };
-        if let Err(reason) = self.logic.committed(epoch, &mut cx) {
-            self.fail(reason, fx);
-            return;
-        }
-        self.snapshots.committed(epoch, self.is_sink.then(|| self.io.mark()));
-        self.submit(fx);
-        self.snapshots.collect(world.now, &self.io, fx);
-    }
-
-    /// The store answered a request of this task.
-    pub fn stored(&mut self, token: Token, reply: StoreReply, now: Time, fx: &mut Vec<Effect>) {
-        let result = match &mut self.phase {
-            Phase::Failed => return,
-            Phase::Restoring { reading, tries, not_before, .. } if *reading == Some(token) => {
-                *reading = None;
-                match reply {
-                    StoreReply::Failed { retriable: true, .. } if *tries < STORE_RETRIES_MAX => {
-                        *tries += 1;
-                        *not_before = now + retry_wait(*tries);
-                        Ok(())
-                    }
-                    reply => {
-                        *tries = 0;
-                        self.restore_object(reply)
-                    }
-                }
-            }
-            _ => self.snapshots.stored(token, reply, now),
-        };
-        if let Err(reason) = result {
-            self.fail(reason, fx);
-            return;
-        }
-        self.snapshots.collect(now, &self.io, fx);
-    }
-
-    fn restore_object(&mut self, reply: StoreReply) -> Result<(), String> {
-        let Phase::Restoring { chains, .. } = &mut self.phase else { return Ok(()) };
-        let Some(chain) = chains.last_mut() else { return Ok(()) };
-        if chain.is_empty() {
-            return Ok(());
-        }
-        let object = chain.remove(0);
-        if chain.is_empty() {
-            chains.pop();
-        }
-        let bytes = match reply {
-            StoreReply::Bytes(bytes) => bytes,
-            StoreReply::Missing => return Err(damaged(&object, "is missing")),
-            StoreReply::Failed { reason, .. } => {
-                return Err([&object.name, " cannot be read: ", &reason].concat());
-            }
-            _ => return Err(damaged(&object, "has no content")),
-        };
-        if bytes.len() as u64 != object.len || crc32c::crc32c(&bytes) != object.crc {
-            return Err(damaged(&object, "is not what was written"));
-        }
-        let reader =
-            SnapshotReader::open(&bytes).map_err(|error| damaged(&object, &error.to_string()))?;
-        self.logic.restore(&reader, self.restored)
-    }
-
-    fn restore_step(
-        &mut self,
-        world: &mut World<'_>,
-        fx: &mut Vec<Effect>,
-    ) -> Result<Turn, String> {
-        let Phase::Restoring { chains, reading, not_before, .. } = &mut self.phase else {
-            return Ok(Turn::Waits(None));
-        };
-        if reading.is_some() {
-            return Ok(Turn::Waits(None));
-        }
-        if world.now < *not_before {
-            return Ok(Turn::Waits(Some(*not_before)));
-        }
-        while chains.last().is_some_and(Vec::is_empty) {
-            chains.pop();
-        }
-        if let Some(object) = chains.last().and_then(|chain| chain.first()) {
-            let token = self.snapshots.token();
-            let request = crate::effect::StoreRequest::Get { name: object.name.clone() };
-            *reading = Some(token);
-            fx.push(Effect::Store { token, request });
-            return Ok(Turn::Waits(None));
-        }
-        let assignment = core::mem::take(&mut self.assignment);
-        self.call(world, |logic, _, cx| logic.start(&assignment, cx))?;
-        self.phase = Phase::Ready;
-        let message = Message::Ready { task: self.info.task };
-        fx.push(Effect::Send { to: Place::AppMaster, message });
-        Ok(Turn::Waits(None))
-    }
-}
-
-fn damaged(object: &ObjectRef, how: &str) -> String {
-    [
-        "the checkpoint object ",
-        &object.name,
-        " ",
-        how,
-        "; restore it from a backup, or start over with --fresh",
-    ]
-    .concat()
-}
-
-/// Figures of a task, for people.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Figures {
-    /// Records that it took from its inputs, or read.
-    pub records_in: u64,
-    /// Records that a source has read since this task began.
-    pub records_this_run: u64,
-    /// Bytes that a source has read since this task began.
-    pub bytes_in: u64,
-    /// Records that it sent.
-    pub records_out: u64,
-    /// Records that it put aside.
-    pub quarantined: u64,
-    /// Records that came too late for their window.
-    pub late: u64,
-    /// Bytes of its state.
-    pub state_bytes: u64,
-    /// Its clock.
-    pub clock: crate::time::EventTime,
-    /// It has ended.
-    pub ended: bool,
-    /// It reads from outside.
-    pub is_source: bool,
 }

@@ -62,6 +62,7 @@ pub(crate) fn run(mut executor: Executor, wires: &Wires, inbox: &Arc<Inbox>, sho
     let mut mail = Vec::new();
     let mut fx = Vec::new();
     let mut figures_at = Time::ZERO;
+    let mut tasks = 0;
     let mut idle_since: Option<Time> = None;
     loop {
         inbox.take(&mut mail);
@@ -76,6 +77,11 @@ pub(crate) fn run(mut executor: Executor, wires: &Wires, inbox: &Arc<Inbox>, sho
         }
         if executor.is_stopped() {
             break;
+        }
+        // The first call may be the one that is slow, and has to be named.
+        if tasks != executor.task_count() {
+            tasks = executor.task_count();
+            show(&mut executor, shown);
         }
         let (busy, until) = turns(&mut executor, wires, inbox, shown, &mut world, &mut fx);
         if now.since(figures_at) > FIGURES_INTERVAL {

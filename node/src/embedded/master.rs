@@ -26,8 +26,9 @@ const TICK: Duration = Duration::from_millis(100);
 /// Set by the first Ctrl-C; a second one ends the process at once.
 static STOP: AtomicBool = AtomicBool::new(false);
 
-fn stop_on_interrupt() {
-    // Only one job of a process can have the handler; the others run without.
+/// Lets the first Ctrl-C stop the jobs of this process gracefully.
+pub(crate) fn stop_on_interrupt() {
+    // A program that has a handler of its own keeps it.
     let _ = ctrlc::set_handler(|| {
         if STOP.swap(true, Ordering::SeqCst) {
             std::process::exit(130);
@@ -42,11 +43,7 @@ pub(crate) fn run(
     shown: &[Arc<Shown>],
     total_bytes: Option<u64>,
     options: &RuntimeOptions,
-    graph: &Graph,
-) -> Result<Report, RunError> {
-    if !options.quiet {
-        stop_on_interrupt();
-    }
+) -> Ended {
     let inbox = &wires.master;
     inbox.receive_here();
     let mut master = AppMaster::new(plan);
@@ -88,17 +85,24 @@ pub(crate) fn run(
     let took = clock::now().since(began);
     progress.finish();
     let outcome = master.outcome().cloned().expect("the loop ends with it");
-    report(outcome, &status, took, shown, graph, watch.slow_calls)
+    Ended { outcome, status, took, slow_calls: watch.slow_calls }
 }
 
-fn report(
+/// How an app ended, as its master saw it.
+pub(crate) struct Ended {
     outcome: Outcome,
-    status: &Status,
+    status: Status,
     took: Duration,
+    slow_calls: u64,
+}
+
+/// What there is to say of an app that has ended, once its executors have shown their last figures.
+pub(crate) fn report(
+    ended: Ended,
     shown: &[Arc<Shown>],
     graph: &Graph,
-    slow_calls: u64,
 ) -> Result<Report, RunError> {
+    let Ended { outcome, status, took, slow_calls } = ended;
     if let Outcome::Failed(failure) = outcome {
         return Err(RunError::Failed(failure));
     }
@@ -106,7 +110,7 @@ fn report(
         graph.processor(task.processor).map_or_else(String::new, |found| found.uid.clone())
     };
     let tasks = figures(shown).into_iter().map(|(task, figures)| (name(task), task, figures));
-    Ok(Report::new(outcome, status, took, tasks.collect(), slow_calls))
+    Ok(Report::new(outcome, &status, took, tasks.collect(), slow_calls))
 }
 
 fn figures(shown: &[Arc<Shown>]) -> Vec<(TaskId, Figures)> {

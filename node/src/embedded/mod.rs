@@ -34,6 +34,7 @@ use crate::report::Report;
 pub use guard::CatchPanic;
 use guard::unwinds;
 use mailbox::Mailbox;
+pub(crate) use master::stop_on_interrupt;
 
 type Inbox = Mailbox<Input>;
 
@@ -127,6 +128,14 @@ pub fn run(job: &Job, arguments: &str, options: &RuntimeOptions) -> Result<Repor
         folder: folder.clone(),
         reason: error.to_string(),
     })?;
+    if !options.take_over {
+        for part in ["log", "state", "quarantine"].map(|part| folder.join(part)) {
+            // It is in nobody's way if it stays.
+            if let Err(error) = store::sweep(&part) {
+                tracing::debug!(target: "gear", "{} is not swept: {error}", part.display());
+            }
+        }
+    }
     if options.fresh {
         fresh::remove(objects.as_ref()).map_err(RunError::Fresh)?;
     }
@@ -152,14 +161,14 @@ pub fn run(job: &Job, arguments: &str, options: &RuntimeOptions) -> Result<Repor
         shown.push(Arc::clone(&show));
         running.push(spawn(number, &program, memory, &wires, show)?);
     }
-    let report = master::run(plan, &wires, &shown, total, options, &job.graph);
+    let ended = master::run(plan, &wires, &shown, total, options);
     for thread in running {
         // A panic outside the user's code has been printed by the thread.
         let _ = thread.join();
     }
     drop(wires);
     drop((store, io));
-    let mut report = report?;
+    let mut report = master::report(ended, &shown, &job.graph)?;
     report.state = folder;
     if let Some(target) = &options.quarantine {
         report.quarantine_file = crate::quarantine::export(objects.as_ref(), &report, target)
@@ -204,7 +213,7 @@ fn state_folder(name: &str, options: &RuntimeOptions) -> PathBuf {
     options.state.clone().unwrap_or_else(|| Path::new("gear-state").join(name))
 }
 
-fn program(job: &Job, options: &RuntimeOptions) -> Program {
+pub(crate) fn program(job: &Job, options: &RuntimeOptions) -> Program {
     let quarantine = match options.on_bad_record {
         BadRecord::Keep => QuarantinePolicy::Keep,
         BadRecord::Fail => QuarantinePolicy::Fail,
@@ -240,7 +249,7 @@ fn check_guarantee(job: &Job, options: &RuntimeOptions) -> Result<(), RunError> 
     Ok(())
 }
 
-fn plan(
+pub(crate) fn plan(
     job: &Job,
     arguments: &str,
     options: &RuntimeOptions,

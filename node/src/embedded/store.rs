@@ -71,6 +71,23 @@ pub(crate) fn local(folder: &Path) -> Result<Arc<dyn ObjectStore>, Error> {
     Ok(Arc::new(LocalFileSystem::new_with_prefix(folder)?.with_fsync(true)))
 }
 
+/// Removes what writes have left that a kill cut short: the store writes an object as `NAME#1` and
+/// then gives it its name. Only for a process that has the folder to itself.
+pub(crate) fn sweep(folder: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let is_digits = |end: &str| !end.is_empty() && end.bytes().all(|it| it.is_ascii_digit());
+        let is_cut = || name.to_str()?.rsplit_once('#').map(|(_, end)| is_digits(end));
+        if entry.file_type()?.is_dir() {
+            sweep(&entry.path())?;
+        } else if is_cut() == Some(true) {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 /// Performs one request.
 pub(crate) async fn perform(store: &dyn ObjectStore, request: StoreRequest) -> StoreReply {
     match request {

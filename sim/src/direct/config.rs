@@ -41,11 +41,14 @@ pub struct Config {
 
 /// The most that things take, in nanoseconds.
 #[derive(Clone, Copy, Debug)]
-#[expect(missing_docs, reason = "named as what they are of")]
 pub struct Slow {
+    /// A message between two places.
     pub message: u64,
+    /// An executor's turn.
     pub turn: u64,
+    /// A request to the store, and its answer.
     pub store: u64,
+    /// A request to the disk, and its answer.
     pub disk: u64,
 }
 

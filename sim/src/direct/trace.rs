@@ -8,7 +8,7 @@ use gear_core::time::Time;
 use xxhash_rust::xxh3::Xxh3;
 
 /// The trace of a run.
-pub struct Trace {
+pub(super) struct Trace {
     hash: Xxh3,
     /// The text, line by line; none if nobody reads it.
     text: Option<Vec<String>>,
@@ -18,24 +18,24 @@ pub struct Trace {
 impl Trace {
     /// An empty trace. `keep` keeps the text, `print` prints it as it comes.
     #[must_use]
-    pub fn new(keep: bool, print: bool) -> Self {
+    pub(super) fn new(keep: bool, print: bool) -> Self {
         Self { hash: Xxh3::new(), text: keep.then(Vec::new), print }
     }
 
     /// The hash of everything so far.
     #[must_use]
-    pub fn hash(&self) -> u64 {
+    pub(super) fn hash(&self) -> u64 {
         self.hash.digest()
     }
 
     /// The text so far.
     #[must_use]
-    pub fn text(&self) -> &[String] {
+    pub(super) fn text(&self) -> &[String] {
         self.text.as_deref().unwrap_or(&[])
     }
 
     /// Notes something that is described by numbers.
-    pub fn note(&mut self, now: Time, what: &str, numbers: &[u64]) {
+    pub(super) fn note(&mut self, now: Time, what: &str, numbers: &[u64]) {
         self.hash.update(&now.0.to_le_bytes());
         self.hash.update(what.as_bytes());
         numbers.iter().for_each(|number| self.hash.update(&number.to_le_bytes()));
@@ -43,7 +43,7 @@ impl Trace {
     }
 
     /// Notes what a machine hears.
-    pub fn input(&mut self, now: Time, process: u64, place: u64, input: &Input) {
+    pub(super) fn input(&mut self, now: Time, process: u64, place: u64, input: &Input) {
         self.note_quiet(&[now.0, 1, process, place]);
         match input {
             Input::Message { message, .. } => self.message(message),
@@ -66,7 +66,7 @@ impl Trace {
     }
 
     /// Notes what a machine wants.
-    pub fn effect(&mut self, now: Time, process: u64, place: u64, effect: &Effect) {
+    pub(super) fn effect(&mut self, now: Time, process: u64, place: u64, effect: &Effect) {
         self.note_quiet(&[now.0, 2, process, place]);
         match effect {
             Effect::Send { message, .. } => self.message(message),

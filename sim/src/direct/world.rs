@@ -522,8 +522,11 @@ impl<'c, F: Faults> World<'c, F> {
             Outcome::Stopped { .. } => self.start_process(),
             Outcome::Failed(failure) => {
                 let injected = failure.to_string().contains(INJECTED);
-                // A zombie can hold a number that its successor wants: whoever lost starts again.
-                if injected || superseded {
+                // Two that both think they lead: whoever was fenced may meet anything, and starts
+                // again.
+                let term = self.processes[number as usize].master.status(self.now).term;
+                let fenced = superseded || self.commits.term() > term;
+                if injected || fenced {
                     self.start_process();
                 } else {
                     self.violations.push(format!("the job failed: {failure}"));

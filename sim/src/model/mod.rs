@@ -10,7 +10,7 @@ use gear_core::time::EventTime;
 use crate::direct::catch;
 use crate::workload::build::Built;
 use crate::workload::source::{Entry, Rows};
-use crate::workload::{decode, encode, event_time, is_poison};
+use crate::workload::{decode, encode, event_time, is_poison, tally};
 
 /// A record: its event time, and its bytes.
 pub type Record = (EventTime, Vec<u8>);
@@ -79,7 +79,10 @@ pub fn interpret(built: &Built, sources: &[Rows]) -> Expected {
                 let rows = input.into_iter().map(|(_, bytes)| bytes).collect();
                 run.expected.sinks.insert(node.name.clone(), rows);
             }
-            ModelOp::Opaque => {}
+            ModelOp::Opaque => {
+                let tally = built.tallies.iter().find(|(name, _)| *name == node.name);
+                run.tally(tally.expect("the workload knows what is written by hand").1, input);
+            }
         }
         outputs.push(run.ports);
     }
@@ -132,6 +135,26 @@ impl Run<'_> {
             for (key, value) in values {
                 self.emit(0, (EventTime::MAX, pair(&key, &value)));
             }
+        }
+    }
+
+    fn tally(&mut self, salt: u64, input: Vec<Record>) {
+        let mut counts: BTreeMap<u64, u64> = BTreeMap::new();
+        let mut timers = BTreeSet::new();
+        for (at, bytes) in input {
+            let row = decode(&bytes);
+            if is_poison(&row, salt) {
+                self.put_aside(bytes);
+                continue;
+            }
+            let count = counts.entry(row.1).or_default();
+            *count += 1;
+            let count = *count;
+            timers.insert((row.1, tally::timer_of(at.0)));
+            self.emit(0, (at, encode(&tally::counted(row.1, count))));
+        }
+        for (key, at) in timers {
+            self.emit(0, (EventTime(at), encode(&tally::fired(key, at))));
         }
     }
 

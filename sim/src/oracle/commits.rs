@@ -89,6 +89,12 @@ impl Commits {
         Ok(())
     }
 
+    /// The highest term of a record that counts.
+    #[must_use]
+    pub const fn term(&self) -> AppTerm {
+        self.term
+    }
+
     /// Epochs that were committed.
     #[must_use]
     pub const fn epochs(&self) -> u64 {

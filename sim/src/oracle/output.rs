@@ -203,8 +203,8 @@ mod tests {
     fn lost_duplicate_and_phantom_rows_are_named() {
         let (a, b, c) = (row(1, 1, 1), row(2, 2, 2), row(3, 3, 3));
         let expected = vec![a.clone(), b.clone()];
-        assert!(exact("s", expected.clone(), vec![b.clone(), a.clone()]).is_empty());
-        let found = exact("s", expected.clone(), vec![a.clone(), a, c]);
+        assert!(exact("s", expected.clone(), vec![b, a.clone()]).is_empty());
+        let found = exact("s", expected, vec![a.clone(), a, c]);
         let begins = |word| found.iter().filter(|text| text.starts_with(word)).count();
         assert_eq!(
             (begins("lost"), begins("duplicate"), begins("phantom")),

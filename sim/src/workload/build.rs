@@ -8,6 +8,7 @@ use gear_core::time::Duration;
 use super::plan::{Op, Plan, Step};
 use super::sink::Files;
 use super::source::Rows;
+use super::tally::Tally;
 use super::{Row, is_poison};
 use crate::random::mix;
 
@@ -40,6 +41,8 @@ pub struct Built {
     pub sinks: Vec<Judged>,
     /// Operators that refuse rows with an error: their names and salts.
     pub tries: Vec<(String, u64)>,
+    /// Operators written by hand: their names and salts.
+    pub tallies: Vec<(String, u64)>,
 }
 
 /// How the output of a sink is judged.
@@ -71,6 +74,7 @@ struct Builder<'a> {
     /// The late windows' streams in the pool: values and late records.
     late: Vec<(usize, usize, String, bool)>,
     tries: Vec<(String, u64)>,
+    tallies: Vec<(String, u64)>,
 }
 
 /// Builds the job of a plan.
@@ -81,7 +85,13 @@ struct Builder<'a> {
 pub fn build(plan: &Plan, build: &Build) -> Built {
     let settings = Settings { parallelism: build.parallelism, key_groups: build.key_groups };
     let mut app = App::new("simulated", (), settings);
-    let mut builder = Builder { build, pool: Vec::new(), late: Vec::new(), tries: Vec::new() };
+    let mut builder = Builder {
+        build,
+        pool: Vec::new(),
+        late: Vec::new(),
+        tries: Vec::new(),
+        tallies: Vec::new(),
+    };
     for (number, rows) in build.sources.iter().enumerate() {
         let source = app.source(&format!("source-{number}"), rows.clone());
         builder.pool.push(Some(source.watermarks(build.watermarks.clone()).fork()));
@@ -90,7 +100,7 @@ pub fn build(plan: &Plan, build: &Build) -> Built {
         builder.step(number, *step);
     }
     let mut sinks = Vec::new();
-    let Builder { pool, late, tries, .. } = builder;
+    let Builder { pool, late, tries, tallies, .. } = builder;
     for (place, stream) in pool.into_iter().enumerate() {
         if let Some(stream) = stream {
             let name = format!("sink-{place}");
@@ -109,7 +119,7 @@ pub fn build(plan: &Plan, build: &Build) -> Built {
     sinks.extend(judged);
     let job = app.finish();
     let job = job.unwrap_or_else(|errors| panic!("the plan {plan:?} is refused: {errors:?}"));
-    Built { job, sinks, tries }
+    Built { job, sinks, tries, tallies }
 }
 
 impl Builder<'_> {
@@ -123,7 +133,8 @@ impl Builder<'_> {
                 self.parallel(step, stream.union(&name, other).map(&format!("{name}m"), |row| row))
             }
             Op::Branch => {
-                let (yes, no) = stream.branch(&name, move |row| mix(row.1 ^ salt) % 2 == 0);
+                let (yes, no) =
+                    stream.branch(&name, move |row| mix(row.1 ^ salt).is_multiple_of(2));
                 self.pool.push(Some(no));
                 yes
             }
@@ -145,6 +156,10 @@ impl Builder<'_> {
             | Op::PanickingMap
             | Op::PanickingFlatMap => self.plain(step, &name, stream),
             Op::Tumbling | Op::Sliding | Op::Late { .. } => self.windowed(step, &name, stream),
+            Op::Tally => {
+                self.tallies.push((name.clone(), salt));
+                self.keyed(step, &name, stream)
+            }
             _ => self.keyed(step, &name, stream),
         };
         self.pool[step.stream] = Some(result);
@@ -167,7 +182,7 @@ impl Builder<'_> {
         match step.op {
             Op::Map => self.parallel(step, stream.map(name, move |row| rekeyed(row, salt))),
             Op::Filter => {
-                let keep = move |row: &Row| mix(row.0 ^ salt) % 4 != 0;
+                let keep = move |row: &Row| !mix(row.0 ^ salt).is_multiple_of(4);
                 self.parallel(step, stream.filter(name, keep))
             }
             Op::FlatMap => {
@@ -205,7 +220,7 @@ impl Builder<'_> {
         self.tries.push((tried_name.clone(), salt ^ 1));
         let stream = stream
             .map(&format!("{name}a"), move |row| rekeyed(row, salt))
-            .filter(&format!("{name}b"), move |row| mix(row.0 ^ salt) % 5 != 0)
+            .filter(&format!("{name}b"), move |row| !mix(row.0 ^ salt).is_multiple_of(5))
             .flat_map::<Row, _>(&format!("{name}c"), move |row, out| {
                 out.push(copied(&row, 0));
                 out.push(copied(&row, 1));
@@ -251,13 +266,19 @@ impl Builder<'_> {
                 let highest = stream.key_by(|row| row.1).reduce(name, |a: Row, b: Row| a.max(b));
                 self.parallel(step, highest.map(&after, move |(_, row)| checked(row, salt)))
             }
+            Op::Tally => {
+                let tally = Tally::new(salt);
+                self.parallel(step, stream.key_by(|row| row.1).process(name, tally))
+            }
             Op::Broadcast => {
-                let all = stream.broadcast().key_by(|row: &Row| (row.0, row.1, row.2));
+                let all = stream.broadcast().key_by(|row: &Row| row.clone());
                 self.parallel(step, all.distinct(name).map(&after, move |row| checked(row, salt)))
             }
             _ => {
                 let first = stream.key_by(|row| row.1).distinct(name);
-                self.parallel(step, first.map(&after, move |row| checked(value(0, row.1), salt)))
+                // Which row is the first depends on the schedule; only its key does not.
+                let keys = first.map(&after, |row| value(0, row.1));
+                self.parallel(step, keys.map(&format!("{name}n"), move |row| checked(row, salt)))
             }
         }
     }

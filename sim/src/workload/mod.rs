@@ -4,6 +4,7 @@ pub mod build;
 pub mod plan;
 pub mod sink;
 pub mod source;
+pub mod tally;
 
 use gear_core::api::Record;
 use gear_core::time::EventTime;

@@ -53,6 +53,8 @@ pub enum Op {
     PanickingFold,
     Reduce,
     Distinct,
+    /// A keyed operator written by hand, with state and timers.
+    Tally,
     Tumbling,
     Sliding,
     /// A window with a late output, the second result.
@@ -87,8 +89,14 @@ impl Plan {
                 break;
             }
             let stream = random.pick(&open);
-            let op = plan.draw_op(random, &pool, stream);
+            let mut op = plan.draw_op(random, &pool, stream);
             let salt = random.next();
+            // Behind the draws, so that seeds from before there was this operator mean what they
+            // did. Its timers are exact where event times are.
+            let exact = plan.punctual && pool[stream].timed;
+            if op == Op::PanickingFold && exact && salt.is_multiple_of(2) {
+                op = Op::Tally;
+            }
             plan.steps.push(Step { stream, op, salt, own_parallelism: random.permille(200) });
             apply(&mut pool, stream, op);
         }
@@ -157,6 +165,7 @@ fn apply(pool: &mut Vec<Known>, stream: usize, op: Op) {
         | Op::PanickingFold
         | Op::Reduce
         | Op::Distinct
+        | Op::Tally
         | Op::Broadcast => pool[stream].timed = false,
         Op::Late { .. } => {
             pool[stream].ended = true;

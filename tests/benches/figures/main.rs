@@ -2,6 +2,8 @@
 //!
 //! `cargo bench -p gear-tests --bench figures [-- NAME...] [--json] [--rounds N] [--cpu] [--list]`
 
+#![expect(clippy::unwrap_used, reason = "a benchmark that cannot be set up ends")]
+
 mod allocations;
 mod chain;
 mod idle;

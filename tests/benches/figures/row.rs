@@ -19,7 +19,7 @@ pub(crate) struct Row {
     pub(crate) name: &'static str,
     pub(crate) unit: &'static str,
     pub(crate) target: Target,
-    /// Makes what measures. Preparation belongs here: a row that nobody wants costs nothing.
+    /// Makes what measures: preparation belongs here, so that an unwanted row costs nothing.
     pub(crate) prepare: Box<dyn FnOnce() -> Pair>,
 }
 

@@ -42,8 +42,7 @@ fn memory() -> usize {
 }
 
 /// Runs a job with values of 16 bytes and a snapshot every so many milliseconds, on two threads;
-/// `each` is called
-/// in the task that has the state.
+/// `each` is called in the task that has the state.
 fn fold(passes: u64, millis: u64, each: fn()) {
     let how = How::on_threads(2).epochs(Duration::from_millis(millis));
     jobs::run(how, |app| {
@@ -71,7 +70,7 @@ fn longest_stop() -> Duration {
     fold(40, 500, || {
         let calls = CALLS.get().wrapping_add(1);
         CALLS.set(calls);
-        if calls % 16 != 0 {
+        if !calls.is_multiple_of(16) {
             return;
         }
         let now = jobs::cpu(libc::CLOCK_THREAD_CPUTIME_ID);

@@ -16,6 +16,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::ops::Range;
 
+use xxhash_rust::xxh3::xxh3_64;
+
 use crate::api::key::Key;
 use crate::api::record::{Malformed, Record, take, type_name};
 use crate::api::state::State;
@@ -172,13 +174,19 @@ impl SnapshotWriter {
         self.meta = meta.to_vec();
     }
 
+    /// A digest of what the object says besides its tables.
+    #[must_use]
+    pub fn meta_digest(&self) -> u64 {
+        xxh3_64(&self.meta)
+    }
+
     /// Bytes so far, the index not included.
     #[must_use]
     pub fn len(&self) -> usize {
         self.bytes.len()
     }
 
-    /// True if nothing was written yet.
+    /// True if no table has written anything yet.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.bytes.len() == HEADER

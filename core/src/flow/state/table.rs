@@ -154,10 +154,10 @@ impl<K: Key, V: State> Table<K, V> {
         }
     }
 
-    /// An entry that may be the key's, and mostly is if the key has one: the first half of a look-up,
-    /// which reads the index only. [`Self::confirms`] is the other, which reads the entry. Who has
-    /// many keys to look up does one half for all of them and then the other, so that what each one
-    /// has to wait for is fetched at the same time.
+    /// An entry that may be the key's, and mostly is if the key has one: the first half of a
+    /// look-up, which reads the index only. [`Self::confirms`] is the other, which reads the entry.
+    /// Who has many keys to look up does one half for all of them and then the other, so that what
+    /// each one has to wait for is fetched at the same time.
     #[inline(always)]
     #[must_use]
     pub fn guess(&self, hash: u64, key: &K::View<'_>) -> Option<EntryId> {

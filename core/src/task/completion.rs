@@ -1,0 +1,150 @@
+//! What a task does with the answers to what it asked for: I/O, commits, objects of the store.
+
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use super::snapshot::retry_wait;
+use super::{Phase, Task, Turn, World};
+use crate::api::sink::describe;
+use crate::effect::{Effect, IoError, Place, StoreReply};
+use crate::flow::logic::Cx;
+use crate::flow::state::SnapshotReader;
+use crate::host::Faults;
+use crate::id::{Epoch, Token};
+use crate::limits::STORE_RETRIES_MAX;
+use crate::message::{Message, ObjectRef};
+use crate::time::Time;
+
+impl<F: Faults> Task<F> {
+    /// A request of the sink was performed.
+    pub fn io_done(
+        &mut self,
+        token: Token,
+        result: Result<(), IoError>,
+        now: Time,
+        fx: &mut Vec<Effect>,
+    ) {
+        if !self.io.done(token) || self.phase == Phase::Failed {
+            return;
+        }
+        if let Err(error) = result {
+            self.fail(describe(&error), fx);
+            return;
+        }
+        self.snapshots.collect(now, &self.io, fx);
+    }
+
+    /// This epoch has committed.
+    pub fn committed(&mut self, epoch: Epoch, world: &mut World<'_>, fx: &mut Vec<Effect>) {
+        if matches!(self.phase, Phase::Failed | Phase::Restoring { .. }) {
+            return;
+        }
+        let mut cx = Cx { now: world.now, wall: world.wall, files: world.files, io: &mut self.io };
+        if let Err(reason) = self.logic.committed(epoch, &mut cx) {
+            self.fail(reason, fx);
+            return;
+        }
+        self.snapshots.committed(epoch, self.is_sink.then(|| self.io.mark()));
+        self.submit(fx);
+        self.snapshots.collect(world.now, &self.io, fx);
+    }
+
+    /// The store answered a request of this task.
+    pub fn stored(&mut self, token: Token, reply: StoreReply, now: Time, fx: &mut Vec<Effect>) {
+        let result = match &mut self.phase {
+            Phase::Failed => return,
+            Phase::Restoring { reading, tries, not_before, .. } if *reading == Some(token) => {
+                *reading = None;
+                match reply {
+                    StoreReply::Failed { retriable: true, .. } if *tries < STORE_RETRIES_MAX => {
+                        *tries += 1;
+                        *not_before = now + retry_wait(*tries);
+                        Ok(())
+                    }
+                    reply => {
+                        *tries = 0;
+                        self.restore_object(reply)
+                    }
+                }
+            }
+            _ => self.snapshots.stored(token, reply, now),
+        };
+        if let Err(reason) = result {
+            self.fail(reason, fx);
+            return;
+        }
+        self.snapshots.collect(now, &self.io, fx);
+    }
+
+    fn restore_object(&mut self, reply: StoreReply) -> Result<(), String> {
+        let Phase::Restoring { chains, .. } = &mut self.phase else { return Ok(()) };
+        let Some(chain) = chains.last_mut() else { return Ok(()) };
+        if chain.is_empty() {
+            return Ok(());
+        }
+        let object = chain.remove(0);
+        if chain.is_empty() {
+            chains.pop();
+            if F::FORGET_STATE_ON_RESTORE {
+                return Ok(());
+            }
+        }
+        let bytes = match reply {
+            StoreReply::Bytes(bytes) => bytes,
+            StoreReply::Missing => return Err(damaged(&object, "is missing")),
+            StoreReply::Failed { reason, .. } => {
+                return Err([&object.name, " cannot be read: ", &reason].concat());
+            }
+            _ => return Err(damaged(&object, "has no content")),
+        };
+        if bytes.len() as u64 != object.len || crc32c::crc32c(&bytes) != object.crc {
+            return Err(damaged(&object, "is not what was written"));
+        }
+        let reader =
+            SnapshotReader::open(&bytes).map_err(|error| damaged(&object, &error.to_string()))?;
+        self.logic.restore(&reader, self.restored)
+    }
+
+    pub(super) fn restore_step(
+        &mut self,
+        world: &mut World<'_>,
+        fx: &mut Vec<Effect>,
+    ) -> Result<Turn, String> {
+        let Phase::Restoring { chains, reading, not_before, .. } = &mut self.phase else {
+            return Ok(Turn::Waits(None));
+        };
+        if reading.is_some() {
+            return Ok(Turn::Waits(None));
+        }
+        if world.now < *not_before {
+            return Ok(Turn::Waits(Some(*not_before)));
+        }
+        while chains.last().is_some_and(Vec::is_empty) {
+            chains.pop();
+        }
+        if let Some(object) = chains.last().and_then(|chain| chain.first()) {
+            let token = self.snapshots.token();
+            let request = crate::effect::StoreRequest::Get { name: object.name.clone() };
+            *reading = Some(token);
+            fx.push(Effect::Store { token, request });
+            return Ok(Turn::Waits(None));
+        }
+        let assignment = core::mem::take(&mut self.assignment);
+        self.call(world, |logic, _, cx| logic.start(&assignment, cx))?;
+        self.phase = Phase::Ready;
+        let message = Message::Ready { task: self.info.task };
+        fx.push(Effect::Send { to: Place::AppMaster, message });
+        Ok(Turn::Waits(None))
+    }
+}
+
+fn damaged(object: &ObjectRef, how: &str) -> String {
+    [
+        "the checkpoint object ",
+        &object.name,
+        " ",
+        how,
+        "; restore it from a backup, or start over with --fresh",
+    ]
+    .concat()
+}

@@ -1,0 +1,15 @@
+//! The data plane against naive models: whole tasks, driven by hand through random inputs.
+//!
+//! They stand here and not beside the code because they catch the panics of operators, for which
+//! `core` itself has no means.
+
+mod aggregates;
+mod alignment;
+mod expiring;
+mod graphs;
+mod operators;
+mod processes;
+mod rig;
+mod routes;
+mod stages;
+mod windows;
