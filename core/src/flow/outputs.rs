@@ -217,6 +217,13 @@ impl Outputs {
         self.ready.push_back((slot, Item::Batch(batch)));
     }
 
+    /// True if something waits to be taken.
+    #[inline(always)]
+    #[must_use]
+    pub fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
     /// True if every channel may take another batch.
     #[inline(always)]
     #[must_use]

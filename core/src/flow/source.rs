@@ -120,6 +120,10 @@ impl<S: Source, P: Push<S::Out>> SourceLogic<S, P> {
                 }
                 Some(polled) => return Ok(polled),
             }
+            // A full batch leaves at once: its reader works on it while the next one fills.
+            if self.next.outputs().has_ready() {
+                break;
+            }
         }
         self.watermark(cx.now, false);
         Ok(Polled::More)
