@@ -82,6 +82,11 @@ fn a_process_that_is_taken_over_is_fenced_off() {
     assert!(second.wait_until(|| fs::read_to_string(&err).unwrap().contains("goes on from epoch")));
     std::thread::sleep(std::time::Duration::from_millis(300));
     assert!(!second.has_ended(), "{}", second.err());
+    // The one that took over has inherited the folder.
+    let lock = room.path("gear-state/hostile/lock");
+    let number = second.id().to_string();
+    assert!(second.wait_until(|| fs::read_to_string(&lock).unwrap() == number));
+    room.run(&arguments).refused(&[&format!("process {number}"), "in use"]);
     second.interrupt();
     assert_eq!(second.wait().code, Some(130));
 }

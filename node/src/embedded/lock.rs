@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use super::RunError;
@@ -12,9 +13,12 @@ const LOCK_WAIT: Duration = Duration::from_secs(2);
 /// Time between two looks.
 const LOCK_POLL: Duration = Duration::from_millis(20);
 
+/// Time between two looks of a process that took the folder over.
+const HEIR_POLL: Duration = Duration::from_millis(200);
+
 /// Holds a state folder until it is dropped, or the process is gone however it went.
 pub(crate) struct StateLock {
-    _file: Option<File>,
+    _file: Arc<File>,
 }
 
 impl StateLock {
@@ -37,12 +41,14 @@ impl StateLock {
         let locked = if take_over { file.try_lock() } else { patiently(&file) };
         match locked {
             Ok(()) => {
-                file.set_len(0).map_err(unusable)?;
-                file.rewind().map_err(unusable)?;
-                write!(file, "{}", std::process::id()).map_err(unusable)?;
-                Ok(Self { _file: Some(file) })
+                sign(&file).map_err(unusable)?;
+                Ok(Self { _file: Arc::new(file) })
             }
-            Err(TryLockError::WouldBlock) if take_over => Ok(Self { _file: None }),
+            Err(TryLockError::WouldBlock) if take_over => {
+                let file = Arc::new(file);
+                inherit(Arc::downgrade(&file)).map_err(unusable)?;
+                Ok(Self { _file: file })
+            }
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();
                 file.read_to_string(&mut holder).map_err(unusable)?;
@@ -51,6 +57,33 @@ impl StateLock {
             Err(TryLockError::Error(error)) => Err(unusable(error)),
         }
     }
+}
+
+/// Says who holds the folder.
+fn sign(mut file: &File) -> std::io::Result<()> {
+    file.set_len(0)?;
+    file.rewind()?;
+    write!(file, "{}", std::process::id())
+}
+
+/// Takes the lock when the process that was fenced off has gone, so that a third is refused.
+fn inherit(file: Weak<File>) -> std::io::Result<()> {
+    let wait = move || {
+        while let Some(file) = file.upgrade() {
+            match file.try_lock() {
+                Ok(()) => {
+                    // Whose lock it is is for people only.
+                    let _ = sign(&file);
+                    return;
+                }
+                Err(TryLockError::WouldBlock) => {}
+                Err(TryLockError::Error(_)) => return,
+            }
+            drop(file);
+            std::thread::sleep(HEIR_POLL);
+        }
+    };
+    std::thread::Builder::new().name("gear-lock".into()).spawn(wait).map(drop)
 }
 
 fn patiently(file: &File) -> Result<(), TryLockError> {
