@@ -11,6 +11,7 @@ mod jobs;
 mod keyed;
 mod latency;
 mod row;
+mod simulator;
 mod state;
 mod table;
 mod text;
@@ -37,7 +38,7 @@ fn rows() -> Vec<Row> {
         idle::rows(),
         state::rows(),
         allocations::rows(),
-        // The direct simulator's row comes with its package: `simulator::rows()`, and the module.
+        simulator::rows(),
     ];
     groups.into_iter().flatten().collect()
 }
