@@ -304,12 +304,7 @@ where
             return self.staged.rerun(guard);
         }
         let work = work.ok_or(panic)?;
-        let mut reader = work.batch.reader(work.cursor);
-        let (at, view) = match reader.next::<T>() {
-            Ok(Some(record)) => record,
-            Ok(None) => return Err("panicked behind the last record".into()),
-            Err(malformed) => return Err(malformed.to_string()),
-        };
+        let (at, view, behind) = work.batch.record_at::<T>(work.cursor)?;
         let meta = Meta { at, partition: work.channel };
         let again = guarded(guard, || {
             let key = self.key.key(&view);
@@ -321,7 +316,7 @@ where
             self.outputs().begin_record();
             self.outputs().quarantine::<T>(&name, meta, &view, panic);
         }
-        work.cursor = work.batch.len() - reader.remaining();
+        work.cursor = behind;
         Ok(())
     }
 
@@ -440,19 +435,14 @@ impl<T: Record, K: Key, KF: KeyFn<T, K>, P: Push<T>> Logic for DistinctLogic<T, 
             return self.staged.rerun(guard);
         }
         let work = work.ok_or(panic)?;
-        let mut reader = work.batch.reader(work.cursor);
-        let (at, view) = match reader.next::<T>() {
-            Ok(Some(record)) => record,
-            Ok(None) => return Err("panicked behind the last record".into()),
-            Err(malformed) => return Err(malformed.to_string()),
-        };
+        let (at, view, behind) = work.batch.record_at::<T>(work.cursor)?;
         let meta = Meta { at, partition: work.channel };
         if let Err(panic) = guarded(guard, || self.record(meta, &view)) {
             let name = Arc::clone(&self.name);
             self.outputs().begin_record();
             self.outputs().quarantine::<T>(&name, meta, &view, panic);
         }
-        work.cursor = work.batch.len() - reader.remaining();
+        work.cursor = behind;
         Ok(())
     }
 

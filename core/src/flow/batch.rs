@@ -1,5 +1,6 @@
 //! Batches: encoded records one behind the other, as they travel between tasks.
 
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use crate::api::record::{Malformed, Record};
@@ -98,6 +99,23 @@ impl Batch {
         assert!(mark.len <= self.bytes.len() && mark.count <= self.count, "a mark of this batch");
         self.bytes.truncate(mark.len);
         self.count = mark.count;
+    }
+
+    /// The record at `offset` bytes, and where the next one begins: for running a record again of
+    /// which an operator panicked.
+    ///
+    /// # Errors
+    /// What to tell the user, if there is no record of this type.
+    pub fn record_at<T: Record>(
+        &self,
+        offset: usize,
+    ) -> Result<(EventTime, T::View<'_>, usize), String> {
+        let mut reader = self.reader(offset);
+        match reader.next::<T>() {
+            Ok(Some((at, view))) => Ok((at, view, self.len() - reader.remaining())),
+            Ok(None) => Err("panicked behind the last record".into()),
+            Err(malformed) => Err(malformed.to_string()),
+        }
     }
 
     /// Reads the records from `offset` bytes on.

@@ -147,12 +147,7 @@ impl<R: Operator, P: Push<R::Out>> Logic for OperatorLogic<R, P> {
         }
         let work = work.ok_or(panic)?;
         self.take_back();
-        let mut reader = work.batch.reader(work.cursor);
-        let (at, view) = match reader.next::<R::In>() {
-            Ok(Some(record)) => record,
-            Ok(None) => return Err("panicked behind the last record".into()),
-            Err(malformed) => return Err(malformed.to_string()),
-        };
+        let (at, view, behind) = work.batch.record_at::<R::In>(work.cursor)?;
         let channel = work.channel;
         let rerun = guarded(guard, || {
             self.call(at, channel, cx, |operator, context| {
@@ -163,7 +158,7 @@ impl<R: Operator, P: Push<R::Out>> Logic for OperatorLogic<R, P> {
             self.take_back();
             self.put_aside(Meta { at, partition: channel }, &view, panic);
         }
-        work.cursor = work.batch.len() - reader.remaining();
+        work.cursor = behind;
         Ok(())
     }
 

@@ -456,12 +456,7 @@ impl<R: Process, KF: KeyFn<R::In, R::Key>, P: Push<R::Out>> Logic for ProcessLog
             AtHand::Record => {
                 self.take_back();
                 let work = work.ok_or(panic)?;
-                let mut reader = work.batch.reader(work.cursor);
-                let (at, view) = match reader.next::<R::In>() {
-                    Ok(Some(record)) => record,
-                    Ok(None) => return Err("panicked behind the last record".into()),
-                    Err(malformed) => return Err(malformed.to_string()),
-                };
+                let (at, view, behind) = work.batch.record_at::<R::In>(work.cursor)?;
                 let meta = Meta { at, partition: work.channel };
                 let ran = guarded(guard, || self.record(meta, &view));
                 self.at_hand = AtHand::Nothing;
@@ -471,7 +466,7 @@ impl<R: Process, KF: KeyFn<R::In, R::Key>, P: Push<R::Out>> Logic for ProcessLog
                     self.outputs().begin_record();
                     self.outputs().quarantine::<R::In>(&name, meta, &view, panic);
                 }
-                work.cursor = work.batch.len() - reader.remaining();
+                work.cursor = behind;
                 Ok(())
             }
         }

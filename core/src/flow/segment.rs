@@ -61,15 +61,10 @@ impl<T: Record, P: Push<T>> Segment<T, P> {
         partition: u32,
         guard: &mut dyn Guard,
     ) -> Result<(), String> {
-        let mut reader = batch.reader(*cursor);
-        let (at, view) = match reader.next::<T>() {
-            Ok(Some(record)) => record,
-            Ok(None) => return Err("panicked behind the last record".into()),
-            Err(malformed) => return Err(malformed.to_string()),
-        };
+        let (at, view, behind) = batch.record_at::<T>(*cursor)?;
         self.next.outputs().cut();
         self.next.push_guarded(Meta { at, partition }, view, guard);
-        *cursor = batch.len() - reader.remaining();
+        *cursor = behind;
         Ok(())
     }
 }

@@ -73,12 +73,7 @@ impl<S: Sink> Logic for SinkLogic<S> {
         cx: &mut Cx<'_>,
     ) -> Result<(), String> {
         let work = work.ok_or(panic)?;
-        let mut reader = work.batch.reader(work.cursor);
-        let (at, view) = match reader.next::<S::In>() {
-            Ok(Some(record)) => record,
-            Ok(None) => return Err("panicked behind the last record".into()),
-            Err(malformed) => return Err(malformed.to_string()),
-        };
+        let (at, view, behind) = work.batch.record_at::<S::In>(work.cursor)?;
         let meta = Meta { at, partition: work.channel };
         self.outputs.cut();
         let mut context = Self::context(cx);
@@ -86,7 +81,7 @@ impl<S: Sink> Logic for SinkLogic<S> {
             Ok(written) => written?,
             Err(panic) => self.outputs.quarantine::<S::In>(&self.name, meta, &view, panic),
         }
-        work.cursor = work.batch.len() - reader.remaining();
+        work.cursor = behind;
         Ok(())
     }
 

@@ -410,12 +410,7 @@ where
             return self.staged.rerun(guard);
         }
         let work = work.ok_or(panic)?;
-        let mut reader = work.batch.reader(work.cursor);
-        let (at, view) = match reader.next::<T>() {
-            Ok(Some(record)) => record,
-            Ok(None) => return Err("panicked behind the last record".into()),
-            Err(malformed) => return Err(malformed.to_string()),
-        };
+        let (at, view, behind) = work.batch.record_at::<T>(work.cursor)?;
         let meta = Meta { at, partition: work.channel };
         self.take_back();
         if let Err(panic) = guarded(guard, || self.record(meta, &view)) {
@@ -424,7 +419,7 @@ where
             self.outputs().begin_record();
             self.outputs().quarantine::<T>(&name, meta, &view, panic);
         }
-        work.cursor = work.batch.len() - reader.remaining();
+        work.cursor = behind;
         Ok(())
     }
 
