@@ -50,12 +50,51 @@ id! {
     ProcessorId(u32), "p"
 }
 id! {
-    /// One of the places where tasks run: a thread when embedded, a process on a cluster.
+    /// One of the places where tasks run: a thread when embedded, a process on a cluster, where no
+    /// two that an app ever has are called the same.
     ExecutorId(u32), "executor "
 }
 id! {
     /// Names an effect until its completion comes back.
     Token(u64), "token "
+}
+
+id! {
+    /// A machine of the cluster, drawn once and kept in its data folder.
+    NodeId(u64), "node "
+}
+id! {
+    /// One life of a process: differs between any two starts of the same node or executor.
+    Incarnation(u64), "incarnation "
+}
+id! {
+    /// Rises with each election among the masters; at most one of them acts in each.
+    MasterTerm(u64), "master term "
+}
+id! {
+    /// An app that was submitted to a cluster.
+    AppId(u64), "app "
+}
+id! {
+    /// A connection of a process, unique in its life.
+    ConnectionId(u64), "connection "
+}
+
+/// Names a client's request, however often it is sent.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct RequestId {
+    /// Who asks: drawn by the client.
+    pub client: u64,
+    /// The client's own count.
+    pub number: u64,
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "request {}/{}", self.client, self.number)
+    }
 }
 
 /// One of a processor's parallel instances.

@@ -53,6 +53,19 @@ pub const LOG_NUMBER_MAX: u64 = u64::MAX / 2;
 pub const LOG_ATTEMPT_MAX: u32 = u32::MAX / 2;
 /// A user's call that takes longer is named in a warning and counted.
 pub const SLOW_CALL: Duration = Duration::from_millis(250);
+/// Time between two reports or heartbeats of a healthy process.
+pub const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(200);
+/// A leader that has not heard a majority for this long acts no more; no other is elected before
+/// it has passed.
+pub const LEADER_LEASE: Duration = Duration::from_secs(1);
+/// A peer that is not heard for this long is lost; until then a lost connection is only a delay.
+pub const GRACE: Duration = Duration::from_secs(3);
+/// A connection that is not there after this long is given up, and dialled again.
+pub const DIAL_TIMEOUT: Duration = Duration::from_secs(1);
+/// Wait before a dial is repeated; doubles up to [`DIAL_BACKOFF_MAX`].
+pub const DIAL_BACKOFF_MIN: Duration = Duration::from_millis(20);
+/// Longest wait between two dials.
+pub const DIAL_BACKOFF_MAX: Duration = Duration::from_millis(500);
 
 const _: () = assert!(BATCH_BYTES * 2 <= CHANNEL_WINDOW_BYTES, "a window holds two batches");
 const _: () = assert!(KEY_GROUPS_DEFAULT <= KEY_GROUPS_MAX);

@@ -1,5 +1,7 @@
 //! What is the same wherever an app runs: in threads, on a cluster, in a simulator.
 
+pub mod process;
+
 /// Bugs that a simulator can seed, to prove that it would see them. Production runs [`NoFaults`],
 /// for which the compiler leaves nothing of them.
 pub trait Faults: Send + 'static {
