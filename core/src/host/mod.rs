@@ -1,6 +1,10 @@
 //! What is the same wherever an app runs: in threads, on a cluster, in a simulator.
 
+mod control;
 pub mod process;
+mod sockets;
+#[cfg(test)]
+mod tests;
 
 /// Bugs that a simulator can seed, to prove that it would see them. Production runs [`NoFaults`],
 /// for which the compiler leaves nothing of them.
