@@ -25,6 +25,7 @@ pub mod id;
 pub mod limits;
 pub mod master;
 pub mod message;
+pub mod scheduler;
 pub mod task;
 pub mod time;
 pub mod wire;
