@@ -29,3 +29,4 @@ pub mod scheduler;
 pub mod task;
 pub mod time;
 pub mod wire;
+pub mod worker;
