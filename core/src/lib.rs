@@ -15,6 +15,7 @@ pub mod app;
 pub mod checkpoint;
 pub mod clock;
 pub mod control;
+pub mod crdt;
 pub mod dag;
 pub mod dsl;
 pub mod effect;
