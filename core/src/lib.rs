@@ -23,6 +23,7 @@ pub mod flow;
 pub mod host;
 pub mod id;
 pub mod limits;
+pub mod link;
 pub mod master;
 pub mod message;
 pub mod task;

@@ -15,6 +15,10 @@ pub const BATCH_BYTES: usize = 64 * 1_024;
 pub const CHANNEL_WINDOW_BYTES: usize = 512 * 1_024;
 /// Largest encoded record; a larger one is quarantined where it enters.
 pub const RECORD_BYTES_MAX: usize = 64 * 1_024 * 1_024;
+/// Most bytes of a message on a connection: a whole deployment, or the masters' whole state.
+pub const MESSAGE_BYTES_MAX: usize = 16 * 1_024 * 1_024;
+/// Most bytes of a message from a peer that has not yet said who it is: a hello has about 100.
+pub const HANDSHAKE_BYTES_MAX: usize = 4 * 1_024;
 /// Empty buffers that a task keeps for its next batches.
 pub const POOL_BUFFERS_MAX: usize = 32;
 /// Records between two looks at the budget and at the outputs' room.
