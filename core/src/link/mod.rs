@@ -152,7 +152,6 @@ enum Connection {
 }
 
 /// One side of a link.
-#[derive(Debug)]
 pub struct Link<F: Faults = NoFaults> {
     config: LinkConfig,
     /// The peer's life, as soon as it was met.
