@@ -45,7 +45,7 @@ pub enum Input {
 }
 
 /// What the parts of an app say to each other.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Message {
     /// App master to executor: run these tasks.
     Deploy(Deployment),
@@ -98,23 +98,27 @@ pub enum Message {
         /// What happened to the user, and what to do.
         reason: String,
     },
-    /// Executor to executor: what flows on a channel.
-    Item {
-        /// The channel.
-        channel: ChannelId,
-        /// The attempt of the sending task.
-        attempt: Attempt,
-        /// What flows.
-        item: Item,
-    },
     /// Executor to executor, against the stream: so many bytes were consumed.
     Credit {
         /// The channel.
         channel: ChannelId,
+        /// The attempt of both tasks.
+        attempt: Attempt,
         /// Bytes that the sender may send more.
         bytes: u64,
-        /// The buffer they came in, empty, for the sender's pool.
+        /// The buffer they came in, empty, for the sender's pool; it stays in its process.
+        #[serde(skip)]
         buffer: Vec<u8>,
+    },
+    /// Executor to executor: what flows on a channel. Between processes it is a frame.
+    #[serde(skip)]
+    Item {
+        /// The channel.
+        channel: ChannelId,
+        /// The attempt of both tasks.
+        attempt: Attempt,
+        /// What flows.
+        item: Item,
     },
 }
 
@@ -155,7 +159,7 @@ pub struct Barrier {
 }
 
 /// Which tasks an executor runs, and from where.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deployment {
     /// The app master's term: the tasks' objects carry it in their names.
     pub term: AppTerm,
@@ -172,7 +176,7 @@ pub struct Deployment {
 }
 
 /// One task, and from where it goes on.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskDeployment {
     /// The task.
     pub task: TaskId,

@@ -144,8 +144,10 @@ impl<F: Faults> Executor<F> {
             }
             Message::Shutdown => self.stopped = true,
             Message::Item { channel, attempt, item } => self.item(channel, attempt, item),
-            Message::Credit { channel, bytes, buffer } => {
-                if let Some(&(task, slot)) = self.senders.get(&channel) {
+            Message::Credit { channel, attempt, bytes, buffer } => {
+                if attempt == self.attempt
+                    && let Some(&(task, slot)) = self.senders.get(&channel)
+                {
                     self.tasks[task].credit(slot, bytes, buffer);
                 }
             }
@@ -278,7 +280,8 @@ impl<F: Faults> Executor<F> {
             } else {
                 let processor = self.program.graph.edges[channel.edge as usize].from;
                 let to = self.placed(TaskId { processor, index: channel.from });
-                let message = Message::Credit { channel, bytes, buffer };
+                let attempt = self.attempt;
+                let message = Message::Credit { channel, attempt, bytes, buffer };
                 fx.push(Effect::Send { to: Place::Executor(to), message });
             }
         }

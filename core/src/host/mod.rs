@@ -25,6 +25,14 @@ pub trait Faults: Send + 'static {
     const REUSE_EXECUTOR_IDS: bool = false;
     /// The masters do not remember which requests they have answered: a repeated one counts twice.
     const FORGET_REQUEST_IDS: bool = false;
+    /// A link sends everything that it keeps after a reconnect, and takes everything that comes.
+    const RESUME_WITHOUT_DEDUPLICATION: bool = false;
+    /// A link keeps nothing of what it has written when its connection breaks.
+    const LINK_FORGETS_UNACKNOWLEDGED: bool = false;
+    /// A link gives each credit twice.
+    const GRANT_CREDIT_TWICE: bool = false;
+    /// A link goes on with a peer that was started again.
+    const ACCEPT_ANY_SESSION: bool = false;
 }
 
 /// No seeded bug.
