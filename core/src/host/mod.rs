@@ -13,6 +13,14 @@ pub trait Faults: Send + 'static {
     const REPORT_BEFORE_STORED: bool = false;
     /// A restored task leaves the last object of each of its chains out.
     const FORGET_STATE_ON_RESTORE: bool = false;
+    /// A region that is rolled back keeps its attempt, and its executors do not mind.
+    const REUSE_ATTEMPT_ON_ROLL_BACK: bool = false;
+    /// An executor obeys an app master though it has heard a later one.
+    const ACCEPT_OLD_APP_TERM: bool = false;
+    /// Only the tasks that were lost go back; those joined with them by channels go on.
+    const ROLL_BACK_ONLY_LOST_TASKS: bool = false;
+    /// A new app master takes what its predecessor ran for running, without asking the executors.
+    const TAKE_OVER_WITHOUT_REPORTS: bool = false;
 }
 
 /// No seeded bug.
