@@ -76,8 +76,6 @@ pub const QUARANTINED_BYTES_MAX: usize = 64 * 1_024;
 /// Highest term, epoch and number of the commit log that is believed: no app ever comes near, and
 /// counting on from it does not overflow.
 pub const LOG_NUMBER_MAX: u64 = u64::MAX / 2;
-/// Highest attempt in the commit log that is believed, for the same reason.
-pub const LOG_ATTEMPT_MAX: u32 = u32::MAX / 2;
 /// A user's call that takes longer is named in a warning and counted.
 pub const SLOW_CALL: Duration = Duration::from_millis(250);
 /// Time between two reports or heartbeats of a healthy process.
