@@ -21,6 +21,14 @@ pub trait Faults: Send + 'static {
     const REUSE_EXECUTOR_IDS: bool = false;
     /// The masters do not remember which requests they have answered: a repeated one counts twice.
     const FORGET_REQUEST_IDS: bool = false;
+    /// A master answers a vote before its disk has the promise.
+    const VOTE_BEFORE_STORED: bool = false;
+    /// A leader takes an update for acknowledged as soon as one disk has it, its own perhaps.
+    const ACKNOWLEDGE_BEFORE_MAJORITY: bool = false;
+    /// A new leader joins the states of all terms, not only of the highest that wrote one.
+    const JOIN_OLDER_TERMS: bool = false;
+    /// A leader acts on after its lease.
+    const IGNORE_LEASE: bool = false;
 }
 
 /// No seeded bug.

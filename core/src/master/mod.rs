@@ -1,7 +1,5 @@
 //! A master: one of the few that together remember what runs on the cluster.
 
-use serde::{Deserialize, Serialize};
+pub mod quorum;
 
-/// What masters say to each other.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum QuorumMessage {}
+pub use quorum::QuorumMessage;
