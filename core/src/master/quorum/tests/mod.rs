@@ -2,6 +2,7 @@
 
 mod bugs;
 mod by_hand;
+mod debug;
 mod random;
 mod world;
 
