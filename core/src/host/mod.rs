@@ -1,10 +1,18 @@
 //! What is the same wherever an app runs: in threads, on a cluster, in a simulator.
 
+mod app;
 mod control;
+mod executor;
+mod links;
+mod node;
 pub mod process;
 mod sockets;
 #[cfg(test)]
 mod tests;
+
+pub use app::{AppConfig, AppProcess};
+pub use executor::{ExecutorConfig, ExecutorProcess};
+pub use node::{NodeConfig, NodeProcess};
 
 /// Bugs that a simulator can seed, to prove that it would see them. Production runs [`NoFaults`],
 /// for which the compiler leaves nothing of them.
