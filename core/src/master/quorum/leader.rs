@@ -246,12 +246,17 @@ impl<S: Replicated, F: Faults> Quorum<S, F> {
         let Some(peer) = leader.peers.get_mut(&from) else {
             return Ok(());
         };
-        peer.heard = peer.heard.max(Some(sent));
         peer.stored = peer.stored.max(stored);
-        if received > peer.received {
+        // A voter that was restarted has only what it had stored: what it answers to a later
+        // message counts, also if it is less.
+        if Some(sent) > peer.heard && received < peer.received {
+            (peer.received, peer.repeat_at, peer.repeat_after) =
+                (received, now, HEARTBEAT_INTERVAL);
+        } else if received > peer.received {
             peer.received = received;
             (peer.repeat_at, peer.repeat_after) = (now + HEARTBEAT_INTERVAL, HEARTBEAT_INTERVAL);
         }
+        peer.heard = peer.heard.max(Some(sent));
         self.repeat(now, from, out);
         self.advance(now, out);
         Ok(())

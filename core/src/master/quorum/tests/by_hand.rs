@@ -1,1 +1,1 @@
-//! What one master makes of single messages and disks.
+//! What one master makes of single messages, disks and commands.

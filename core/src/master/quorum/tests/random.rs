@@ -28,6 +28,7 @@ struct Trouble {
 pub(super) fn run<F: Faults>(seed: u64) -> World<F> {
     let founders = if seed % 3 == 0 { 5 } else { 3 };
     let mut world = World::<F>::new(seed, founders, 2);
+    let treacherous = world.draw(2) == 0;
     let any = |world: &mut World<F>, most: u64| {
         if world.draw(2) == 0 { 0 } else { world.draw(most) }
     };
@@ -36,7 +37,7 @@ pub(super) fn run<F: Faults>(seed: u64) -> World<F> {
         doubled: any(&mut world, 100),
         late: any(&mut world, 50),
         way: millis(1 + any(&mut world, 80)),
-        write: millis(1 + any(&mut world, 400)),
+        write: millis(1 + any(&mut world, 400) + if treacherous { 150 } else { 0 }),
     };
     let chaos = 150 + world.draw(1_000);
     let mut trouble = Trouble::default();
@@ -48,6 +49,13 @@ pub(super) fn run<F: Faults>(seed: u64) -> World<F> {
             world.run((world.now + step).min(until));
             for id in world.serving() {
                 world.propose(id);
+            }
+            // The worst moment to die.
+            if treacherous && world.draw(3) == 0 {
+                for id in world.promising() {
+                    world.crash(id);
+                    restart(&mut world, id);
+                }
             }
         }
         disturb(&mut world, &mut trouble);
@@ -61,13 +69,11 @@ fn alive<F: Faults>(world: &World<F>) -> Vec<u64> {
 }
 
 fn restart<F: Faults>(world: &mut World<F>, id: u64) {
-    let formation = match world.nodes[&id].disk.is_empty() {
-        // A first start that did not come to its first write.
-        true if world.nodes[&id].life <= world.nodes.len() as u64 && id < world.founders => {
-            Formation::First
-        }
-        true if id >= world.founders => Formation::Joins,
-        _ => Formation::Before,
+    // A first start may not have come to its first write.
+    let formation = match world.nodes[&id].formed {
+        true => Formation::Before,
+        false if id < world.founders => Formation::First,
+        false => Formation::Joins,
     };
     world.start(id, formation);
 }
@@ -180,15 +186,12 @@ fn readmit<F: Faults>(world: &mut World<F>, trouble: &mut Trouble) {
         return;
     }
     // It has its place back when the leader says so, with the folder that it has now.
-    let folder = world.folder(id);
+    let folder = quorum.identity.folder;
     let Some(leader) = world.serving().first().copied() else {
         return;
     };
     let quorum = world.nodes[&leader].quorum.as_ref().expect("it serves");
-    if quorum.voters_settled()
-        && let Some(folder) = folder
-        && quorum.voters().contains(crate::id::NodeId(id), folder)
-    {
+    if quorum.voters_settled() && quorum.voters().contains(crate::id::NodeId(id), folder) {
         trouble.lost = None;
     }
 }
@@ -200,7 +203,8 @@ fn swap<F: Faults>(world: &mut World<F>, trouble: &mut Trouble) {
         None => {
             let count = world.nodes.len() as u64;
             let (a, b) = (world.draw(count), world.draw(count));
-            if a == b || trouble.lost.is_some() {
+            let formed = world.nodes[&a].formed && world.nodes[&b].formed;
+            if a == b || !formed || trouble.lost.is_some() {
                 return;
             }
             trouble.swapped = Some((a, b));

@@ -11,7 +11,8 @@ use alloc::vec::Vec;
 
 use super::super::random::Random;
 use super::super::{
-    Formation, Position, Quorum, QuorumConfig, QuorumEffect, QuorumInput, QuorumMessage, QuorumRole,
+    Formation, Position, Quorum, QuorumConfig, QuorumContent, QuorumEffect, QuorumInput,
+    QuorumMessage, QuorumRole,
 };
 use super::Updates;
 use crate::control::Address;
@@ -52,8 +53,8 @@ pub(super) struct Node<F: Faults> {
     offset: u64,
     speed: u64,
     timer: Option<Time>,
-    /// The highest position and promise that this folder was seen with.
-    highest: (Position, MasterTerm),
+    /// Whether anything was ever written here.
+    pub(super) formed: bool,
 }
 
 /// How unkind the world is.
@@ -89,6 +90,10 @@ pub(super) struct World<F: Faults> {
     numbers: BTreeMap<u64, u64>,
     /// For each term whose leader served: what it knew of earlier terms.
     inherited: BTreeMap<u64, BTreeSet<(u64, u64)>>,
+    /// For each folder what it was seen to have stored.
+    stored: BTreeMap<(u64, Incarnation), (Position, MasterTerm)>,
+    /// For each folder and term who was told to have its vote.
+    votes: BTreeMap<(u64, Incarnation, MasterTerm), u64>,
 }
 
 impl<F: Faults> World<F> {
@@ -111,6 +116,8 @@ impl<F: Faults> World<F> {
             acknowledged: BTreeSet::new(),
             numbers: BTreeMap::new(),
             inherited: BTreeMap::new(),
+            stored: BTreeMap::new(),
+            votes: BTreeMap::new(),
         };
         for id in 0..founders + spare {
             let node = Node {
@@ -121,7 +128,7 @@ impl<F: Faults> World<F> {
                 offset: 0,
                 speed: 1_000,
                 timer: None,
-                highest: (Position::default(), MasterTerm(0)),
+                formed: false,
             };
             world.nodes.insert(id, node);
             let formation = if id < founders { Formation::First } else { Formation::Joins };
@@ -181,14 +188,10 @@ impl<F: Faults> World<F> {
         if finished == 0
             && let Some((_, DiskRequest::Write { entries })) = node.requests.pop_front()
         {
+            node.formed = true;
             write(&mut node.disk, entries);
         }
         node.requests.clear();
-    }
-
-    /// A node's folder is another one from now on.
-    pub(super) fn forget_folder(&mut self, id: u64) {
-        self.nodes.get_mut(&id).expect("it exists").highest = (Position::default(), MasterTerm(0));
     }
 
     pub(super) fn tell(&mut self, id: u64, input: QuorumInput) {
@@ -262,6 +265,16 @@ impl<F: Faults> World<F> {
     }
 
     fn post(&mut self, from: u64, to: u64, message: QuorumMessage) {
+        // Whoever asks for votes has its own.
+        let vote = match message.content {
+            QuorumContent::Promised { term, .. } => Some((term, to)),
+            QuorumContent::Vote { term, .. } => Some((term, from)),
+            _ => None,
+        };
+        if let Some((term, to)) = vote {
+            let vote = *self.votes.entry((from, message.folder, term)).or_insert(to);
+            assert_eq!(vote, to, "node {from} votes twice in {term}");
+        }
         let weather = self.weather;
         if self.cut.contains(&(from, to)) || self.draw(1_000) < weather.loss {
             return;
@@ -272,6 +285,14 @@ impl<F: Faults> World<F> {
             let after = self.span(if late { Duration::from_secs(3) } else { weather.way });
             self.at(after, Event::Deliver { from, to, message: message.clone() });
         }
+    }
+
+    /// Those that have promised a term that their disk has not.
+    pub(super) fn promising(&self) -> Vec<u64> {
+        let promises = |node: &Node<F>| {
+            node.quorum.as_ref().is_some_and(|it| it.promise.term > it.disk.promise.term)
+        };
+        self.nodes.iter().filter(|(_, node)| promises(node)).map(|(id, _)| *id).collect()
     }
 
     /// Runs until `until`.
@@ -315,6 +336,7 @@ impl<F: Faults> World<F> {
                 DiskReply::Loaded { entries }
             }
             DiskRequest::Write { entries } => {
+                node.formed = true;
                 write(&mut node.disk, entries);
                 DiskReply::Written
             }
@@ -345,7 +367,9 @@ impl<F: Faults> World<F> {
             return;
         }
         let (term, life) = (quorum.term(), node.life);
-        let _ = life;
+        let now = (quorum.disk.position, quorum.disk.promise.term);
+        let before = self.stored.insert((id, quorum.identity.folder), now).unwrap_or_default();
+        assert!(now.0 >= before.0 && now.1 >= before.1, "node {id} stored {before:?}, now {now:?}");
         if quorum.role() != QuorumRole::Leader {
             return;
         }
