@@ -286,10 +286,10 @@ impl<S: Replicated, F: Faults> Quorum<S, F> {
         self.believe(term)?;
         match &self.office {
             // A voter has promised a later term: this one cannot go on.
-            Office::Leader(_) if term > self.promise.term => {
-                if self.voters().contains(from.0, from.1) {
-                    self.step_down(now);
-                }
+            Office::Leader(_)
+                if term > self.promise.term && self.voters().contains(from.0, from.1) =>
+            {
+                self.step_down(now);
             }
             // With a term that can be won.
             Office::Asking { term: asked, .. } if term >= *asked => self.ask(now, out),

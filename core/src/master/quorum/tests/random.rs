@@ -26,7 +26,7 @@ struct Trouble {
 
 /// One run; panics if a rule is broken.
 pub(super) fn run<F: Faults>(seed: u64) -> World<F> {
-    let founders = if seed % 3 == 0 { 5 } else { 3 };
+    let founders = if seed.is_multiple_of(3) { 5 } else { 3 };
     let mut world = World::<F>::new(seed, founders, 2);
     let treacherous = world.draw(2) == 0;
     let any = |world: &mut World<F>, most: u64| {
