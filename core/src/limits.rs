@@ -76,8 +76,6 @@ pub const QUARANTINED_BYTES_MAX: usize = 64 * 1_024;
 /// Highest term, epoch and number of the commit log that is believed: no app ever comes near, and
 /// counting on from it does not overflow.
 pub const LOG_NUMBER_MAX: u64 = u64::MAX / 2;
-/// Highest attempt in the commit log that is believed, for the same reason.
-pub const LOG_ATTEMPT_MAX: u32 = u32::MAX / 2;
 /// A user's call that takes longer is named in a warning and counted.
 pub const SLOW_CALL: Duration = Duration::from_millis(250);
 /// Time between two reports or heartbeats of a healthy process.
@@ -93,6 +91,16 @@ pub const DIAL_TIMEOUT: Duration = Duration::from_secs(1);
 pub const DIAL_BACKOFF_MIN: Duration = Duration::from_millis(20);
 /// Longest wait between two dials.
 pub const DIAL_BACKOFF_MAX: Duration = Duration::from_millis(500);
+/// A connection whose handshake is not done after this long is closed.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Connections that have not yet said who they are; more are closed at once.
+pub const STRANGERS_MAX: usize = 256;
+/// Messages that wait for a control connection; the oldest is forgotten, for all are repeated.
+pub const CONTROL_QUEUE_MAX: usize = 64;
+/// Silence on a control connection after which whoever dialled asks whether the peer is there.
+pub const PING_INTERVAL: Duration = Duration::from_millis(500);
+/// Silence after which a control connection is dialled anew: it may be broken without a sign.
+pub const SILENCE_MAX: Duration = Duration::from_millis(1_500);
 
 const _: () = assert!(BATCH_BYTES * 2 <= CHANNEL_WINDOW_BYTES, "a window holds two batches");
 const _: () = assert!(CHANNEL_WINDOW_BYTES_MIN <= CHANNEL_WINDOW_BYTES);

@@ -1,6 +1,18 @@
 //! What is the same wherever an app runs: in threads, on a cluster, in a simulator.
 
+mod app;
+mod control;
+mod executor;
+mod links;
+mod node;
 pub mod process;
+mod sockets;
+#[cfg(test)]
+mod tests;
+
+pub use app::{AppConfig, AppProcess};
+pub use executor::{ExecutorConfig, ExecutorProcess};
+pub use node::{NodeConfig, NodeProcess};
 
 /// Bugs that a simulator can seed, to prove that it would see them. Production runs [`NoFaults`],
 /// for which the compiler leaves nothing of them.
@@ -13,6 +25,14 @@ pub trait Faults: Send + 'static {
     const REPORT_BEFORE_STORED: bool = false;
     /// A restored task leaves the last object of each of its chains out.
     const FORGET_STATE_ON_RESTORE: bool = false;
+    /// A worker follows orders of a term, or of a number in it, that is lower than it has heard.
+    const ACCEPT_OLD_TERM_ORDERS: bool = false;
+    /// A leader orders what no majority of the masters has on disk yet.
+    const ACT_ON_UNACKNOWLEDGED: bool = false;
+    /// A leader gives the executor in the place of a lost one the same id.
+    const REUSE_EXECUTOR_IDS: bool = false;
+    /// The masters do not remember which requests they have answered: a repeated one counts twice.
+    const FORGET_REQUEST_IDS: bool = false;
     /// A link sends everything that it keeps after a reconnect, and takes everything that comes.
     const RESUME_WITHOUT_DEDUPLICATION: bool = false;
     /// A link keeps nothing of what it has written when its connection breaks.
@@ -21,6 +41,22 @@ pub trait Faults: Send + 'static {
     const GRANT_CREDIT_TWICE: bool = false;
     /// A link goes on with a peer that was started again.
     const ACCEPT_ANY_SESSION: bool = false;
+    /// A region that is rolled back keeps its attempt, and its executors do not mind.
+    const REUSE_ATTEMPT_ON_ROLL_BACK: bool = false;
+    /// An executor obeys an app master though it has heard a later one.
+    const ACCEPT_OLD_APP_TERM: bool = false;
+    /// Only the tasks that were lost go back; those joined with them by channels go on.
+    const ROLL_BACK_ONLY_LOST_TASKS: bool = false;
+    /// A new app master takes what its predecessor ran for running, without asking the executors.
+    const TAKE_OVER_WITHOUT_REPORTS: bool = false;
+    /// A master answers a vote before its disk has the promise.
+    const VOTE_BEFORE_STORED: bool = false;
+    /// A leader takes an update for acknowledged as soon as one disk has it, its own perhaps.
+    const ACKNOWLEDGE_BEFORE_MAJORITY: bool = false;
+    /// A new leader joins the states of all terms, not only of the highest that wrote one.
+    const JOIN_OLDER_TERMS: bool = false;
+    /// A leader acts on after its lease.
+    const IGNORE_LEASE: bool = false;
 }
 
 /// No seeded bug.

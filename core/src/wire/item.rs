@@ -259,7 +259,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn items_come_back(item in any_item(), attempt: u32, number: u64, epoch: u64) {
+        fn items_come_back(item in any_item(), attempt: u64, number: u64, epoch: u64) {
             let mut bytes = Vec::new();
             let (attempt, epoch) = (Attempt(attempt), Epoch(epoch));
             encode_item(CHANNEL, attempt, number, epoch, &item, &mut bytes).expect("it is short");

@@ -42,6 +42,10 @@ pub mod kind {
     pub const LINK_MESSAGE: u16 = 7;
     /// The end of a link: nothing follows, and no connection will be accepted.
     pub const LINK_GOODBYE: u16 = 8;
+    /// Asks whether whoever was dialled for control is there.
+    pub const PING: u16 = 9;
+    /// It is.
+    pub const PONG: u16 = 10;
 }
 
 /// Bytes for which room is made because a frame announces them; more is made as they come.

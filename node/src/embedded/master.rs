@@ -46,7 +46,7 @@ pub(crate) fn run(
 ) -> Ended {
     let inbox = &wires.master;
     inbox.receive_here();
-    let mut master = AppMaster::new(plan);
+    let mut master: AppMaster = AppMaster::new(plan);
     let mut progress = Progress::new(total_bytes, options);
     let mut watch = Watch::default();
     let mut stop_sent = false;
@@ -79,7 +79,7 @@ pub(crate) fn run(
     }
     let status = master.status(clock::now());
     for executor in &wires.executors {
-        let message = Message::Shutdown;
+        let message = Message::Shutdown { term: status.term };
         executor.send(Input::Message { from: Place::AppMaster, message });
     }
     let took = clock::now().since(began);

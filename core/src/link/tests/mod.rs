@@ -4,7 +4,7 @@ mod model;
 mod rules;
 
 use crate::control::Peer;
-use crate::id::{AppId, ExecutorId};
+use crate::id::{AppId, AppTerm, ExecutorId};
 use crate::link::LinkConfig;
 use crate::message::{EpochStart, Message};
 
@@ -19,13 +19,13 @@ fn pair() -> [LinkConfig; 2] {
 /// A message that is no item and no credit, and its number.
 fn note(number: u64) -> Message {
     let epoch = crate::id::Epoch(number);
-    Message::StartEpoch(EpochStart { epoch, base: None, stop: false })
+    Message::StartEpoch { term: AppTerm(1), start: EpochStart { epoch, base: None, stop: false } }
 }
 
 /// The number of a note; none if it is something else.
 fn noted(message: &Message) -> Option<u64> {
     match message {
-        Message::StartEpoch(start) => Some(start.epoch.0),
+        Message::StartEpoch { start, .. } => Some(start.epoch.0),
         _ => None,
     }
 }
