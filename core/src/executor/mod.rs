@@ -144,7 +144,12 @@ impl<F: Faults> Executor<F> {
                     self.tasks[place].task.io_done(token, result, world.now, fx);
                 }
             }
-            Input::Start | Input::Stop | Input::Timeout => {}
+            Input::Start
+            | Input::Executors { .. }
+            | Input::ExecutorUp { .. }
+            | Input::ExecutorLost { .. }
+            | Input::Stop
+            | Input::Timeout => {}
         }
     }
 

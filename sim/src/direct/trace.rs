@@ -58,6 +58,9 @@ impl Trace {
             Input::IoDone { token, result, .. } => {
                 self.note_quiet(&[token.0, u64::from(result.is_ok())]);
             }
+            Input::Executors { .. } | Input::ExecutorUp { .. } | Input::ExecutorLost { .. } => {
+                self.debug(input);
+            }
             Input::Start => self.hash.update(b"start"),
             Input::Stop => self.hash.update(b"stop"),
             Input::Timeout => self.hash.update(b"timeout"),

@@ -7,7 +7,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use crate::app::{AppMaster, AppPlan, Outcome, ProcessorPlan};
+use crate::app::{AppMaster, AppPlan, Outcome, Placement, ProcessorPlan};
 use crate::checkpoint::history::{History, Records, settle};
 use crate::checkpoint::record::{Identity, Record, number_of};
 use crate::effect::{Effect, Place, StoreReply, StoreRequest};
@@ -118,7 +118,8 @@ pub(super) fn plan(incarnation: u64, parallelism: u32) -> AppPlan {
     sink.sink = true;
     let mut plan = AppPlan::new(identity, incarnation);
     plan.processors = [source, processor(1, "count", parallelism), sink].into();
-    plan.placement = plan.tasks().map(|(task, _)| (task, ExecutorId(task.index % 2))).collect();
+    let places = plan.tasks().map(|(task, _)| (task, ExecutorId(task.index % 2)));
+    plan.placement = Placement::Fixed(places.collect());
     plan
 }
 
@@ -486,7 +487,8 @@ impl World {
             return self.tell(node, [message].into());
         };
         let epoch = start.epoch;
-        let name = format!("state/{}-{}/t{}-e{}", task.uid, id.index, term.0, epoch.0);
+        let (uid, count) = (&task.uid, attempt.count());
+        let name = format!("state/{uid}-{}/t{}-a{count}-e{}", id.index, term.0, epoch.0);
         let base = start.base.and_then(|base| task.chains.get(&base)).filter(|_| !is_full);
         let mut chain = base.cloned().unwrap_or_default();
         chain.push(ObjectRef { name: name.clone(), len: 0, crc: 0 });
