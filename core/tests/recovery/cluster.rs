@@ -234,17 +234,22 @@ impl<F: Faults> Cluster<F> {
 
     /// Does one thing out of all that could happen next; false if nothing could.
     pub(crate) fn step(&mut self) -> bool {
-        if self.replaces && self.granted.len() < self.wanted as usize && self.random.below(8) == 0 {
+        let lacks = self.replaces && self.granted.len() < self.wanted as usize;
+        if lacks && self.random.below(8) == 0 {
             self.launch();
         }
         let first = self.random.below(5);
-        (0..5).any(|turn| match (first + turn) % 5 {
+        let happens = (0..5).any(|turn| match (first + turn) % 5 {
             0 => self.step_inbox(),
             1 => self.step_link(),
             2 => self.step_store(),
             3 => self.step_io(),
             _ => self.step_clock(),
-        })
+        });
+        if !happens && lacks {
+            self.launch();
+        }
+        happens || lacks
     }
 
     fn step_inbox(&mut self) -> bool {
@@ -433,6 +438,12 @@ impl<F: Faults> Cluster<F> {
         let mut due: Vec<(Time, Who)> = self.nodes.iter().filter_map(deadline).collect();
         due.sort_unstable();
         let Some(&(first, _)) = due.first() else { return false };
+        // The clock does not wait for anybody, but it does not run away either.
+        let waits = self.nodes.values().any(|node| !node.inbox.is_empty());
+        let waits = waits || !self.links.is_empty() || !self.requests.is_empty();
+        if first > self.now && waits && self.random.below(10) > 0 {
+            return true;
+        }
         self.now = self.now.max(first);
         due.retain(|(at, _)| *at <= self.now);
         let (_, who) = due[self.random.below(due.len())];

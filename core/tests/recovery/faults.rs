@@ -32,7 +32,7 @@ impl Faults for WithoutReports {
 
 /// The first seed that sees a bug.
 fn seeds_to<F: Faults>() -> Option<u64> {
-    (0..400).find(|seed| catch_unwind(AssertUnwindSafe(|| run::<F>(*seed))).is_err())
+    (0..300).find(|seed| catch_unwind(AssertUnwindSafe(|| run::<F>(*seed))).is_err())
 }
 
 #[test]
