@@ -15,6 +15,10 @@ pub const BATCH_BYTES: usize = 64 * 1_024;
 pub const CHANNEL_WINDOW_BYTES: usize = 512 * 1_024;
 /// Largest encoded record; a larger one is quarantined where it enters.
 pub const RECORD_BYTES_MAX: usize = 64 * 1_024 * 1_024;
+/// Most bytes of a message on a connection: a whole deployment, or the masters' whole state.
+pub const MESSAGE_BYTES_MAX: usize = 16 * 1_024 * 1_024;
+/// Most bytes of a message from a peer that has not yet said who it is: a hello has about 100.
+pub const HANDSHAKE_BYTES_MAX: usize = 4 * 1_024;
 /// Empty buffers that a task keeps for its next batches.
 pub const POOL_BUFFERS_MAX: usize = 32;
 /// Records between two looks at the budget and at the outputs' room.
@@ -66,6 +70,16 @@ pub const DIAL_TIMEOUT: Duration = Duration::from_secs(1);
 pub const DIAL_BACKOFF_MIN: Duration = Duration::from_millis(20);
 /// Longest wait between two dials.
 pub const DIAL_BACKOFF_MAX: Duration = Duration::from_millis(500);
+/// A connection whose handshake is not done after this long is closed.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Connections that have not yet said who they are; more are closed at once.
+pub const STRANGERS_MAX: usize = 256;
+/// Messages that wait for a control connection; the oldest is forgotten, for all are repeated.
+pub const CONTROL_QUEUE_MAX: usize = 64;
+/// Silence on a control connection after which whoever dialled asks whether the peer is there.
+pub const PING_INTERVAL: Duration = Duration::from_millis(500);
+/// Silence after which a control connection is dialled anew: it may be broken without a sign.
+pub const SILENCE_MAX: Duration = Duration::from_millis(1_500);
 
 const _: () = assert!(BATCH_BYTES * 2 <= CHANNEL_WINDOW_BYTES, "a window holds two batches");
 const _: () = assert!(KEY_GROUPS_DEFAULT <= KEY_GROUPS_MAX);

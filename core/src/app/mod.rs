@@ -3,6 +3,7 @@
 pub mod master;
 pub mod outcome;
 pub mod plan;
+pub mod reports;
 #[cfg(test)]
 mod tests;
 

@@ -1,6 +1,10 @@
 //! What is the same wherever an app runs: in threads, on a cluster, in a simulator.
 
+mod control;
 pub mod process;
+mod sockets;
+#[cfg(test)]
+mod tests;
 
 /// Bugs that a simulator can seed, to prove that it would see them. Production runs [`NoFaults`],
 /// for which the compiler leaves nothing of them.
@@ -13,6 +17,14 @@ pub trait Faults: Send + 'static {
     const REPORT_BEFORE_STORED: bool = false;
     /// A restored task leaves the last object of each of its chains out.
     const FORGET_STATE_ON_RESTORE: bool = false;
+    /// A worker follows orders of a term, or of a number in it, that is lower than it has heard.
+    const ACCEPT_OLD_TERM_ORDERS: bool = false;
+    /// A leader orders what no majority of the masters has on disk yet.
+    const ACT_ON_UNACKNOWLEDGED: bool = false;
+    /// A leader gives the executor in the place of a lost one the same id.
+    const REUSE_EXECUTOR_IDS: bool = false;
+    /// The masters do not remember which requests they have answered: a repeated one counts twice.
+    const FORGET_REQUEST_IDS: bool = false;
 }
 
 /// No seeded bug.

@@ -190,7 +190,8 @@ pub trait Process {
     /// Hears something.
     fn handle(&mut self, world: &mut World<'_>, input: ProcessInput, out: &mut Vec<ProcessEffect>);
 
-    /// Does a part of the work that is at hand, if it is one that has any: an executor.
+    /// Does a part of the work that is at hand, if it is one that has any: an executor. A turn is
+    /// due after every `handle`, again while there is more, and at the time that the last one gave.
     fn turn(&mut self, world: &mut World<'_>, out: &mut Vec<ProcessEffect>) -> Activity;
 
     /// When [`ProcessInput::Timeout`] is due.

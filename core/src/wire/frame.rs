@@ -165,6 +165,22 @@ pub enum FrameError {
 /// # Errors
 /// [`FrameError::TooLong`] if the payload has more bytes than a frame of its kind may have.
 pub fn encode(header: &FrameHeader, payload: &[u8], out: &mut Vec<u8>) -> Result<(), FrameError> {
+    let (bytes, _) = encode_header(header, payload)?;
+    out.reserve(HEADER_BYTES + payload.len());
+    out.extend_from_slice(&bytes);
+    out.extend_from_slice(payload);
+    Ok(())
+}
+
+/// The header of a frame with this payload, as bytes, and the checksum in it: for those who keep
+/// the two apart.
+///
+/// # Errors
+/// As [`encode`].
+pub fn encode_header(
+    header: &FrameHeader,
+    payload: &[u8],
+) -> Result<([u8; HEADER_BYTES], u32), FrameError> {
     check_len(header.kind, payload.len())?;
     let mut bytes = [0; HEADER_BYTES];
     bytes[0] = MAGIC;
@@ -181,10 +197,75 @@ pub fn encode(header: &FrameHeader, payload: &[u8], out: &mut Vec<u8>) -> Result
     bytes[40..44].copy_from_slice(&(payload.len() as u32).to_le_bytes());
     let crc = crc32c_append(crc32c(&bytes[..CRC_AT]), payload);
     bytes[CRC_AT..].copy_from_slice(&crc.to_le_bytes());
-    out.reserve(HEADER_BYTES + payload.len());
-    out.extend_from_slice(&bytes);
-    out.extend_from_slice(payload);
-    Ok(())
+    Ok((bytes, crc))
+}
+
+/// A header that was read, and its payload's checksum as far as the payload has come.
+#[derive(Clone, Copy, Debug)]
+pub struct Announced {
+    header: FrameHeader,
+    len: usize,
+    found: u32,
+    computed: u32,
+}
+
+impl Announced {
+    /// Reads a header from the front of `bytes`.
+    ///
+    /// # Errors
+    /// As [`decode`], but the payload is not looked at: it may be missing or damaged.
+    pub fn decode(bytes: &[u8]) -> Result<Self, FrameError> {
+        let kind = check_start(bytes)?;
+        let Some(header) = bytes.first_chunk::<HEADER_BYTES>() else {
+            return Err(FrameError::Incomplete { need: HEADER_BYTES });
+        };
+        let len = u32_at(header, 40) as usize;
+        check_len(kind, len)?;
+        let found = u32_at(header, CRC_AT);
+        let computed = crc32c(&header[..CRC_AT]);
+        let channel =
+            ChannelId { edge: u32_at(header, 4), from: u32_at(header, 8), to: u32_at(header, 12) };
+        let header = FrameHeader {
+            kind,
+            timed: header[3] & FLAG_TIMED != 0,
+            channel,
+            attempt: Attempt(u32_at(header, 16)),
+            number: u64_at(header, 20),
+            epoch: Epoch(u64_at(header, 28)),
+            count: u32_at(header, 36),
+        };
+        Ok(Self { header, len, found, computed })
+    }
+
+    /// Bytes of the payload.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// True if the frame has no payload.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Takes the next bytes of the payload into the checksum.
+    pub fn append(&mut self, part: &[u8]) {
+        self.computed = crc32c_append(self.computed, part);
+    }
+
+    /// The header and the frame's checksum, after the whole payload was appended.
+    ///
+    /// # Errors
+    /// [`FrameError::Checksum`] if the bytes are not those that were written.
+    pub const fn finish(&self) -> Result<(FrameHeader, u32), FrameError> {
+        let Self { found, computed, .. } = *self;
+        if found == computed {
+            Ok((self.header, found))
+        } else {
+            Err(FrameError::Checksum { found, computed })
+        }
+    }
 }
 
 /// The frame at the front of `bytes`: its header, its payload, and how many bytes it has in all.
@@ -193,37 +274,19 @@ pub fn encode(header: &FrameHeader, payload: &[u8], out: &mut Vec<u8>) -> Result
 /// [`FrameError::Incomplete`] if more bytes are needed; any other says that the stream is damaged
 /// and nothing behind can be found.
 pub fn decode(bytes: &[u8]) -> Result<(FrameHeader, &[u8], usize), FrameError> {
-    let kind = check_start(bytes)?;
-    let Some((header, rest)) = bytes.split_first_chunk::<HEADER_BYTES>() else {
-        return Err(FrameError::Incomplete { need: HEADER_BYTES });
+    let mut announced = Announced::decode(bytes)?;
+    let whole = HEADER_BYTES + announced.len;
+    let Some(payload) = bytes.get(HEADER_BYTES..whole) else {
+        return Err(FrameError::Incomplete { need: whole });
     };
-    let len = u32_at(header, 40) as usize;
-    check_len(kind, len)?;
-    let Some(payload) = rest.get(..len) else {
-        return Err(FrameError::Incomplete { need: HEADER_BYTES + len });
-    };
-    let found = u32_at(header, CRC_AT);
-    let computed = crc32c_append(crc32c(&header[..CRC_AT]), payload);
-    if found != computed {
-        return Err(FrameError::Checksum { found, computed });
-    }
-    let channel =
-        ChannelId { edge: u32_at(header, 4), from: u32_at(header, 8), to: u32_at(header, 12) };
-    let header = FrameHeader {
-        kind,
-        timed: header[3] & FLAG_TIMED != 0,
-        channel,
-        attempt: Attempt(u32_at(header, 16)),
-        number: u64_at(header, 20),
-        epoch: Epoch(u64_at(header, 28)),
-        count: u32_at(header, 36),
-    };
-    Ok((header, payload, HEADER_BYTES + len))
+    announced.append(payload);
+    let (header, _) = announced.finish()?;
+    Ok((header, payload, whole))
 }
 
 /// Judges the first four bytes, as many as there are: bytes from elsewhere are refused at once,
 /// not when as many have come as they seem to announce.
-fn check_start(bytes: &[u8]) -> Result<FrameKind, FrameError> {
+pub(crate) fn check_start(bytes: &[u8]) -> Result<FrameKind, FrameError> {
     let incomplete = FrameError::Incomplete { need: HEADER_BYTES };
     let byte = |at: usize| bytes.get(at).copied().ok_or(incomplete);
     let found = byte(0)?;

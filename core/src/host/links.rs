@@ -1,0 +1,207 @@
+//! The links of a process of an app, and the connections that they use.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
+use alloc::vec::Vec;
+
+use super::Faults;
+use super::process::ProcessEffect;
+use super::sockets::{Local, Sockets};
+use crate::control::{Address, Peer};
+use crate::effect::{Level, Notice};
+use crate::id::ConnectionId;
+use crate::link::handshake::Purpose;
+use crate::link::{Link, LinkConfig, LinkEvent};
+use crate::message::Message;
+use crate::time::Time;
+
+struct Linked<F: Faults> {
+    link: Link<F>,
+    /// Where the peer listens, if it is this process that dials.
+    address: Option<Address>,
+    connection: Option<ConnectionId>,
+    /// True from the time when the connection is there for both.
+    up: bool,
+}
+
+/// Every link of a process, by who is at the other end.
+pub(crate) struct Links<F: Faults> {
+    local: Local,
+    session: u64,
+    links: BTreeMap<Peer, Linked<F>>,
+    connections: BTreeMap<ConnectionId, Peer>,
+    /// Peers whose links are over: they stay lost.
+    over: BTreeSet<Peer>,
+}
+
+impl<F: Faults> Links<F> {
+    /// `session` differs between any two lives of the process.
+    pub(crate) const fn new(local: Local, session: u64) -> Self {
+        Self {
+            local,
+            session,
+            links: BTreeMap::new(),
+            connections: BTreeMap::new(),
+            over: BTreeSet::new(),
+        }
+    }
+
+    /// The links, for whoever checks their figures.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Peer, &Link<F>)> {
+        self.links.iter().map(|(peer, linked)| (*peer, &linked.link))
+    }
+
+    pub(crate) fn contains(&self, peer: Peer) -> bool {
+        self.links.contains_key(&peer)
+    }
+
+    /// True if the link with this peer has ended for good.
+    pub(crate) fn is_over(&self, peer: Peer) -> bool {
+        self.over.contains(&peer)
+    }
+
+    /// The purpose that a hello of this process states.
+    pub(crate) const fn purpose(&self) -> Purpose {
+        Purpose::Link { session: self.session }
+    }
+
+    /// Begins a link, unless there is or was one; this process dials if it is given an address.
+    pub(crate) fn open(&mut self, now: Time, remote: Peer, address: Option<Address>) {
+        if self.over.contains(&remote) || self.links.contains_key(&remote) {
+            return;
+        }
+        let (local, token) = (self.local.peer, self.local.token);
+        let (session, dials) = (self.session, address.is_some());
+        let link = Link::new(LinkConfig { local, remote, token, session, dials }, now);
+        self.links.insert(remote, Linked { link, address, connection: None, up: false });
+    }
+
+    /// Ends a link for good.
+    pub(crate) fn end(&mut self, peer: Peer, sockets: &mut Sockets, out: &mut Vec<ProcessEffect>) {
+        self.over.insert(peer);
+        if let Some(connection) = self.links.remove(&peer).and_then(|linked| linked.connection) {
+            self.connections.remove(&connection);
+            sockets.close(connection, out);
+        }
+    }
+
+    /// Sends a message; says false if there is no such link.
+    pub(crate) fn send(&mut self, to: Peer, message: Message) -> bool {
+        let Some(linked) = self.links.get_mut(&to) else { return false };
+        linked.link.send(message);
+        true
+    }
+
+    /// A connection is there, dialled by this process or by the peer: the link goes on over it.
+    pub(crate) fn connected(
+        &mut self,
+        now: Time,
+        (connection, peer): (ConnectionId, Peer),
+        sockets: &mut Sockets,
+        out: &mut Vec<ProcessEffect>,
+    ) {
+        let Some(linked) = self.links.get_mut(&peer) else {
+            sockets.close(connection, out);
+            return;
+        };
+        let before = linked.connection.replace(connection);
+        if let Some(before) = before.filter(|before| *before != connection) {
+            self.connections.remove(&before);
+            sockets.close(before, out);
+        }
+        if linked.up {
+            linked.link.disconnected(now, false);
+        }
+        linked.up = true;
+        linked.link.connected(now);
+        self.connections.insert(connection, peer);
+    }
+
+    /// A connection is over; true if it was one of these.
+    pub(crate) fn down(&mut self, now: Time, connection: ConnectionId, gone: bool) -> bool {
+        let Some(peer) = self.connections.remove(&connection) else { return false };
+        if let Some(linked) = self.links.get_mut(&peer) {
+            linked.connection = None;
+            linked.up = false;
+            linked.link.disconnected(now, gone);
+        }
+        true
+    }
+
+    /// Takes what came over a connection; true if it is one of these.
+    pub(crate) fn received(
+        &mut self,
+        now: Time,
+        (connection, bytes): (ConnectionId, &[u8]),
+        sockets: &mut Sockets,
+        out: &mut Vec<ProcessEffect>,
+    ) -> bool {
+        let Some(peer) = self.connections.get(&connection).copied() else { return false };
+        let Some(linked) = self.links.get_mut(&peer) else { return false };
+        if let Err(error) = linked.link.received(now, bytes) {
+            let text = format!("the connection with {peer} is closed: {error}");
+            out.push(ProcessEffect::Notice(Notice { level: Level::Warning, text }));
+            sockets.close(connection, out);
+            self.down(now, connection, false);
+        }
+        true
+    }
+
+    /// When [`Self::handle_timeout`] is due.
+    pub(crate) fn next_timeout(&self) -> Option<Time> {
+        self.links.values().filter_map(|linked| linked.link.next_timeout()).min()
+    }
+
+    pub(crate) fn handle_timeout(&mut self, now: Time) {
+        for linked in self.links.values_mut() {
+            if linked.link.next_timeout().is_some_and(|at| at <= now) {
+                linked.link.handle_timeout(now);
+            }
+        }
+    }
+
+    /// Dials, sends and hands over whatever there is.
+    pub(crate) fn settle(
+        &mut self,
+        now: Time,
+        sockets: &mut Sockets,
+        (heard, out): (&mut Vec<(Peer, LinkEvent)>, &mut Vec<ProcessEffect>),
+    ) {
+        let purpose = self.purpose();
+        let mut lost = Vec::new();
+        for (peer, linked) in &mut self.links {
+            if linked.link.wants_close()
+                && let Some(connection) = linked.connection.take()
+            {
+                self.connections.remove(&connection);
+                sockets.close(connection, out);
+                linked.up = false;
+                linked.link.disconnected(now, false);
+            }
+            if let Some(address) = &linked.address
+                && linked.connection.is_none()
+                && linked.link.wants_dial(now)
+            {
+                let connection = sockets.dial(now, (*peer, address), purpose, out);
+                linked.connection = Some(connection);
+                self.connections.insert(connection, *peer);
+            }
+            while let Some(event) = linked.link.poll_event() {
+                if matches!(event, LinkEvent::Lost { .. }) {
+                    lost.push(*peer);
+                }
+                heard.push((*peer, event));
+            }
+            if let Some(connection) = linked.connection.filter(|_| linked.up) {
+                let mut bytes = Vec::new();
+                while linked.link.poll_transmit(now, &mut bytes) {
+                    let bytes = core::mem::take(&mut bytes);
+                    out.push(ProcessEffect::Write { connection, bytes });
+                }
+            }
+        }
+        for peer in lost {
+            self.end(peer, sockets, out);
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! The process of a node: its worker, and its master if it is one of those that vote.
+
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::Faults;
+use super::control::Control;
+use super::process::{Process, ProcessEffect, ProcessInput};
+use super::sockets::{Heard, Local, Sockets};
+use crate::control::{Address, ControlMessage, Peer, Resources};
+use crate::executor::Activity;
+use crate::id::{AppTerm, Incarnation, NodeId};
+use crate::link::handshake::{Door, Hello, Purpose, Refusal, Standing, VERSIONS};
+use crate::master::{Master, MasterConfig, MasterEffect, MasterInput};
+use crate::task::World;
+use crate::time::Time;
+use crate::worker::{Worker, WorkerConfig, WorkerEffect, WorkerInput};
+
+/// What a node is told at its start.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// The cluster.
+    pub cluster: u64,
+    /// The node.
+    pub node: NodeId,
+    /// This life of it.
+    pub incarnation: Incarnation,
+    /// Where it listens.
+    pub address: Address,
+    /// The nodes of the masters; this one has a master if it is among them.
+    pub masters: BTreeMap<NodeId, Address>,
+    /// True if the masters had been formed before: then an empty disk is one that was lost.
+    pub formed: bool,
+    /// From which everything random is drawn.
+    pub seed: u64,
+    /// What its worker has to give.
+    pub capacity: Resources,
+    /// What its operator says of it.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// A node.
+pub struct NodeProcess<F: Faults> {
+    node: NodeId,
+    masters: Vec<NodeId>,
+    sockets: Sockets,
+    control: Control,
+    door: Door,
+    master: Option<Master<F>>,
+    worker: Worker<F>,
+    /// What this node says to itself.
+    inbox: Vec<ControlMessage>,
+    heard: Vec<(Peer, ControlMessage)>,
+    master_effects: Vec<MasterEffect>,
+    worker_effects: Vec<WorkerEffect>,
+}
+
+impl<F: Faults> NodeProcess<F> {
+    /// Nothing happens before [`ProcessInput::Start`].
+    #[must_use]
+    pub fn new(config: NodeConfig) -> Self {
+        let NodeConfig { cluster, node, incarnation, address, masters, formed, .. } = config;
+        let local = Local { cluster, peer: Peer::Node(node), token: 0 };
+        let mut control = Control::default();
+        for (other, address) in masters.iter().filter(|(other, _)| **other != node) {
+            control.know(Peer::Node(*other), address);
+        }
+        let voters: Vec<NodeId> = masters.keys().copied().collect();
+        let master = masters.contains_key(&node).then(|| {
+            let seed = config.seed;
+            Master::new(MasterConfig { cluster, node, incarnation, seed, voters: masters, formed })
+        });
+        let (capacity, labels) = (config.capacity, config.labels);
+        Self {
+            node,
+            masters: voters,
+            sockets: Sockets::new(local),
+            control,
+            door: Door {
+                versions: VERSIONS,
+                cluster,
+                here: Peer::Node(node),
+                token: None,
+                term: AppTerm(0),
+            },
+            master,
+            worker: Worker::new(WorkerConfig { node, incarnation, address, capacity, labels }),
+            inbox: Vec::new(),
+            heard: Vec::new(),
+            master_effects: Vec::new(),
+            worker_effects: Vec::new(),
+        }
+    }
+
+    /// Its master; none if it does not vote.
+    #[must_use]
+    pub const fn master(&self) -> Option<&Master<F>> {
+        self.master.as_ref()
+    }
+
+    /// Its worker.
+    #[must_use]
+    pub const fn worker(&self) -> &Worker<F> {
+        &self.worker
+    }
+
+    fn tell_master(&mut self, now: Time, input: MasterInput) {
+        if let Some(master) = &mut self.master {
+            master.handle(now, input, &mut self.master_effects);
+        }
+    }
+
+    fn tell_worker(&mut self, now: Time, input: WorkerInput) {
+        self.worker.handle(now, input, &mut self.worker_effects);
+    }
+
+    fn message(&mut self, now: Time, from: Peer, message: ControlMessage) {
+        match message {
+            ControlMessage::WorkerOrders(orders) => {
+                if let Peer::Node(_) = from {
+                    self.tell_worker(now, WorkerInput::Orders(orders));
+                }
+            }
+            message => self.tell_master(now, MasterInput::Message { from, message }),
+        }
+    }
+
+    fn socket_events(&mut self, now: Time, out: &mut Vec<ProcessEffect>) {
+        while let Some(heard) = self.sockets.next_heard() {
+            match heard {
+                Heard::Asked { connection, hello } => match self.judge(&hello) {
+                    Ok(welcome) => {
+                        self.control.welcomed(now, connection, hello.from);
+                        self.sockets.welcome(connection, &welcome, out);
+                    }
+                    Err(refusal) => self.sockets.refuse(connection, &refusal, out),
+                },
+                Heard::Up { connection, to, .. } => self.control.dialed(now, (connection, to), out),
+                Heard::Bytes { connection, bytes } => {
+                    let into = (&mut self.heard, &mut *out);
+                    self.control.received(now, (connection, &bytes), &mut self.sockets, into);
+                    for (from, message) in core::mem::take(&mut self.heard) {
+                        self.message(now, from, message);
+                    }
+                }
+                Heard::Down { connection, .. } => {
+                    self.control.down(now, connection);
+                }
+            }
+        }
+    }
+
+    fn judge(&self, hello: &Hello) -> Result<crate::link::handshake::Welcome, Refusal> {
+        let standing = match hello.purpose {
+            Purpose::Control => Standing::Known,
+            Purpose::Link { .. } => Standing::Unknown,
+        };
+        self.door.judge(hello, standing)
+    }
+
+    /// Carries out what master and worker want, until they want nothing more.
+    fn settle(&mut self, now: Time, out: &mut Vec<ProcessEffect>) {
+        loop {
+            for effect in core::mem::take(&mut self.master_effects) {
+                match effect {
+                    MasterEffect::Send { to, message } => self.send(now, to, message, out),
+                    MasterEffect::Disk { token, request } => {
+                        out.push(ProcessEffect::Disk { token, request });
+                    }
+                    MasterEffect::Notice(notice) => out.push(ProcessEffect::Notice(notice)),
+                }
+            }
+            for effect in core::mem::take(&mut self.worker_effects) {
+                match effect {
+                    WorkerEffect::Report(report) => {
+                        for master in self.masters.clone() {
+                            let message = ControlMessage::WorkerReport(report.clone());
+                            self.send(now, Peer::Node(master), message, out);
+                        }
+                    }
+                    WorkerEffect::Spawn(order) => out.push(ProcessEffect::Spawn { order }),
+                    WorkerEffect::Kill(process) => out.push(ProcessEffect::Kill { process }),
+                    WorkerEffect::Notice(notice) => out.push(ProcessEffect::Notice(notice)),
+                }
+            }
+            if self.inbox.is_empty() {
+                break;
+            }
+            for message in core::mem::take(&mut self.inbox) {
+                self.message(now, Peer::Node(self.node), message);
+            }
+        }
+    }
+
+    fn send(
+        &mut self,
+        now: Time,
+        to: Peer,
+        message: ControlMessage,
+        out: &mut Vec<ProcessEffect>,
+    ) {
+        if to == Peer::Node(self.node) {
+            self.inbox.push(message);
+        } else {
+            self.control.send(now, to, &message, &mut self.sockets, out);
+        }
+    }
+}
+
+impl<F: Faults> Process for NodeProcess<F> {
+    fn handle(
+        &mut self,
+        world: &mut World<'_>,
+        input: ProcessInput,
+        out: &mut Vec<ProcessEffect>,
+    ) {
+        let now = world.now;
+        match self.sockets.handle(now, input, out) {
+            Some(ProcessInput::Start) => {
+                self.tell_master(now, MasterInput::Start);
+                self.tell_worker(now, WorkerInput::Start);
+            }
+            Some(ProcessInput::Disk { token, reply }) => {
+                self.tell_master(now, MasterInput::Disk { token, reply });
+            }
+            Some(ProcessInput::ChildRunning { process, address }) => {
+                self.tell_worker(now, WorkerInput::ChildRunning { process, address });
+            }
+            Some(ProcessInput::ChildExited { process, reason }) => {
+                self.tell_worker(now, WorkerInput::ChildExited { process, reason });
+            }
+            Some(ProcessInput::Timeout) => {
+                self.sockets.handle_timeout(now, out);
+                self.control.handle_timeout(now, &mut self.sockets, out);
+                if self.worker.next_timeout().is_some_and(|at| at <= now) {
+                    self.tell_worker(now, WorkerInput::Timeout);
+                }
+                let due = |master: &Master<F>| master.next_timeout().is_some_and(|at| at <= now);
+                if self.master.as_ref().is_some_and(due) {
+                    self.tell_master(now, MasterInput::Timeout);
+                }
+            }
+            // A node has neither tasks nor a checkpoint store.
+            _ => {}
+        }
+        self.socket_events(now, out);
+        self.settle(now, out);
+    }
+
+    fn turn(&mut self, _: &mut World<'_>, _: &mut Vec<ProcessEffect>) -> Activity {
+        Activity::Idle(None)
+    }
+
+    fn next_timeout(&self) -> Option<Time> {
+        let master = self.master.as_ref().and_then(Master::next_timeout);
+        [self.sockets.next_timeout(), self.control.next_timeout(), self.worker.next_timeout()]
+            .into_iter()
+            .flatten()
+            .chain(master)
+            .min()
+    }
+}

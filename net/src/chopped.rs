@@ -1,0 +1,161 @@
+//! A transport that cuts what goes through it in pieces, so that nobody relies on where a read or
+//! a write happens to end.
+
+use std::cell::Cell;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use gear_core::control::Address;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::driver::{Connection, Listener, Transport};
+
+/// Numbers that follow from a seed (splitmix64).
+#[derive(Clone, Debug)]
+struct Random(Rc<Cell<u64>>);
+
+impl Random {
+    fn below(&self, bound: usize) -> usize {
+        let state = self.0.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.0.set(state);
+        let mut bits = state;
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        bits ^= bits >> 31;
+        ((u128::from(bits) * bound as u128) >> 64) as usize
+    }
+
+    /// Where to cut, if at all: most cuts leave few bytes, where headers are.
+    fn cut(&self, len: usize) -> usize {
+        match self.below(4) {
+            0 => len,
+            1 => self.below(len) + 1,
+            _ => self.below(len.min(16)) + 1,
+        }
+    }
+}
+
+/// Another transport, whose reads and writes take a random part of the bytes and sometimes wait
+/// for no reason. The pieces follow from the seed.
+#[derive(Clone, Debug)]
+pub struct Chopped<T> {
+    inner: T,
+    random: Random,
+    /// Of a hundred reads or writes, those that are cut.
+    percent: usize,
+}
+
+impl<T: Transport> Chopped<T> {
+    /// Cuts so many of a hundred reads and writes of a transport.
+    #[must_use]
+    pub fn new(inner: T, seed: u64, percent: usize) -> Self {
+        Self { inner, random: Random(Rc::new(Cell::new(seed))), percent }
+    }
+
+    fn chop(&self, (read, write): Connection<T>) -> Connection<Self> {
+        let (random, percent) = (&self.random, self.percent);
+        (
+            ChoppedRead { inner: read, random: random.clone(), percent },
+            ChoppedWrite { inner: write, random: random.clone(), percent },
+        )
+    }
+}
+
+impl<T: Transport> Transport for Chopped<T> {
+    type Listener = ChoppedListener<T>;
+    type Read = ChoppedRead<T::Read>;
+    type Write = ChoppedWrite<T::Write>;
+
+    async fn listen(&self, at: &Address) -> io::Result<Self::Listener> {
+        Ok(ChoppedListener { inner: self.inner.listen(at).await?, transport: self.clone() })
+    }
+
+    async fn dial(&self, to: &Address) -> io::Result<Connection<Self>> {
+        Ok(self.chop(self.inner.dial(to).await?))
+    }
+}
+
+/// The listener of a [`Chopped`] transport.
+#[derive(Debug)]
+pub struct ChoppedListener<T: Transport> {
+    inner: T::Listener,
+    transport: Chopped<T>,
+}
+
+impl<T: Transport> Listener<Chopped<T>> for ChoppedListener<T> {
+    fn address(&self) -> Address {
+        self.inner.address()
+    }
+
+    async fn accept(&mut self) -> io::Result<Connection<Chopped<T>>> {
+        Ok(self.transport.chop(self.inner.accept().await?))
+    }
+}
+
+/// What comes in over a [`Chopped`] transport.
+#[derive(Debug)]
+pub struct ChoppedRead<R> {
+    inner: R,
+    random: Random,
+    percent: usize,
+}
+
+impl<R: AsyncRead + Unpin> AsyncRead for ChoppedRead<R> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let room = buffer.remaining();
+        if room == 0 || this.random.below(100) >= this.percent {
+            return Pin::new(&mut this.inner).poll_read(context, buffer);
+        }
+        if this.random.below(8) == 0 {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let mut piece = vec![0; this.random.cut(room)];
+        let mut part = ReadBuf::new(&mut piece);
+        let poll = Pin::new(&mut this.inner).poll_read(context, &mut part);
+        buffer.put_slice(part.filled());
+        poll
+    }
+}
+
+/// What goes out over a [`Chopped`] transport.
+#[derive(Debug)]
+pub struct ChoppedWrite<W> {
+    inner: W,
+    random: Random,
+    percent: usize,
+}
+
+impl<W: AsyncWrite + Unpin> AsyncWrite for ChoppedWrite<W> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = &mut *self;
+        if bytes.is_empty() || this.random.below(100) >= this.percent {
+            return Pin::new(&mut this.inner).poll_write(context, bytes);
+        }
+        if this.random.below(8) == 0 {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let cut = this.random.cut(bytes.len());
+        Pin::new(&mut this.inner).poll_write(context, &bytes[..cut])
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(context)
+    }
+}

@@ -1,0 +1,77 @@
+//! The two tasks of a connection: one reads, one writes.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use gear_core::id::ConnectionId;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::mpsc::{Sender, UnboundedSender};
+use tokio::time::{sleep, timeout};
+
+use crate::event_loop::{Completion, SocketEvent};
+use crate::outbox::Outbox;
+
+/// How long a connection that was let go may take to deliver what had been written.
+pub(crate) const LINGER: Duration = Duration::from_secs(1);
+
+/// Hands over what comes, one piece a time, until the connection is over.
+pub(crate) async fn read<R: AsyncRead + Unpin, T: crate::Transport>(
+    mut half: R,
+    connection: ConnectionId,
+    most: usize,
+    events: Sender<SocketEvent<T>>,
+) {
+    let mut buffer = Vec::with_capacity(most);
+    loop {
+        match half.read_buf(&mut buffer).await {
+            Ok(0) | Err(_) => break,
+            Ok(_) => {}
+        }
+        // A full buffer is given away; for a few bytes a new one of that size would be a waste.
+        let bytes = if buffer.len() > most / 2 {
+            std::mem::replace(&mut buffer, Vec::with_capacity(most))
+        } else {
+            let bytes = buffer.as_slice().to_vec();
+            buffer.clear();
+            bytes
+        };
+        if events.send(SocketEvent::Received { connection, bytes }).await.is_err() {
+            return;
+        }
+    }
+    // A loop that is gone needs not to be told.
+    let _ = events.send(SocketEvent::Closed { connection }).await;
+}
+
+/// Writes what the outbox gives, until it is closed and empty.
+pub(crate) async fn write<W: AsyncWrite + Unpin>(
+    mut half: W,
+    connection: ConnectionId,
+    outbox: Rc<Outbox>,
+    completions: UnboundedSender<Completion>,
+) {
+    let mut written = 0;
+    while let Some(chunk) = outbox.next(written).await {
+        if half.write_all(&chunk).await.is_err() {
+            // What the peer said last may still be unread, so the reader ends the connection; it
+            // has this long.
+            sleep(LINGER).await;
+            let _ = completions.send(Completion::Broken { connection });
+            return;
+        }
+        written = chunk.len();
+    }
+    // A peer that is gone already has all that it will ever get.
+    let _ = half.shutdown().await;
+}
+
+/// Lets a writer end: at once, or as long as it may linger.
+pub(crate) async fn lingering(writing: impl Future<Output = ()>, closed: Rc<Outbox>) {
+    tokio::pin!(writing);
+    tokio::select! {
+        biased;
+        () = &mut writing => return,
+        () = closed.closed() => {}
+    }
+    let _ = timeout(LINGER, writing).await;
+}

@@ -1,0 +1,22 @@
+//! What drives a process of the engine: one loop over sockets, a disk, a store and children, each
+//! behind a trait, so that the loop that production runs is the one that the simulator runs.
+//!
+//! The loop is deterministic as far as its drivers are: it draws no entropy, walks no map whose
+//! order is not its keys', and takes what is ready in an order of its own.
+
+#![deny(unsafe_code)]
+
+mod chopped;
+pub mod conformance;
+mod connection;
+mod driver;
+mod event_loop;
+mod outbox;
+mod requests;
+
+pub use chopped::{Chopped, ChoppedListener, ChoppedRead, ChoppedWrite};
+pub use driver::{
+    ChildEvents, Children, Clock, Connection, Disk, Drivers, Io, Listener, Platform, Store,
+    Transport,
+};
+pub use event_loop::{EventLoop, Limits};
