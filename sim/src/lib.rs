@@ -13,6 +13,7 @@ pub mod scenario;
 pub mod shrink;
 pub mod sweep;
 mod trace;
+pub mod turmoil;
 pub mod workload;
 
 pub use random::Random;
