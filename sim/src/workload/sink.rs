@@ -1,8 +1,12 @@
 //! A transactional sink over files: staged, synced at the barrier, given its visible name once
 //! the epoch has committed. Recovery keeps the known prefix of the file that was open.
 //!
-//! Staged names hold the number of the process, so that a process that is thought dead writes to
-//! files of its own; visible names follow from the staged ones.
+//! Staged names hold the number of the process and a number in it, so that a process that is thought
+//! dead, or a task that was rolled back, writes to files of its own; visible names follow from the
+//! staged ones.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use gear_core::api::Record;
 use gear_core::api::sink::{Sink, SinkConnector, SinkContext, SinkTask};
@@ -21,20 +25,30 @@ pub const OUT: &str = "out/";
 const BUFFER_BYTES: usize = 256;
 
 /// A sink as a job names it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Files {
     /// The number of the process.
     pub process: u64,
     /// Bytes from which on a file is closed at the barrier.
     pub roll: u64,
+    writers: Arc<AtomicU64>,
+}
+
+impl Files {
+    /// The sinks of a process.
+    #[must_use]
+    pub fn new(process: u64, roll: u64) -> Self {
+        Self { process, roll, writers: Arc::default() }
+    }
 }
 
 impl SinkConnector for Files {
     type Sink = FileWriter;
 
     fn sink(&self, task: &SinkTask) -> FileWriter {
+        let writer = self.writers.fetch_add(1, Ordering::Relaxed);
         FileWriter {
-            prefix: format!("{}-{}-{}", task.name, task.index, self.process),
+            prefix: format!("{}-{}-{}-{writer}", task.name, task.index, self.process),
             roll: self.roll,
             files: 0,
             open: None,
