@@ -73,7 +73,7 @@ pub(crate) fn built(config: &Config, process: u64) -> Built {
             watermarks: config.watermarks.clone(),
             window: config.window,
             lateness: config.lateness,
-            files: sink::Files::new(process, config.roll),
+            files: sink::Files { process, roll: config.roll },
         },
     )
 }

@@ -107,7 +107,7 @@ pub fn build(plan: &Plan, build: &Build) -> Built {
             if !late.iter().any(|(values, late, ..)| *values == place || *late == place) {
                 sinks.push(Judged::Exact { sink: name.clone() });
             }
-            stream.sink(&name, build.files.clone());
+            stream.sink(&name, build.files);
         }
     }
     let judged = late.into_iter().map(|(values, late, operator, sliding)| Judged::Late {
