@@ -7,13 +7,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use gear_core::api::sink::{Sink, SinkConnector, SinkContext, SinkTask};
 use gear_core::api::{Owned, Record};
 use gear_core::flow::push::Meta;
-use gear_core::id::Epoch;
+use gear_core::id::{Attempt, Epoch};
 use gear_core::message::Pending;
 
 use crate::versioned;
 
 const TAG: u8 = b'C';
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// A sink, and what has been committed to it.
 #[must_use]
@@ -34,12 +34,15 @@ pub fn sink_with<T: Record, O: Send + 'static>(
 /// Outlives the tasks, as a disk would.
 struct Shared<O> {
     committed: Vec<O>,
-    staged: BTreeMap<(u32, Epoch), Vec<O>>,
+    staged: BTreeMap<(u32, Staged), Vec<O>>,
 }
 
+/// What is staged at a barrier. An attempt that was given up may go on staging.
+type Staged = (Epoch, Attempt);
+
 impl<O> Shared<O> {
-    fn commit(&mut self, index: u32, epoch: Epoch) {
-        let staged = self.staged.remove(&(index, epoch));
+    fn commit(&mut self, index: u32, staged: Staged) {
+        let staged = self.staged.remove(&(index, staged));
         self.committed.extend(staged.into_iter().flatten());
     }
 }
@@ -109,6 +112,7 @@ impl<T: Record, O: Send + 'static> SinkConnector for CollectSink<T, O> {
     fn sink(&self, task: &SinkTask) -> Collector<T, O> {
         Collector {
             index: task.index,
+            attempt: task.attempt,
             connector: self.clone(),
             records: Vec::new(),
             prepared: BTreeSet::new(),
@@ -123,10 +127,11 @@ impl<T: Record, O: Send + 'static> SinkConnector for CollectSink<T, O> {
 /// Collects the records of one task.
 pub struct Collector<T: Record, O = T> {
     index: u32,
+    attempt: Attempt,
     connector: CollectSink<T, O>,
     records: Vec<O>,
-    /// Epochs that are staged. What others left there under later epochs is never committed.
-    prepared: BTreeSet<Epoch>,
+    /// What is staged. What others left there under later epochs is never committed.
+    prepared: BTreeSet<Staged>,
 }
 
 impl<T: Record, O> Debug for Collector<T, O> {
@@ -141,9 +146,9 @@ impl<T: Record, O: Send + 'static> Sink for Collector<T, O> {
     fn open(&mut self, pending: &[Pending], _: &mut SinkContext<'_>) -> Result<(), String> {
         for Pending { index, bytes } in pending {
             let what = "the account of a collecting sink";
-            let epochs: BTreeSet<Epoch> = versioned::decode(TAG, VERSION, what, bytes)?;
+            let epochs: BTreeSet<Staged> = versioned::decode(TAG, VERSION, what, bytes)?;
             let mut shared = lock(&self.connector.shared);
-            epochs.into_iter().for_each(|epoch| shared.commit(*index, epoch));
+            epochs.into_iter().for_each(|staged| shared.commit(*index, staged));
         }
         Ok(())
     }
@@ -160,15 +165,16 @@ impl<T: Record, O: Send + 'static> Sink for Collector<T, O> {
         _: &mut SinkContext<'_>,
     ) -> Result<Vec<u8>, String> {
         let records = std::mem::take(&mut self.records);
-        lock(&self.connector.shared).staged.insert((self.index, epoch), records);
-        self.prepared.insert(epoch);
+        let staged = (epoch, self.attempt);
+        lock(&self.connector.shared).staged.insert((self.index, staged), records);
+        self.prepared.insert(staged);
         versioned::encode(TAG, VERSION, &self.prepared)
     }
 
     fn commit(&mut self, epoch: Epoch, _: &mut SinkContext<'_>) -> Result<(), String> {
-        let later = self.prepared.split_off(&epoch.next());
-        for epoch in std::mem::replace(&mut self.prepared, later) {
-            lock(&self.connector.shared).commit(self.index, epoch);
+        let later = self.prepared.split_off(&(epoch.next(), Attempt::default()));
+        for staged in std::mem::replace(&mut self.prepared, later) {
+            lock(&self.connector.shared).commit(self.index, staged);
         }
         Ok(())
     }
@@ -184,7 +190,8 @@ mod tests {
     #[test]
     fn records_are_seen_with_their_epoch_and_once() {
         let (collected, connector) = sink::<u64>();
-        let task = SinkTask { name: "out".to_owned(), index: 1, parallelism: 2 };
+        let attempt = Attempt(1);
+        let task = SinkTask { name: "out".to_owned(), index: 1, parallelism: 2, attempt };
         let meta = Meta { at: EventTime::MIN, partition: 0 };
         let mut io = IoQueue::default();
         let mut cx = SinkContext { now: Time::ZERO, wall: WallTime(0), io: &mut io };

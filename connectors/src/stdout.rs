@@ -189,6 +189,7 @@ fn too_much() -> String {
 #[cfg(test)]
 mod tests {
     use gear_core::api::sink::IoQueue;
+    use gear_core::id::Attempt;
     use gear_core::time::{EventTime, Time, WallTime};
 
     use super::*;
@@ -205,7 +206,8 @@ mod tests {
 
     #[test]
     fn an_epoch_is_printed_when_it_has_committed_and_again_if_that_is_unknown() {
-        let task = SinkTask { name: "out".to_owned(), index: 0, parallelism: 1 };
+        let attempt = Attempt(1);
+        let task = SinkTask { name: "out".to_owned(), index: 0, parallelism: 1, attempt };
         let mut sink = lines::<u64>().sink(&task);
         let mut io = IoQueue::default();
         let mut cx = SinkContext { now: Time::ZERO, wall: WallTime(0), io: &mut io };
@@ -231,7 +233,8 @@ mod tests {
 
     #[test]
     fn too_much_output_is_refused() {
-        let task = SinkTask { name: "out".to_owned(), index: 0, parallelism: 1 };
+        let attempt = Attempt(1);
+        let task = SinkTask { name: "out".to_owned(), index: 0, parallelism: 1, attempt };
         let mut sink = sink::<u64>(|_, out| out.resize(out.len() + 1_000_000, 0)).sink(&task);
         let mut io = IoQueue::default();
         let mut cx = SinkContext { now: Time::ZERO, wall: WallTime(0), io: &mut io };

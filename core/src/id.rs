@@ -37,10 +37,42 @@ id! {
     /// Rises with each app master of an app; fences its predecessors in the commit log.
     AppTerm(u64), "term "
 }
-id! {
-    /// Rises with each roll-back of a task; fences its predecessors on the channels.
-    Attempt(u32), "attempt "
+/// Rises with each roll-back of a task; fences its predecessors on the channels.
+///
+/// The upper half is the term of the app master that ordered it, so that two which both think they
+/// lead never mean different tasks by one attempt.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct Attempt(pub u64);
+
+impl Attempt {
+    /// What the app master of a term begins to count from.
+    #[must_use]
+    pub fn before(term: AppTerm) -> Self {
+        let term = u32::try_from(term.0).unwrap_or(u32::MAX);
+        Self(u64::from(term) << u32::BITS)
+    }
+
+    /// The one after this.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+
+    /// Its number within the term.
+    #[must_use]
+    pub const fn count(self) -> u32 {
+        self.0 as u32
+    }
 }
+
+impl fmt::Display for Attempt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "attempt {}.{}", self.0 >> u32::BITS, self.count())
+    }
+}
+
 id! {
     /// The number of a record in the commit log; the first is 1.
     LogNumber(u64), ""

@@ -11,8 +11,31 @@ pub const PROCESSORS_MAX: usize = 1_000;
 /// Bytes at which a batch is sent: large enough to amortise the hand-over, small enough that the
 /// batches in flight stay in the second-level cache (1 MiB a core).
 pub const BATCH_BYTES: usize = 64 * 1_024;
-/// Bytes in flight on a channel before its sender has to wait.
+/// Bytes in flight on a channel before its sender has to wait, to begin with.
 pub const CHANNEL_WINDOW_BYTES: usize = 512 * 1_024;
+/// Least bytes of a channel's window: one batch on its way while another one is worked off.
+pub const CHANNEL_WINDOW_BYTES_MIN: usize = 2 * BATCH_BYTES;
+/// Most bytes of a channel's window: a link of 10 Gbit/s with a round trip of 3 ms is kept full.
+pub const CHANNEL_WINDOW_BYTES_MAX: usize = 4 * 1_024 * 1_024;
+/// What is in flight on a channel between processes is worked off in this time: no barrier waits
+/// longer behind records.
+pub const CHANNEL_IN_FLIGHT_TARGET: Duration = Duration::from_millis(100);
+/// Bytes that a link writes at once: as many as a batch has.
+pub const TRANSMIT_BYTES: usize = BATCH_BYTES;
+/// Bytes that arrive on a link before they are acknowledged, unless something is sent anyway.
+pub const ACKNOWLEDGE_BYTES: usize = 256 * 1_024;
+/// Longest time until what arrives on a link is acknowledged.
+pub const ACKNOWLEDGE_DELAY: Duration = Duration::from_millis(20);
+/// Heartbeats that a link may miss before its connection is given up and another one dialled.
+pub const HEARTBEATS_MISSED_MAX: u32 = 3;
+/// Frames and messages that a link keeps for a peer that does not acknowledge them: watermarks and
+/// barriers have no credit, but a few dozen a second come in the grace time.
+pub const LINK_ENTRIES_MAX: usize = 65_536;
+/// Bytes of messages that a link keeps, likewise: a few of the largest.
+pub const LINK_MESSAGE_BYTES_MAX: usize = 4 * MESSAGE_BYTES_MAX;
+/// Connections of a link in a row that may break by what came over them, before anything new did:
+/// what is damaged on its way is repaired by another try, a peer that is not sound is not.
+pub const LINK_BROKEN_MAX: u32 = 8;
 /// Largest encoded record; a larger one is quarantined where it enters.
 pub const RECORD_BYTES_MAX: usize = 64 * 1_024 * 1_024;
 /// Most bytes of a message on a connection: a whole deployment, or the masters' whole state.
@@ -53,8 +76,6 @@ pub const QUARANTINED_BYTES_MAX: usize = 64 * 1_024;
 /// Highest term, epoch and number of the commit log that is believed: no app ever comes near, and
 /// counting on from it does not overflow.
 pub const LOG_NUMBER_MAX: u64 = u64::MAX / 2;
-/// Highest attempt in the commit log that is believed, for the same reason.
-pub const LOG_ATTEMPT_MAX: u32 = u32::MAX / 2;
 /// A user's call that takes longer is named in a warning and counted.
 pub const SLOW_CALL: Duration = Duration::from_millis(250);
 /// Time between two reports or heartbeats of a healthy process.
@@ -82,4 +103,6 @@ pub const PING_INTERVAL: Duration = Duration::from_millis(500);
 pub const SILENCE_MAX: Duration = Duration::from_millis(1_500);
 
 const _: () = assert!(BATCH_BYTES * 2 <= CHANNEL_WINDOW_BYTES, "a window holds two batches");
+const _: () = assert!(CHANNEL_WINDOW_BYTES_MIN <= CHANNEL_WINDOW_BYTES);
+const _: () = assert!(CHANNEL_WINDOW_BYTES <= CHANNEL_WINDOW_BYTES_MAX);
 const _: () = assert!(KEY_GROUPS_DEFAULT <= KEY_GROUPS_MAX);

@@ -1,10 +1,12 @@
 //! What the parts of an app say to each other, and what the driver says to them.
 
+use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
+use crate::control::Address;
 use crate::effect::{IoError, Place, StoreReply};
 use crate::flow::batch::Batch;
 use crate::id::{AppTerm, Attempt, ChannelId, Epoch, ExecutorId, TaskId, Token};
@@ -45,30 +47,64 @@ pub enum Input {
 }
 
 /// What the parts of an app say to each other.
-#[derive(Clone, Debug, PartialEq)]
+///
+/// What an app master says carries its term: an executor that has heard a higher one refuses it.
+/// What is said of a task carries the task's attempt: nobody takes it for news of a later one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Message {
     /// App master to executor: run these tasks.
     Deploy(Deployment),
-    /// App master to executor: every task is ready, let the sources read.
-    Run,
+    /// App master to executor: every task of this attempt is ready, let the sources read.
+    Run {
+        /// The app master's term.
+        term: AppTerm,
+        /// The attempt.
+        attempt: Attempt,
+    },
     /// App master to the executors of sources: put the barrier of this epoch into the streams.
-    StartEpoch(EpochStart),
+    StartEpoch {
+        /// The app master's term.
+        term: AppTerm,
+        /// The epoch.
+        start: EpochStart,
+    },
     /// App master to executor: this epoch's record is in the commit log.
     Committed {
+        /// The app master's term.
+        term: AppTerm,
         /// The epoch.
         epoch: Epoch,
     },
+    /// App master to executor: from now on this term counts; say what runs.
+    TakeOver {
+        /// The app master's term.
+        term: AppTerm,
+    },
+    /// Executor to app master: the answer to `TakeOver`.
+    Report {
+        /// The term that asked.
+        term: AppTerm,
+        /// Every task that there is.
+        tasks: Vec<TaskReport>,
+    },
     /// App master to executor: stop; nothing that follows will count.
-    Shutdown,
+    Shutdown {
+        /// The app master's term.
+        term: AppTerm,
+    },
     /// Executor to app master: this task is restored and waits for `Run`.
     Ready {
         /// The task.
         task: TaskId,
+        /// Its attempt.
+        attempt: Attempt,
     },
     /// Executor to app master: this task's part of an epoch is durable.
     Snapshot {
         /// The task.
         task: TaskId,
+        /// Its attempt.
+        attempt: Attempt,
         /// The epoch.
         epoch: Epoch,
         /// What the epoch's record has to say of the task.
@@ -79,6 +115,8 @@ pub enum Message {
     Finished {
         /// The task.
         task: TaskId,
+        /// Its attempt.
+        attempt: Attempt,
         /// The last epoch of which it forwarded the barrier; 0 if none.
         after: Epoch,
         /// What later epochs' records have to say of the task.
@@ -88,6 +126,8 @@ pub enum Message {
     SinkCommitted {
         /// The sink's task.
         task: TaskId,
+        /// Its attempt.
+        attempt: Attempt,
         /// The epoch.
         epoch: Epoch,
     },
@@ -95,26 +135,32 @@ pub enum Message {
     Failed {
         /// The task.
         task: TaskId,
+        /// Its attempt.
+        attempt: Attempt,
         /// What happened to the user, and what to do.
         reason: String,
-    },
-    /// Executor to executor: what flows on a channel.
-    Item {
-        /// The channel.
-        channel: ChannelId,
-        /// The attempt of the sending task.
-        attempt: Attempt,
-        /// What flows.
-        item: Item,
     },
     /// Executor to executor, against the stream: so many bytes were consumed.
     Credit {
         /// The channel.
         channel: ChannelId,
+        /// The attempt of both tasks.
+        attempt: Attempt,
         /// Bytes that the sender may send more.
         bytes: u64,
-        /// The buffer they came in, empty, for the sender's pool.
+        /// The buffer they came in, empty, for the sender's pool; it stays in its process.
+        #[serde(skip)]
         buffer: Vec<u8>,
+    },
+    /// Executor to executor: what flows on a channel. Between processes it is a frame.
+    #[serde(skip)]
+    Item {
+        /// The channel.
+        channel: ChannelId,
+        /// The attempt of both tasks.
+        attempt: Attempt,
+        /// What flows.
+        item: Item,
     },
 }
 
@@ -154,25 +200,71 @@ pub struct Barrier {
     pub records: u64,
 }
 
-/// Which tasks an executor runs, and from where.
-#[derive(Clone, Debug, PartialEq)]
+/// Which tasks of some regions of an app an executor runs, and from where.
+///
+/// What the executor ran of these regions at an earlier attempt is dropped; its other tasks go on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deployment {
     /// The app master's term: the tasks' objects carry it in their names.
     pub term: AppTerm,
-    /// Fences the messages of tasks that ran before.
+    /// Of all tasks named here; fences the messages of those that ran before.
     pub attempt: Attempt,
     /// The last committed epoch; 0 if none.
     pub epoch: Epoch,
     /// Key groups of the app: fixed with its first epoch, so the job's own wish may not count.
     pub key_groups: u32,
-    /// Where every task of the app runs.
+    /// Where every task of these regions runs.
     pub placement: Vec<(TaskId, ExecutorId)>,
-    /// This executor's tasks.
+    /// Where the executors listen; empty if all are in one process.
+    pub addresses: BTreeMap<ExecutorId, Address>,
+    /// This executor's tasks of these regions.
     pub tasks: Vec<TaskDeployment>,
 }
 
+/// A task, as the executor that runs it tells of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskReport {
+    /// The task.
+    pub task: TaskId,
+    /// Its attempt.
+    pub attempt: Attempt,
+    /// The term of the app master that deployed it.
+    pub term: AppTerm,
+    /// Where it is in its life.
+    pub phase: TaskPhase,
+    /// The epoch from which it went on; 0 if none.
+    pub restored: Epoch,
+    /// The last epoch whose barrier it has passed: that of its last snapshot. At least `restored`.
+    pub passed: Epoch,
+    /// The last epoch that it has heard of; at least `passed`.
+    pub heard: Epoch,
+    /// It has passed a barrier behind which sources read nothing: the user had asked for a stop.
+    pub stopped: bool,
+    /// What it has said when it had done all it will ever do: the last epoch of which it forwarded
+    /// the barrier, and what stands for every later one.
+    pub finished: Option<(Epoch, TaskSnapshot)>,
+}
+
+/// Where a task is in its life.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TaskPhase {
+    /// It reads the objects of the restored epoch.
+    Restoring,
+    /// It waits for `Run`.
+    Ready,
+    /// It runs.
+    Running,
+    /// It has sent the end of its stream.
+    Ended,
+    /// It cannot go on.
+    Failed {
+        /// What happened and what to do.
+        reason: String,
+    },
+}
+
 /// One task, and from where it goes on.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskDeployment {
     /// The task.
     pub task: TaskId,
@@ -226,6 +318,8 @@ pub struct Pending {
 /// What an epoch's record says of one task.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskSnapshot {
+    /// The attempt of the task that says it.
+    pub attempt: Attempt,
     /// The task has ended its stream.
     pub finished: bool,
     /// Every partition of a source's task.
@@ -237,8 +331,9 @@ pub struct TaskSnapshot {
     pub pending: Vec<u8>,
     /// The task's clock at the barrier.
     pub watermark: EventTime,
-    /// Records put aside in this epoch.
-    pub quarantine: Option<ObjectRef>,
+    /// Records put aside since the last epoch that the task knew to be committed: what it put
+    /// aside in epochs that were given up is part of the next.
+    pub quarantine: Vec<ObjectRef>,
     /// Records put aside since the task began.
     pub quarantined: u64,
     /// Records that a source has read since the app began.

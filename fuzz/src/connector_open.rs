@@ -4,6 +4,7 @@ use gear_connectors::model::ModelDisk;
 use gear_connectors::{collect, files, generate, stdout};
 use gear_core::api::sink::{IoQueue, Sink as _, SinkConnector, SinkContext, SinkTask};
 use gear_core::api::source::{Source as _, SourceConnector, SourceContext};
+use gear_core::id::Attempt;
 use gear_core::message::{Partition, Pending};
 use gear_core::time::{Time, WallTime};
 
@@ -36,7 +37,8 @@ fn source(connector: &impl SourceConnector, name: &str, bytes: &[u8]) {
 fn sink(connector: &impl SinkConnector, bytes: &[u8]) {
     let mut io = IoQueue::default();
     let mut cx = SinkContext { now: Time::ZERO, wall: WallTime(0), io: &mut io };
-    let task = SinkTask { name: "sink".to_owned(), index: 0, parallelism: 1 };
+    let (name, attempt) = ("sink".to_owned(), Attempt(1));
+    let task = SinkTask { name, index: 0, parallelism: 1, attempt };
     let pending = Pending { index: 0, bytes: bytes.to_vec() };
     let _ = connector.sink(&task).open(&[pending], &mut cx);
 }

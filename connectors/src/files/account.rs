@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use gear_core::api::Files;
 use gear_core::effect::{IoError, IoErrorKind};
-use gear_core::id::Epoch;
+use gear_core::id::{Attempt, Epoch};
 use gear_core::time::WallTime;
 use serde::{Deserialize, Serialize};
 
@@ -75,9 +75,14 @@ impl Names {
         format!("{folder}/{prefix}-{index:0INDEX_DIGITS$}-{:0EPOCH_DIGITS$}{suffix}", epoch.0)
     }
 
-    pub(crate) fn staged(&self, index: u32, generation: u64, number: u64) -> String {
+    pub(crate) fn staged(
+        &self,
+        index: u32,
+        (generation, attempt): (u64, Attempt),
+        number: u64,
+    ) -> String {
         let Self { folder, prefix, .. } = self;
-        format!("{folder}/.staged/{prefix}-{index}-{generation:x}-{number}")
+        format!("{folder}/.staged/{prefix}-{index}-{generation:x}-{:x}-{number}", attempt.0)
     }
 
     /// True if a sink of these names gives this name to a file, up to and with the epoch.
@@ -109,7 +114,7 @@ impl Names {
             let hex = |field: &&str| {
                 !field.is_empty() && field.bytes().all(|digit| digit.is_ascii_hexdigit())
             };
-            fields.len() == 3 && fields.iter().all(hex)
+            (3..=4).contains(&fields.len()) && fields.iter().all(hex)
         })
     }
 }

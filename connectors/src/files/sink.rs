@@ -13,7 +13,7 @@ use gear_core::api::Record;
 use gear_core::api::sink::{Sink, SinkConnector, SinkContext, SinkTask};
 use gear_core::effect::IoRequest;
 use gear_core::flow::push::Meta;
-use gear_core::id::Epoch;
+use gear_core::id::{Attempt, Epoch};
 use gear_core::message::Pending;
 use gear_core::time::WallTime;
 
@@ -90,6 +90,7 @@ impl<T: Record> SinkConnector for FilesSink<T> {
             roll_after: self.roll_after,
             format: self.format.clone(),
             index: task.index,
+            attempt: task.attempt,
             generation: 0,
             staged: 0,
             open: None,
@@ -114,6 +115,8 @@ pub struct FilesWriter<T: Record> {
     roll_after: Duration,
     format: Format<T>,
     index: u32,
+    /// In the names of staged files beside the generation, which two that start at one time share.
+    attempt: Attempt,
     generation: u64,
     /// Staged files that were named since the start.
     staged: u64,
@@ -239,7 +242,7 @@ impl<T: Record> Sink for FilesWriter<T> {
 impl<T: Record> FilesWriter<T> {
     fn name_staged(&mut self) -> String {
         self.staged += 1;
-        self.names.staged(self.index, self.generation, self.staged)
+        self.names.staged(self.index, (self.generation, self.attempt), self.staged)
     }
 
     /// Goes on with the file that was open in an account. That of another task is closed as it is,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use gear_core::api::sink::{IoQueue, Sink, SinkConnector, SinkContext, SinkTask};
 use gear_core::effect::IoErrorKind;
 use gear_core::flow::push::Meta;
-use gear_core::id::Epoch;
+use gear_core::id::{Attempt, Epoch};
 use gear_core::message::Pending;
 use gear_core::time::{EventTime, Time, WallTime};
 use proptest::prelude::*;
@@ -89,7 +89,8 @@ impl World {
     }
 
     fn start(&mut self, parallelism: u32, crashes: u64) -> Result<(), Crash> {
-        let task = |index| SinkTask { name: "s".to_owned(), index, parallelism };
+        let attempt = Attempt(1);
+        let task = |index| SinkTask { name: "s".to_owned(), index, parallelism, attempt };
         let new = |index| (connector().sink(&task(index)), IoQueue::default());
         self.tasks = (0..parallelism).map(new).collect();
         self.opened = 0;
@@ -180,7 +181,8 @@ proptest! {
 
     #[test]
     fn hostile_accounts_are_refused(bytes: Vec<u8>, cut: prop::sample::Index, flip: u8) {
-        let task = SinkTask { name: "s".to_owned(), index: 0, parallelism: 1 };
+        let attempt = Attempt(1);
+        let task = SinkTask { name: "s".to_owned(), index: 0, parallelism: 1, attempt };
         let mut writer = connector().sink(&task);
         let mut io = IoQueue::default();
         let mut cx = SinkContext { now: Time::ZERO, wall: WallTime(0), io: &mut io };
@@ -200,7 +202,8 @@ proptest! {
 }
 
 fn alone() -> (SinkTask, IoQueue) {
-    (SinkTask { name: "s".to_owned(), index: 7, parallelism: 8 }, IoQueue::default())
+    let (name, attempt) = ("s".to_owned(), Attempt(1));
+    (SinkTask { name, index: 7, parallelism: 8, attempt }, IoQueue::default())
 }
 
 fn perform(disk: &mut ModelDisk, io: &mut IoQueue) {

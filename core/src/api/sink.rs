@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use crate::api::record::Record;
 use crate::effect::{IoError, IoRequest};
 use crate::flow::push::Meta;
-use crate::id::{Epoch, Token};
+use crate::id::{Attempt, Epoch, Token};
 use crate::message::Pending;
 use crate::time::{Time, WallTime};
 
@@ -32,6 +32,9 @@ pub struct SinkTask {
     pub index: u32,
     /// How many tasks the sink has.
     pub parallelism: u32,
+    /// Differs between any two attempts of the task: one that was given up may still be writing, so
+    /// what is staged bears it in its name.
+    pub attempt: Attempt,
 }
 
 /// Writes the records of one task. All I/O is asked for through the context and performed in the
@@ -108,6 +111,12 @@ pub struct IoQueue {
 }
 
 impl IoQueue {
+    /// A queue whose tokens begin above this one.
+    #[must_use]
+    pub fn above(token: Token) -> Self {
+        Self { last: token.0, ..Self::default() }
+    }
+
     /// Asks for I/O.
     pub fn submit(&mut self, request: IoRequest) -> Token {
         self.last += 1;

@@ -215,34 +215,39 @@ impl AppMaster {
 
     fn on_message(&mut self, now: Time, message: Message, out: &mut Vec<Effect>) {
         let Some(run) = &mut self.run else { return };
+        if attempt_of(&message).is_some_and(|attempt| attempt != run.attempt) {
+            return;
+        }
         let mut steps = Vec::new();
         match message {
-            Message::Ready { task } => {
+            Message::Ready { task, .. } => {
                 if run.unready.remove(&task) && run.unready.is_empty() {
                     self.start_tasks(now, &mut steps, out);
                 }
             }
-            Message::Snapshot { task, epoch, snapshot } => {
+            Message::Snapshot { task, epoch, snapshot, .. } => {
                 run.count(task, &snapshot);
                 run.coordinator.handle_snapshot(now, task, epoch, snapshot, &mut steps);
             }
-            Message::Finished { task, after, snapshot } => {
+            Message::Finished { task, after, snapshot, .. } => {
                 run.count(task, &snapshot);
                 run.coordinator.handle_finished(now, task, after, snapshot, &mut steps);
             }
-            Message::SinkCommitted { task, epoch } => {
+            Message::SinkCommitted { task, epoch, .. } => {
                 run.coordinator.handle_sink_committed(now, task, epoch, &mut steps);
             }
-            Message::Failed { task, reason } => {
+            Message::Failed { task, reason, .. } => {
                 let Some(uid) = self.uid(task) else { return };
                 let failure = Failure::Task { uid, index: task.index, reason };
                 self.fail(failure, out);
             }
             Message::Deploy(_)
-            | Message::Run
-            | Message::StartEpoch(_)
+            | Message::Run { .. }
+            | Message::StartEpoch { .. }
             | Message::Committed { .. }
-            | Message::Shutdown
+            | Message::TakeOver { .. }
+            | Message::Report { .. }
+            | Message::Shutdown { .. }
             | Message::Item { .. }
             | Message::Credit { .. } => {
                 // Not for an app master; a confused sender is no reason to die.
@@ -253,12 +258,14 @@ impl AppMaster {
 
     /// Every task is restored.
     fn start_tasks(&mut self, now: Time, steps: &mut Vec<Step>, out: &mut Vec<Effect>) {
-        self.broadcast(&Message::Run, out);
+        let term = self.log.term();
+        let attempt = self.run.as_ref().map(|run| run.attempt).unwrap_or_default();
+        self.broadcast(&Message::Run { term, attempt }, out);
         let run = self.run.as_mut().expect("the tasks are deployed");
         run.coordinator.run(now, steps);
         if run.only_sinks {
             // Their acknowledgement may have been what the app master before died waiting for.
-            let committed = Message::Committed { epoch: run.recovered };
+            let committed = Message::Committed { term, epoch: run.recovered };
             self.broadcast(&committed, out);
         }
     }
@@ -314,8 +321,7 @@ impl AppMaster {
         let only_sinks = record.is_some_and(|record| record.finished);
         tasks.iter_mut().for_each(|task| task.finished |= only_sinks);
         let config = self.coordinator_config(record);
-        // Each app master deploys once, so its term tells its attempt from all others.
-        let attempt = Attempt(u32::try_from(self.log.term().0).unwrap_or(u32::MAX));
+        let attempt = Attempt::before(self.log.term()).next();
         let mut retention = Retention::new(self.log.term(), history, recovered);
         retention.start(out);
         let key_groups = record.map_or(self.plan.key_groups, |record| record.key_groups);
@@ -385,6 +391,7 @@ impl AppMaster {
                 epoch: run.recovered,
                 key_groups: run.key_groups,
                 placement: self.placement.iter().map(|(task, place)| (*task, *place)).collect(),
+                addresses: BTreeMap::new(),
                 tasks,
             };
             out.push(send(executor, Message::Deploy(deployment)));
@@ -415,15 +422,16 @@ impl AppMaster {
     }
 
     fn perform(&mut self, steps: Vec<Step>, out: &mut Vec<Effect>) {
+        let term = self.log.term();
         for step in steps {
             match step {
                 Step::Start(start) => {
                     for executor in self.source_executors() {
-                        out.push(send(executor, Message::StartEpoch(start)));
+                        out.push(send(executor, Message::StartEpoch { term, start }));
                     }
                 }
                 Step::Append(collected) => self.append(collected, out),
-                Step::Committed(epoch) => self.broadcast(&Message::Committed { epoch }, out),
+                Step::Committed(epoch) => self.broadcast(&Message::Committed { term, epoch }, out),
                 Step::Over(ending) => self.on_over(ending, out),
                 Step::Aged(aged) => self.notice_age(&aged, out),
             }
@@ -497,7 +505,7 @@ impl AppMaster {
     fn end(&mut self, outcome: Outcome, out: &mut Vec<Effect>) {
         assert!(self.outcome.is_none(), "an app ends once");
         if self.run.is_some() {
-            self.broadcast(&Message::Shutdown, out);
+            self.broadcast(&Message::Shutdown { term: self.log.term() }, out);
         }
         self.outcome = Some(outcome);
     }
@@ -547,6 +555,17 @@ impl Run {
         let new = Counts::of(snapshot);
         counts.records = counts.records.max(new.records);
         counts.quarantined = counts.quarantined.max(new.quarantined);
+    }
+}
+
+/// The attempt of which a message tells. A failure ends the app, whose ever it is.
+fn attempt_of(message: &Message) -> Option<Attempt> {
+    match message {
+        Message::Ready { attempt, .. }
+        | Message::Snapshot { attempt, .. }
+        | Message::Finished { attempt, .. }
+        | Message::SinkCommitted { attempt, .. } => Some(*attempt),
+        _ => None,
     }
 }
 

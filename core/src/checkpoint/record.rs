@@ -12,13 +12,13 @@ use core::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{AppTerm, Attempt, Epoch, LogNumber};
-use crate::limits::{LOG_ATTEMPT_MAX, LOG_NUMBER_MAX};
+use crate::limits::LOG_NUMBER_MAX;
 use crate::message::{ObjectRef, TaskSnapshot};
 
 /// The first bytes of every record.
 const MAGIC: [u8; 6] = *b"GEARCL";
 /// The version of the format that is written.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 /// Magic, version and checksum.
 const HEADER_BYTES: usize = MAGIC.len() + 2 + 4;
 /// The folder of the log in the store.
@@ -78,7 +78,7 @@ pub struct EpochRecord {
     pub term: AppTerm,
     /// The epoch.
     pub epoch: Epoch,
-    /// The attempt of the tasks that took part.
+    /// The highest attempt of the tasks that took part.
     pub attempt: Attempt,
     /// Whose log this is.
     pub identity: Identity,
@@ -214,8 +214,8 @@ impl Record {
         let epoch = match self {
             Self::Fence(_) => Epoch(0),
             Self::Epoch(record) => {
-                let EpochRecord { sinks_committed, floor, attempt, .. } = record;
-                if sinks_committed.0.max(floor.0) > LOG_NUMBER_MAX || attempt.0 > LOG_ATTEMPT_MAX {
+                let EpochRecord { sinks_committed, floor, .. } = record;
+                if sinks_committed.0.max(floor.0) > LOG_NUMBER_MAX {
                     return false;
                 }
                 record.epoch
@@ -270,7 +270,6 @@ mod tests {
             EpochRecord { epoch: Epoch(max), ..believable.clone() },
             EpochRecord { floor: LogNumber(max), ..believable.clone() },
             EpochRecord { sinks_committed: Epoch(max), ..believable.clone() },
-            EpochRecord { attempt: Attempt(u32::MAX), ..believable },
         ] {
             let bytes = Record::Epoch(record).encode();
             assert_eq!(Record::decode(&bytes), Err(RecordError::Malformed));

@@ -15,7 +15,8 @@ use crate::id::{AppTerm, Epoch, LogNumber, Token};
 use crate::limits::EPOCHS_RETAINED;
 use crate::time::Time;
 
-/// The folder of the tasks' state objects, named `<uid>-<index>/t<term>-e<epoch>` below it.
+/// The folder of the tasks' state objects, named
+/// `<uid>-<index>/t<term>-a<attempt>-e<epoch>` below it.
 pub const STATE: &str = "state/";
 /// The folder of the records that were put aside, named like [`STATE`].
 pub const QUARANTINE: &str = "quarantine/";
@@ -48,7 +49,7 @@ struct Kept {
 impl Kept {
     fn new(number: LogNumber, record: &EpochRecord) -> Self {
         let objects = record.state_objects().map(|object| object.name.clone()).collect();
-        let quarantine = record.tasks.values().filter_map(|task| task.quarantine.as_ref());
+        let quarantine = record.tasks.values().flat_map(|task| &task.quarantine);
         let quarantine = quarantine.map(|object| object.name.clone()).collect();
         Self { number, objects, quarantine }
     }
@@ -223,6 +224,8 @@ fn is_of_earlier_term(name: &str, term: AppTerm) -> bool {
 fn written(name: &str, folder: &str) -> Option<(AppTerm, Epoch)> {
     let last = name.strip_prefix(folder)?.rsplit('/').next()?;
     let (term, epoch) = last.strip_prefix('t')?.split_once("-e")?;
+    // Without an attempt: from before there were any.
+    let term = term.split_once("-a").map_or(term, |(term, _)| term);
     Some((AppTerm(term.parse().ok()?), Epoch(epoch.parse().ok()?)))
 }
 
@@ -235,7 +238,9 @@ mod tests {
         let of_earlier = |name| is_of_earlier_term(name, AppTerm(3));
         assert!(of_earlier("state/count-0/t2-e7"));
         assert!(of_earlier("state/a/b-0/t2-e7"));
+        assert!(of_earlier("state/count-0/t2-a5-e7"));
         assert!(!of_earlier("state/count-0/t3-e7"));
+        assert!(!of_earlier("state/count-0/t3-a1-e7"));
         assert!(!of_earlier("state/count-0/notes.txt"));
         assert!(!of_earlier("quarantine/count-0/t2-e7"));
     }

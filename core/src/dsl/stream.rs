@@ -408,6 +408,7 @@ impl<T: Record, C: Flow<Out = T>> Stream<T, C> {
                 name: task.uid.clone(),
                 index: task.task.index,
                 parallelism: task.parallelism,
+                attempt: task.attempt,
             };
             let logic = SinkLogic::new(Arc::clone(&shared), connector.sink(&task), outputs);
             alloc::boxed::Box::new(logic)

@@ -13,7 +13,7 @@ use crate::effect::{Effect, Level, Notice, Place};
 use crate::flow::logic::{Factory, TaskInfo};
 use crate::flow::outputs::{OutputEdge, Outputs};
 use crate::host::{Faults, NoFaults};
-use crate::id::{AppTerm, Attempt, ChannelId, ExecutorId, ProcessorId, TaskId};
+use crate::id::{AppTerm, Attempt, ChannelId, ExecutorId, TaskId};
 use crate::message::{Deployment, Input, Item, Message};
 use crate::task::{Figures, Task, TaskOptions, TaskParts, Turn, World};
 use crate::time::Time;
@@ -29,7 +29,7 @@ pub struct Program {
     pub options: TaskOptions,
 }
 
-/// Bits of a token that a task counts itself; above them is its place in the executor.
+/// Bits of a token that a task counts itself; above them is its serial number in the executor.
 const TASK_TOKEN_BITS: u32 = 40;
 
 /// Where a channel leads.
@@ -39,19 +39,36 @@ enum Route {
     Remote(ExecutorId),
 }
 
+/// A task, and what the executor knows of it.
+struct Deployed<F: Faults> {
+    task: Task<F>,
+    attempt: Attempt,
+    /// The term of the app master that deployed it.
+    term: AppTerm,
+    /// Its number among all that this executor has ever had; the upper part of its tokens.
+    serial: u64,
+    /// By output slot.
+    routes: Vec<Route>,
+}
+
 /// The tasks of one thread or process.
 pub struct Executor<F: Faults = NoFaults> {
     id: ExecutorId,
     program: Arc<Program>,
-    attempt: Attempt,
-    tasks: Vec<Task<F>>,
-    /// Of each task, by output slot.
-    routes: Vec<Vec<Route>>,
+    /// The highest term in which an app master has spoken: lower ones are fenced.
+    term: AppTerm,
+    /// Downstream first: what is nearest to its end is worked off before more is begun.
+    tasks: Vec<Deployed<F>>,
+    /// Tasks that there have been.
+    serials: u64,
+    /// The place of each task, by its serial number.
+    places: BTreeMap<u64, usize>,
     /// The task and slot that send on a channel.
     senders: BTreeMap<ChannelId, (usize, usize)>,
     /// The task and input that receive on a channel.
     receivers: BTreeMap<ChannelId, (usize, usize)>,
-    placement: BTreeMap<TaskId, ExecutorId>,
+    /// Where each task of the app runs, and the attempt since which it does.
+    placement: BTreeMap<TaskId, (ExecutorId, Attempt)>,
     /// Items of a deployment that this executor has not got yet.
     early: Vec<(Attempt, ChannelId, Item)>,
     stopped: bool,
@@ -69,8 +86,9 @@ pub enum Activity {
     Idle(Option<Time>),
 }
 
-/// Items for a deployment to come that are kept.
-const EARLY_MAX: usize = 65_536;
+/// Items for a deployment to come that are kept. A task sends nothing before `Run`, which is given
+/// when every task of the region is ready, so there are none unless an app master errs.
+const EARLY_MAX: usize = 1_024;
 /// Rounds between two looks at the memory in use.
 const MEMORY_ROUNDS: u32 = 64;
 
@@ -81,9 +99,10 @@ impl<F: Faults> Executor<F> {
         Self {
             id,
             program,
-            attempt: Attempt(0),
+            term: AppTerm(0),
             tasks: Vec::new(),
-            routes: Vec::new(),
+            serials: 0,
+            places: BTreeMap::new(),
             senders: BTreeMap::new(),
             receivers: BTreeMap::new(),
             placement: BTreeMap::new(),
@@ -108,7 +127,7 @@ impl<F: Faults> Executor<F> {
 
     /// The figures of each task, with its processor's name.
     pub fn figures(&mut self) -> Vec<(TaskId, Figures)> {
-        self.tasks.iter_mut().map(|task| (task.id(), task.figures())).collect()
+        self.tasks.iter_mut().map(|there| (there.task.id(), there.task.figures())).collect()
     }
 
     /// Hears something.
@@ -116,14 +135,13 @@ impl<F: Faults> Executor<F> {
         match input {
             Input::Message { message, .. } => self.message(message, world, fx),
             Input::Stored { token, reply } => {
-                let place = (token.0 >> TASK_TOKEN_BITS) as usize;
-                if let Some(task) = place.checked_sub(1).and_then(|at| self.tasks.get_mut(at)) {
-                    task.stored(token, reply, world.now, fx);
+                if let Some(&place) = self.places.get(&(token.0 >> TASK_TOKEN_BITS)) {
+                    self.tasks[place].task.stored(token, reply, world.now, fx);
                 }
             }
-            Input::IoDone { task, token, result } => {
-                if let Some(task) = self.tasks.iter_mut().find(|other| other.id() == task) {
-                    task.io_done(token, result, world.now, fx);
+            Input::IoDone { token, result, .. } => {
+                if let Some(&place) = self.places.get(&(token.0 >> TASK_TOKEN_BITS)) {
+                    self.tasks[place].task.io_done(token, result, world.now, fx);
                 }
             }
             Input::Start | Input::Stop | Input::Timeout => {}
@@ -131,88 +149,148 @@ impl<F: Faults> Executor<F> {
     }
 
     fn message(&mut self, message: Message, world: &mut World<'_>, fx: &mut Vec<Effect>) {
-        match message {
-            Message::Deploy(deployment) => self.deploy(deployment),
-            Message::Run => self.tasks.iter_mut().for_each(Task::run),
-            Message::StartEpoch(start) => {
-                self.tasks.iter_mut().for_each(|task| task.start_epoch(start));
+        if let Some(term) = term_of(&message) {
+            if term < self.term && !F::ACCEPT_OLD_APP_TERM {
+                return;
             }
-            Message::Committed { epoch } => {
-                for task in &mut self.tasks {
-                    task.committed(epoch, world, fx);
+            self.term = self.term.max(term);
+        }
+        match message {
+            Message::Deploy(deployment) => self.deploy(deployment, fx),
+            Message::Run { attempt, .. } => {
+                let started = self.tasks.iter_mut().filter(|there| there.attempt == attempt);
+                started.for_each(|there| there.task.run());
+            }
+            Message::StartEpoch { start, .. } => {
+                self.tasks.iter_mut().for_each(|there| there.task.start_epoch(start));
+            }
+            Message::Committed { epoch, .. } => {
+                for there in &mut self.tasks {
+                    there.task.committed(epoch, world, fx);
                 }
             }
-            Message::Shutdown => self.stopped = true,
-            Message::Item { channel, attempt, item } => self.item(channel, attempt, item),
-            Message::Credit { channel, bytes, buffer } => {
-                if let Some(&(task, slot)) = self.senders.get(&channel) {
-                    self.tasks[task].credit(slot, bytes, buffer);
+            Message::TakeOver { term } => {
+                let tasks = self.tasks.iter().map(|there| there.task.report(there.term)).collect();
+                let message = Message::Report { term, tasks };
+                fx.push(Effect::Send { to: Place::AppMaster, message });
+            }
+            Message::Shutdown { .. } => self.stopped = true,
+            Message::Item { channel, attempt, item } => self.item(channel, attempt, item, fx),
+            Message::Credit { channel, attempt, bytes, buffer } => {
+                if let Some(&(task, slot)) = self.senders.get(&channel)
+                    && self.tasks[task].attempt == attempt
+                {
+                    self.tasks[task].task.credit(slot, bytes, buffer);
                 }
             }
             _ => {}
         }
     }
 
-    fn item(&mut self, channel: ChannelId, attempt: Attempt, item: Item) {
-        if attempt == self.attempt {
-            if let Some(&(task, input)) = self.receivers.get(&channel) {
-                self.tasks[task].receive(input, item);
-            }
-        } else if attempt > self.attempt && self.early.len() < EARLY_MAX {
-            self.early.push((attempt, channel, item));
-        }
-    }
-
-    /// Makes the tasks of a deployment; a later attempt replaces those of an earlier one.
-    fn deploy(&mut self, deployment: Deployment) {
-        if deployment.attempt <= self.attempt {
+    fn item(&mut self, channel: ChannelId, attempt: Attempt, item: Item, fx: &mut Vec<Effect>) {
+        if let Some(&(task, input)) = self.receivers.get(&channel)
+            && self.tasks[task].attempt == attempt
+        {
+            self.tasks[task].task.receive(input, item);
             return;
         }
-        self.attempt = deployment.attempt;
-        self.placement = deployment.placement.into_iter().collect();
-        self.tasks.clear();
-        self.routes.clear();
-        self.senders.clear();
-        self.receivers.clear();
-        let mut assigned = deployment.tasks;
-        // Downstream first: what is nearest to its end is worked off before more is begun.
-        let order = self.program.graph.topological_order().expect("the graph was validated");
-        let rank = |processor: ProcessorId| order.iter().position(|other| *other == processor);
-        assigned.sort_by_key(|task| (core::cmp::Reverse(rank(task.task.processor)), task.task));
-        for (place, task) in assigned.into_iter().enumerate() {
-            let parts =
-                parts(&self.program, task.task, (deployment.term, deployment.key_groups), place);
-            for (input, (channel, _)) in parts.inputs.iter().enumerate() {
-                self.receivers.insert(*channel, (place, input));
-            }
-            self.tasks.push(Task::new(parts, task, deployment.epoch));
+        let receiver = self.receiver(channel);
+        let known = self.placement.get(&receiver).map(|(_, attempt)| *attempt);
+        if known.is_some_and(|known| attempt <= known) {
+            return;
         }
-        for place in 0..self.tasks.len() {
-            let channels = self.tasks[place].output_channels().to_vec();
-            let routes = channels.into_iter().enumerate();
-            let routes = routes.map(|(slot, channel)| {
-                self.senders.insert(channel, (place, slot));
-                match self.receivers.get(&channel) {
-                    Some(&(task, input)) => Route::Local { task, input },
-                    None => Route::Remote(self.receiving(channel)),
-                }
+        if self.early.len() < EARLY_MAX {
+            self.early.push((attempt, channel, item));
+            return;
+        }
+        let reason = format!(
+            "more than {EARLY_MAX} items came for {receiver} before it was deployed; this is a \
+             defect of Gear: please report it"
+        );
+        self.stop(receiver, attempt, reason, fx);
+    }
+
+    /// Makes the tasks of a deployment, in the place of those of an earlier attempt.
+    fn deploy(&mut self, deployment: Deployment, fx: &mut Vec<Effect>) {
+        let attempt = deployment.attempt;
+        let is_over = |(task, _): &(TaskId, ExecutorId)| match self.placement.get(task) {
+            Some((_, known)) if F::REUSE_ATTEMPT_ON_ROLL_BACK => *known > attempt,
+            Some((_, known)) => *known >= attempt,
+            None => false,
+        };
+        if deployment.placement.iter().any(is_over) {
+            return;
+        }
+        let placed = deployment.placement.iter();
+        let placed: BTreeMap<_, _> = placed.map(|(task, at)| (*task, (*at, attempt))).collect();
+        self.tasks.retain(|there| !placed.contains_key(&there.task.id()));
+        self.placement.extend(placed);
+        for task in deployment.tasks {
+            self.serials += 1;
+            let parts = parts(
+                &self.program,
+                task.task,
+                (deployment.term, attempt, deployment.key_groups),
+                self.serials << TASK_TOKEN_BITS,
+            );
+            self.tasks.push(Deployed {
+                task: Task::new(parts, task, deployment.epoch),
+                attempt,
+                term: deployment.term,
+                serial: self.serials,
+                routes: Vec::new(),
             });
-            let routes = routes.collect();
-            self.routes.push(routes);
         }
+        let order = self.program.graph.topological_order().expect("the graph was validated");
+        let rank: BTreeMap<_, _> =
+            order.into_iter().enumerate().map(|(rank, processor)| (processor, rank)).collect();
+        self.tasks.sort_by_key(|there| {
+            let task = there.task.id();
+            (core::cmp::Reverse(rank.get(&task.processor).copied()), task)
+        });
+        self.connect();
         for (attempt, channel, item) in core::mem::take(&mut self.early) {
-            self.item(channel, attempt, item);
+            self.item(channel, attempt, item, fx);
         }
     }
 
-    /// The executor of the task that receives on a channel.
-    fn receiving(&self, channel: ChannelId) -> ExecutorId {
+    /// Notes which place sends and receives on each channel.
+    fn connect(&mut self) {
+        self.places.clear();
+        self.senders.clear();
+        self.receivers.clear();
+        for (place, there) in self.tasks.iter().enumerate() {
+            self.places.insert(there.serial, place);
+            for (input, (channel, _)) in
+                inputs(&self.program.graph, there.task.id()).iter().enumerate()
+            {
+                self.receivers.insert(*channel, (place, input));
+            }
+        }
+        for place in 0..self.tasks.len() {
+            let channels = self.tasks[place].task.output_channels().to_vec();
+            let attempt = self.tasks[place].attempt;
+            let routes = channels.into_iter().enumerate().map(|(slot, channel)| {
+                self.senders.insert(channel, (place, slot));
+                match self.receivers.get(&channel) {
+                    Some(&(task, input)) if self.tasks[task].attempt == attempt => {
+                        Route::Local { task, input }
+                    }
+                    _ => Route::Remote(self.placed(self.receiver(channel))),
+                }
+            });
+            self.tasks[place].routes = routes.collect();
+        }
+    }
+
+    /// The task that receives on a channel.
+    fn receiver(&self, channel: ChannelId) -> TaskId {
         let processor = self.program.graph.edges[channel.edge as usize].to;
-        self.placed(TaskId { processor, index: channel.to })
+        TaskId { processor, index: channel.to }
     }
 
     fn placed(&self, task: TaskId) -> ExecutorId {
-        *self.placement.get(&task).expect("every task of a deployment is placed")
+        self.placement.get(&task).expect("every task of a region is placed").0
     }
 
     /// Gives each task a turn.
@@ -241,8 +319,8 @@ impl<F: Faults> Executor<F> {
     /// The tasks, by place: for a driver that names the one whose turn takes too long.
     #[must_use]
     pub fn task_name(&self, place: usize) -> Option<String> {
-        self.tasks.get(place).map(|task| {
-            let info = task.info();
+        self.tasks.get(place).map(|there| {
+            let info = there.task.info();
             format!("{}[{}]", info.uid, info.task.index)
         })
     }
@@ -255,30 +333,33 @@ impl<F: Faults> Executor<F> {
 
     /// One task's turn.
     pub fn turn(&mut self, place: usize, world: &mut World<'_>, fx: &mut Vec<Effect>) -> Turn {
-        let mut turn = self.tasks[place].step(world, fx);
-        while let Some((slot, item)) = self.tasks[place].take_ready() {
-            match self.routes[place][slot] {
+        let mut turn = self.tasks[place].task.step(world, fx);
+        let attempt = self.tasks[place].attempt;
+        while let Some((slot, item)) = self.tasks[place].task.take_ready() {
+            match self.tasks[place].routes[slot] {
                 Route::Local { task, input } => {
-                    self.tasks[task].receive(input, item);
+                    self.tasks[task].task.receive(input, item);
                     turn = Turn::Busy;
                 }
                 Route::Remote(to) => {
-                    let channel = self.tasks[place].channel(slot);
-                    let message = Message::Item { channel, attempt: self.attempt, item };
+                    let channel = self.tasks[place].task.channel(slot);
+                    let message = Message::Item { channel, attempt, item };
                     fx.push(Effect::Send { to: Place::Executor(to), message });
                     // There is room again for what it could not emit.
                     turn = Turn::Busy;
                 }
             }
         }
-        while let Some((channel, bytes, buffer)) = self.tasks[place].take_credit() {
-            if let Some(&(task, slot)) = self.senders.get(&channel) {
-                self.tasks[task].credit(slot, bytes, buffer);
+        while let Some((channel, bytes, buffer)) = self.tasks[place].task.take_credit() {
+            if let Some(&(task, slot)) = self.senders.get(&channel)
+                && self.tasks[task].attempt == attempt
+            {
+                self.tasks[task].task.credit(slot, bytes, buffer);
                 turn = Turn::Busy;
             } else {
                 let processor = self.program.graph.edges[channel.edge as usize].from;
                 let to = self.placed(TaskId { processor, index: channel.from });
-                let message = Message::Credit { channel, bytes, buffer };
+                let message = Message::Credit { channel, attempt, bytes, buffer };
                 fx.push(Effect::Send { to: Place::Executor(to), message });
             }
         }
@@ -289,13 +370,13 @@ impl<F: Faults> Executor<F> {
         if self.memory == 0 || self.stopped {
             return;
         }
-        let held: Vec<usize> = self.tasks.iter_mut().map(Task::allocated).collect();
+        let held: Vec<usize> = self.tasks.iter_mut().map(|there| there.task.allocated()).collect();
         let total: usize = held.iter().sum();
         if total <= self.memory {
             return;
         }
         let largest = (0..held.len()).max_by_key(|place| held[*place]).unwrap_or(0);
-        let info = self.tasks[largest].info();
+        let info = self.tasks[largest].task.info();
         let reason = format!(
             "the memory budget of this executor, {} MiB, is used up: {} holds {} MiB; give the job \
              more with --memory, spread it over more tasks with --parallelism, or let its state \
@@ -304,11 +385,37 @@ impl<F: Faults> Executor<F> {
             info.uid,
             held[largest] >> 20,
         );
-        let task = info.task;
-        self.stopped = true;
+        self.stop(info.task, info.attempt, reason, fx);
+    }
+
+    /// The executor cannot go on.
+    fn stop(&mut self, task: TaskId, attempt: Attempt, reason: String, fx: &mut Vec<Effect>) {
+        if core::mem::replace(&mut self.stopped, true) {
+            return;
+        }
         fx.push(Effect::Notice(Notice { level: Level::Error, text: reason.clone() }));
-        let message = Message::Failed { task, reason };
+        let message = Message::Failed { task, attempt, reason };
         fx.push(Effect::Send { to: Place::AppMaster, message });
+    }
+}
+
+/// The term of the app master that says this; none if an executor does.
+fn term_of(message: &Message) -> Option<AppTerm> {
+    match message {
+        Message::Deploy(deployment) => Some(deployment.term),
+        Message::Run { term, .. }
+        | Message::StartEpoch { term, .. }
+        | Message::Committed { term, .. }
+        | Message::TakeOver { term }
+        | Message::Shutdown { term } => Some(*term),
+        Message::Ready { .. }
+        | Message::Report { .. }
+        | Message::Snapshot { .. }
+        | Message::Finished { .. }
+        | Message::SinkCommitted { .. }
+        | Message::Failed { .. }
+        | Message::Credit { .. }
+        | Message::Item { .. } => None,
     }
 }
 
@@ -316,8 +423,8 @@ impl<F: Faults> Executor<F> {
 fn parts(
     program: &Program,
     task: TaskId,
-    (term, key_groups): (AppTerm, u32),
-    place: usize,
+    (term, attempt, key_groups): (AppTerm, Attempt, u32),
+    tokens: u64,
 ) -> TaskParts {
     let graph = &program.graph;
     let processor = graph.processor(task.processor).expect("the task is of this graph");
@@ -326,6 +433,7 @@ fn parts(
         uid: processor.uid.clone(),
         parallelism: processor.parallelism,
         key_groups,
+        attempt,
     };
     let outputs = outputs(graph, task);
     let factory = &program.factories[task.processor.0 as usize];
@@ -334,8 +442,8 @@ fn parts(
         options: program.options,
         inputs: inputs(graph, task),
         is_sink: processor.kind == Kind::Sink,
-        store_prefix: format!("{}-{}/t{:010}", info.uid, task.index, term.0),
-        tokens: ((place as u64) + 1) << TASK_TOKEN_BITS,
+        store_prefix: format!("{}-{}/t{:010}-a{}", info.uid, task.index, term.0, attempt.count()),
+        tokens,
         info,
     }
 }

@@ -9,7 +9,7 @@ use crate::flow::batch::Batch;
 use crate::flow::outputs::Outputs;
 use crate::flow::push::Guard;
 use crate::flow::state::{SnapshotReader, SnapshotWriter};
-use crate::id::{Epoch, TaskId};
+use crate::id::{Attempt, Epoch, TaskId};
 use crate::message::{Partition, Pending};
 use crate::time::{EventTime, Time, WallTime};
 
@@ -244,6 +244,8 @@ pub struct TaskInfo {
     pub parallelism: u32,
     /// The app's key groups.
     pub key_groups: u32,
+    /// Which attempt of the task this is.
+    pub attempt: Attempt,
 }
 
 /// Makes the logic of one task.

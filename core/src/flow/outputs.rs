@@ -9,7 +9,10 @@ use crate::dag::Partitioner;
 use crate::flow::batch::{Batch, Mark};
 use crate::flow::push::{Meta, Quarantined};
 use crate::id::ChannelId;
-use crate::limits::{BATCH_BYTES, CHANNEL_WINDOW_BYTES, POOL_BUFFERS_MAX, QUARANTINED_BYTES_MAX};
+use crate::limits::{
+    BATCH_BYTES, CHANNEL_WINDOW_BYTES, CHANNEL_WINDOW_BYTES_MAX, POOL_BUFFERS_MAX,
+    QUARANTINED_BYTES_MAX,
+};
 use crate::message::{Barrier, EpochStart, Item};
 use crate::time::EventTime;
 
@@ -236,7 +239,8 @@ impl Outputs {
         let channel = &mut self.channels[slot];
         let had = channel.credit > 0;
         channel.credit += bytes as i64;
-        assert!(channel.credit <= CHANNEL_WINDOW_BYTES as i64, "more credit than the window");
+        let most = CHANNEL_WINDOW_BYTES_MAX as i64;
+        assert!(channel.credit <= most, "more credit than any window");
         if !had && channel.credit > 0 {
             self.exhausted -= 1;
         }

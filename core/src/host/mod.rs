@@ -25,6 +25,22 @@ pub trait Faults: Send + 'static {
     const REUSE_EXECUTOR_IDS: bool = false;
     /// The masters do not remember which requests they have answered: a repeated one counts twice.
     const FORGET_REQUEST_IDS: bool = false;
+    /// A link sends everything that it keeps after a reconnect, and takes everything that comes.
+    const RESUME_WITHOUT_DEDUPLICATION: bool = false;
+    /// A link keeps nothing of what it has written when its connection breaks.
+    const LINK_FORGETS_UNACKNOWLEDGED: bool = false;
+    /// A link gives each credit twice.
+    const GRANT_CREDIT_TWICE: bool = false;
+    /// A link goes on with a peer that was started again.
+    const ACCEPT_ANY_SESSION: bool = false;
+    /// A region that is rolled back keeps its attempt, and its executors do not mind.
+    const REUSE_ATTEMPT_ON_ROLL_BACK: bool = false;
+    /// An executor obeys an app master though it has heard a later one.
+    const ACCEPT_OLD_APP_TERM: bool = false;
+    /// Only the tasks that were lost go back; those joined with them by channels go on.
+    const ROLL_BACK_ONLY_LOST_TASKS: bool = false;
+    /// A new app master takes what its predecessor ran for running, without asking the executors.
+    const TAKE_OVER_WITHOUT_REPORTS: bool = false;
 }
 
 /// No seeded bug.

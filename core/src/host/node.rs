@@ -118,8 +118,8 @@ impl<F: Faults> NodeProcess<F> {
     fn message(&mut self, now: Time, from: Peer, message: ControlMessage) {
         match message {
             ControlMessage::WorkerOrders(orders) => {
-                if let Peer::Node(_) = from {
-                    self.tell_worker(now, WorkerInput::Orders(orders));
+                if let Peer::Node(from) = from {
+                    self.tell_worker(now, WorkerInput::Orders { from, orders });
                 }
             }
             message => self.tell_master(now, MasterInput::Message { from, message }),

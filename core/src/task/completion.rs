@@ -7,7 +7,7 @@ use super::snapshot::retry_wait;
 use super::{Phase, Task, Turn, World};
 use crate::api::sink::describe;
 use crate::effect::{Effect, IoError, Place, StoreReply};
-use crate::flow::logic::Cx;
+use crate::flow::logic::{Cx, TaskInfo};
 use crate::flow::state::SnapshotReader;
 use crate::host::Faults;
 use crate::id::{Epoch, Token};
@@ -132,7 +132,8 @@ impl<F: Faults> Task<F> {
         let assignment = core::mem::take(&mut self.assignment);
         self.call(world, |logic, _, cx| logic.start(&assignment, cx))?;
         self.phase = Phase::Ready;
-        let message = Message::Ready { task: self.info.task };
+        let TaskInfo { task, attempt, .. } = self.info;
+        let message = Message::Ready { task, attempt };
         fx.push(Effect::Send { to: Place::AppMaster, message });
         Ok(Turn::Waits(None))
     }

@@ -23,8 +23,8 @@ use crate::flow::batch::Batch;
 use crate::flow::logic::{Assignment, Cx, Logic, Polled, TaskInfo, Work};
 use crate::flow::push::{Guard, guarded};
 use crate::host::{Faults, NoFaults};
-use crate::id::{ChannelId, Epoch, TaskId, Token};
-use crate::message::{EpochStart, Item, Message, ObjectRef, TaskDeployment};
+use crate::id::{AppTerm, ChannelId, Epoch, TaskId, Token};
+use crate::message::{EpochStart, Item, Message, ObjectRef, TaskDeployment, TaskPhase, TaskReport};
 use crate::time::{Time, WallTime};
 
 pub use figures::Figures;
@@ -129,6 +129,8 @@ pub struct Task<F: Faults = NoFaults> {
     /// To be said once the logic has drained: the channels hold no clock back.
     forward_idle: bool,
     records_in: u64,
+    /// Why it cannot go on.
+    failure: String,
     /// Records that had been read when this task began.
     records_before: u64,
     faults: PhantomData<F>,
@@ -146,9 +148,9 @@ pub struct TaskParts {
     pub inputs: Vec<(ChannelId, u32)>,
     /// True if its output has to be committed.
     pub is_sink: bool,
-    /// The folder of its objects, with the term in it: no other task or term writes there.
+    /// The folder of its objects, with the attempt in it: no other task or attempt writes there.
     pub store_prefix: String,
-    /// The tokens of its store requests begin above this.
+    /// The tokens of its store requests and of its I/O begin above this.
     pub tokens: u64,
 }
 
@@ -177,7 +179,7 @@ impl<F: Faults> Task<F> {
             served: 0,
             work: None,
             clock: InputClock::new(channels),
-            io: IoQueue::default(),
+            io: IoQueue::above(Token(parts.tokens)),
             phase: Phase::Restoring {
                 chains: deployment.restore.into_iter().rev().collect(),
                 reading: None,
@@ -201,6 +203,7 @@ impl<F: Faults> Task<F> {
             idle_sent: false,
             forward_idle: false,
             records_in: 0,
+            failure: String::new(),
             records_before: deployment.records,
             faults: PhantomData,
         }
@@ -299,6 +302,33 @@ impl<F: Faults> Task<F> {
         self.phase == Phase::Ended
     }
 
+    /// How it is doing, for an app master that did not deploy it. `term` is that of the one that
+    /// did.
+    #[must_use]
+    pub fn report(&self, term: AppTerm) -> TaskReport {
+        let passed = self.snapshots.last_epoch();
+        let asked = self.asked.back().map(|start| start.epoch);
+        let aligned = self.inputs.iter().filter_map(|input| input.aligned.back());
+        let aligned = aligned.map(|start| start.epoch).max();
+        TaskReport {
+            task: self.info.task,
+            attempt: self.info.attempt,
+            term,
+            phase: match &self.phase {
+                Phase::Restoring { .. } => TaskPhase::Restoring,
+                Phase::Ready => TaskPhase::Ready,
+                Phase::Running | Phase::Ending => TaskPhase::Running,
+                Phase::Ended => TaskPhase::Ended,
+                Phase::Failed => TaskPhase::Failed { reason: self.failure.clone() },
+            },
+            restored: self.restored,
+            passed,
+            heard: passed.max(asked.unwrap_or_default()).max(aligned.unwrap_or_default()),
+            stopped: self.stopped || self.asked.iter().any(|start| start.stop),
+            finished: self.snapshots.finished().cloned(),
+        }
+    }
+
     /// One step: at most one item, or one turn of a source.
     pub fn step(&mut self, world: &mut World<'_>, fx: &mut Vec<Effect>) -> Turn {
         if self.phase == Phase::Failed {
@@ -323,7 +353,9 @@ impl<F: Faults> Task<F> {
 
     fn fail(&mut self, reason: String, fx: &mut Vec<Effect>) {
         self.phase = Phase::Failed;
-        let message = Message::Failed { task: self.info.task, reason };
+        self.failure.clone_from(&reason);
+        let TaskInfo { task, attempt, .. } = self.info;
+        let message = Message::Failed { task, attempt, reason };
         fx.push(Effect::Send { to: Place::AppMaster, message });
     }
 

@@ -10,7 +10,7 @@ use crate::effect::{Effect, Place, StoreReply, StoreRequest};
 use crate::flow::logic::{Cx, Logic, SnapshotOrder, TaskInfo};
 use crate::flow::push::Quarantined;
 use crate::flow::state::SnapshotWriter;
-use crate::id::{Epoch, TaskId, Token};
+use crate::id::{Attempt, Epoch, TaskId, Token};
 use crate::limits::{
     QUARANTINED_RECORDS_MAX, SNAPSHOT_CHAIN_MAX, SNAPSHOT_ENTRIES_PER_SLICE, STORE_BACKOFF_MAX,
     STORE_BACKOFF_MIN, STORE_RETRIES_MAX,
@@ -22,7 +22,8 @@ use crate::time::{Duration, Time};
 /// The snapshots of one task, from the barrier to the report.
 pub(crate) struct Snapshots {
     task: TaskId,
-    /// The folder of the task's objects, with the term in it.
+    attempt: Attempt,
+    /// The folder of the task's objects, with the attempt in it.
     prefix: String,
     next_token: u64,
     writing: Option<Writing>,
@@ -36,9 +37,14 @@ pub(crate) struct Snapshots {
     /// Bytes of the last object that was written.
     last_len: usize,
     aside: Vec<Quarantined>,
+    /// What was put aside in epochs that are not known to be committed: one that is given up joins
+    /// the next.
+    uncommitted: BTreeMap<Epoch, ObjectRef>,
     quarantined: u64,
     /// Commits whose I/O is on its way: the epoch, and the last request of it.
     committing: VecDeque<(Epoch, Token)>,
+    /// What was said last of all, for an app master that did not hear it.
+    finished: Option<(Epoch, TaskSnapshot)>,
 }
 
 struct Writing {
@@ -99,6 +105,7 @@ impl Snapshots {
     ) -> Self {
         Self {
             task: info.task,
+            attempt: info.attempt,
             prefix,
             next_token: tokens,
             writing: None,
@@ -109,8 +116,10 @@ impl Snapshots {
             reports_early,
             last_len: 0,
             aside: Vec::new(),
+            uncommitted: BTreeMap::new(),
             quarantined,
             committing: VecDeque::new(),
+            finished: None,
         }
     }
 
@@ -121,6 +130,12 @@ impl Snapshots {
 
     pub(crate) const fn last_epoch(&self) -> Epoch {
         self.last_epoch
+    }
+
+    /// The last epoch whose barrier it forwarded and what stands for every later one, once it has
+    /// said so.
+    pub(crate) const fn finished(&self) -> Option<&(Epoch, TaskSnapshot)> {
+        self.finished.as_ref()
     }
 
     pub(crate) const fn is_writing(&self) -> bool {
@@ -169,6 +184,7 @@ impl Snapshots {
         self.last_epoch = self.last_epoch.max(epoch);
         let (records, _) = logic.read();
         let mut snapshot = TaskSnapshot {
+            attempt: self.attempt,
             finished: last,
             partitions: captured.partitions,
             pending: captured.pending,
@@ -187,12 +203,13 @@ impl Snapshots {
                 len: bytes.len() as u64,
                 crc: crc32c::crc32c(&bytes),
             };
-            snapshot.quarantine = Some(object);
+            self.uncommitted.insert(epoch, object);
             let token = self.token();
             let request = StoreRequest::Put { name, bytes: bytes.into() };
             self.requests.insert(token, Request::new(epoch, request));
             objects += 1;
         }
+        snapshot.quarantine = self.uncommitted.values().cloned().collect();
         if captured.state {
             let chain = base.and_then(|base| self.chains.get(&base)).cloned().unwrap_or_default();
             let whole = captured.whole;
@@ -320,11 +337,13 @@ impl Snapshots {
             }
             let Some(pending) = self.pending.pop_front() else { break };
             let PendingSnapshot { epoch, snapshot, last, .. } = pending;
-            let task = self.task;
+            let Self { task, attempt, .. } = *self;
             let message = if last {
-                Message::Finished { task, after: Epoch(epoch.0 - 1), snapshot }
+                let after = Epoch(epoch.0 - 1);
+                self.finished = Some((after, snapshot.clone()));
+                Message::Finished { task, attempt, after, snapshot }
             } else {
-                Message::Snapshot { task, epoch, snapshot }
+                Message::Snapshot { task, attempt, epoch, snapshot }
             };
             fx.push(Effect::Send { to: Place::AppMaster, message });
         }
@@ -333,7 +352,8 @@ impl Snapshots {
                 break;
             }
             self.committing.pop_front();
-            let message = Message::SinkCommitted { task: self.task, epoch };
+            let Self { task, attempt, .. } = *self;
+            let message = Message::SinkCommitted { task, attempt, epoch };
             fx.push(Effect::Send { to: Place::AppMaster, message });
         }
     }
@@ -350,6 +370,7 @@ impl Snapshots {
     /// This epoch has committed: what came before can no longer become a base.
     pub(crate) fn committed(&mut self, epoch: Epoch, io: Option<Token>) {
         self.chains.retain(|other, _| *other >= epoch);
+        self.uncommitted.retain(|other, _| *other > epoch);
         if let Some(mark) = io {
             self.committing.push_back((epoch, mark));
         }

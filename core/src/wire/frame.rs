@@ -7,13 +7,13 @@
 //! | 2 | kind |
 //! | 3 | flags: 1 if the records are timed |
 //! | 4..8, 8..12, 12..16 | channel: edge, sender's index, receiver's index |
-//! | 16..20 | attempt of the sending task |
-//! | 20..28 | frame number on the channel |
-//! | 28..36 | epoch in which it was sent |
-//! | 36..40 | records in the payload |
-//! | 40..44 | bytes of the payload |
-//! | 44..48 | CRC32C over all of the above and the payload |
-//! | 48.. | payload |
+//! | 16..24 | attempt of the sending task |
+//! | 24..32 | frame number on the channel |
+//! | 32..40 | epoch in which it was sent |
+//! | 40..44 | records in the payload |
+//! | 44..48 | bytes of the payload |
+//! | 48..52 | CRC32C over all of the above and the payload |
+//! | 52.. | payload |
 
 use alloc::vec::Vec;
 use core::ops::RangeInclusive;
@@ -30,14 +30,14 @@ pub const VERSION: u8 = 1;
 /// The versions that are read: this, and the one before it as soon as there is one.
 pub const VERSIONS_READ: RangeInclusive<u8> = 1..=VERSION;
 /// Bytes of a header.
-pub const HEADER_BYTES: usize = 48;
+pub const HEADER_BYTES: usize = 52;
 /// Most bytes of a payload: a batch that was almost full when the largest record came.
 pub const PAYLOAD_BYTES_MAX: usize = RECORD_BYTES_MAX + BATCH_BYTES;
 /// Most bytes of a payload that is no batch: a barrier's.
 pub const CONTROL_BYTES_MAX: usize = 64;
 
 /// Where the checksum stands in the header: it covers what is before it, and the payload.
-const CRC_AT: usize = 44;
+const CRC_AT: usize = 48;
 const FLAG_TIMED: u8 = 1;
 
 const _: () = assert!(CRC_AT + 4 == HEADER_BYTES);
@@ -190,11 +190,11 @@ pub fn encode_header(
     bytes[4..8].copy_from_slice(&header.channel.edge.to_le_bytes());
     bytes[8..12].copy_from_slice(&header.channel.from.to_le_bytes());
     bytes[12..16].copy_from_slice(&header.channel.to.to_le_bytes());
-    bytes[16..20].copy_from_slice(&header.attempt.0.to_le_bytes());
-    bytes[20..28].copy_from_slice(&header.number.to_le_bytes());
-    bytes[28..36].copy_from_slice(&header.epoch.0.to_le_bytes());
-    bytes[36..40].copy_from_slice(&header.count.to_le_bytes());
-    bytes[40..44].copy_from_slice(&(payload.len() as u32).to_le_bytes());
+    bytes[16..24].copy_from_slice(&header.attempt.0.to_le_bytes());
+    bytes[24..32].copy_from_slice(&header.number.to_le_bytes());
+    bytes[32..40].copy_from_slice(&header.epoch.0.to_le_bytes());
+    bytes[40..44].copy_from_slice(&header.count.to_le_bytes());
+    bytes[44..48].copy_from_slice(&(payload.len() as u32).to_le_bytes());
     let crc = crc32c_append(crc32c(&bytes[..CRC_AT]), payload);
     bytes[CRC_AT..].copy_from_slice(&crc.to_le_bytes());
     Ok((bytes, crc))
@@ -219,7 +219,7 @@ impl Announced {
         let Some(header) = bytes.first_chunk::<HEADER_BYTES>() else {
             return Err(FrameError::Incomplete { need: HEADER_BYTES });
         };
-        let len = u32_at(header, 40) as usize;
+        let len = u32_at(header, 44) as usize;
         check_len(kind, len)?;
         let found = u32_at(header, CRC_AT);
         let computed = crc32c(&header[..CRC_AT]);
@@ -229,10 +229,10 @@ impl Announced {
             kind,
             timed: header[3] & FLAG_TIMED != 0,
             channel,
-            attempt: Attempt(u32_at(header, 16)),
-            number: u64_at(header, 20),
-            epoch: Epoch(u64_at(header, 28)),
-            count: u32_at(header, 36),
+            attempt: Attempt(u64_at(header, 16)),
+            number: u64_at(header, 24),
+            epoch: Epoch(u64_at(header, 32)),
+            count: u32_at(header, 40),
         };
         Ok(Self { header, len, found, computed })
     }
@@ -352,8 +352,8 @@ mod tests {
         fn any_frame()(
             kind in 1..=5_u8,
             timed: bool,
-            (edge, from, to, attempt, count) in any::<(u32, u32, u32, u32, u32)>(),
-            (number, epoch) in any::<(u64, u64)>(),
+            (edge, from, to, count) in any::<(u32, u32, u32, u32)>(),
+            (attempt, number, epoch) in any::<(u64, u64, u64)>(),
             mut payload in prop::collection::vec(any::<u8>(), 0..300),
         ) -> (FrameHeader, Vec<u8>) {
             let kind = FrameKind::of(kind).expect("there are five");
@@ -368,8 +368,8 @@ mod tests {
     fn the_layout_is_what_it_was() {
         let bytes = frame(&BATCH, b"xyz");
         let head = [
-            b'G', 1, 1, 1, 1, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 4, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0,
-            6, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 3, 0, 0, 0,
+            b'G', 1, 1, 1, 1, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0,
+            0, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 3, 0, 0, 0,
         ];
         assert_eq!(bytes[..CRC_AT], head);
         assert_eq!(bytes[HEADER_BYTES..], *b"xyz");
@@ -392,7 +392,7 @@ mod tests {
     #[test]
     fn no_length_is_trusted() {
         let mut bytes = frame(&BATCH, b"");
-        bytes[40..44].copy_from_slice(&u32::MAX.to_le_bytes());
+        bytes[44..48].copy_from_slice(&u32::MAX.to_le_bytes());
         let too_long = |kind, len, max| FrameError::TooLong { kind, len, max };
         let len = u32::MAX as usize;
         let expected = too_long(FrameKind::Batch, len, PAYLOAD_BYTES_MAX);

@@ -6,6 +6,8 @@
 
 use alloc::vec::Vec;
 
+use arrayvec::ArrayVec;
+
 use crate::api::record::{Malformed, Record};
 use crate::flow::batch::Batch;
 use crate::id::{Attempt, ChannelId, Epoch};
@@ -64,37 +66,46 @@ pub fn encode_item(
     item: &Item,
     out: &mut Vec<u8>,
 ) -> Result<(), FrameError> {
-    let mut header = FrameHeader {
-        kind: FrameKind::End,
-        timed: false,
-        channel,
-        attempt,
-        number,
-        epoch,
-        count: 0,
-    };
+    let header = header_of(channel, attempt, number, epoch, item);
     match item {
-        Item::Batch(batch) => {
-            header.kind = FrameKind::Batch;
-            header.timed = batch.is_timed();
-            header.count = batch.count();
-            encode(&header, batch.bytes(), out)
-        }
-        Item::Watermark(watermark) => {
-            header.kind = FrameKind::Watermark;
-            encode(&header, &watermark.0.to_le_bytes(), out)
-        }
-        Item::Idle => {
-            header.kind = FrameKind::Idle;
-            encode(&header, &[], out)
-        }
-        Item::Barrier(barrier) => {
-            header.kind = FrameKind::Barrier;
-            header.epoch = barrier.start.epoch;
-            encode(&header, &barrier_bytes(barrier), out)
-        }
-        Item::End => encode(&header, &[], out),
+        Item::Batch(batch) => encode(&header, batch.bytes(), out),
+        _ => encode(&header, &short_payload(item), out),
     }
+}
+
+/// The header of the frame of an item; see [`encode_item`].
+#[must_use]
+pub fn header_of(
+    channel: ChannelId,
+    attempt: Attempt,
+    number: u64,
+    epoch: Epoch,
+    item: &Item,
+) -> FrameHeader {
+    let (kind, epoch) = match item {
+        Item::Batch(_) => (FrameKind::Batch, epoch),
+        Item::Watermark(_) => (FrameKind::Watermark, epoch),
+        Item::Idle => (FrameKind::Idle, epoch),
+        Item::Barrier(barrier) => (FrameKind::Barrier, barrier.start.epoch),
+        Item::End => (FrameKind::End, epoch),
+    };
+    let (timed, count) = match item {
+        Item::Batch(batch) => (batch.is_timed(), batch.count()),
+        _ => (false, 0),
+    };
+    FrameHeader { kind, timed, channel, attempt, number, epoch, count }
+}
+
+/// The payload of an item that is no batch.
+#[must_use]
+pub fn short_payload(item: &Item) -> ArrayVec<u8, CONTROL_BYTES_MAX> {
+    let mut payload = ArrayVec::new();
+    match item {
+        Item::Watermark(watermark) => payload.extend(watermark.0.to_le_bytes()),
+        Item::Barrier(barrier) => payload.extend(barrier_bytes(barrier)),
+        Item::Batch(_) | Item::Idle | Item::End => {}
+    }
+    payload
 }
 
 /// The item of a frame. A batch takes over `buffer`, emptied; other items drop it.
@@ -128,15 +139,31 @@ pub fn item_of(header: &FrameHeader, payload: &[u8], buffer: Vec<u8>) -> Result<
     }
 }
 
+/// The item of a frame whose payload has a buffer of its own: a batch keeps it.
+///
+/// # Errors
+/// As [`item_of`].
+pub fn item_from(header: &FrameHeader, payload: Vec<u8>) -> Result<Item, ItemError> {
+    if header.kind != FrameKind::Batch {
+        return item_of(header, &payload, Vec::new());
+    }
+    check_count(header.count, payload.len())?;
+    Ok(Item::Batch(Batch::from_parts(payload, header.count, header.timed)))
+}
+
 fn batch_of(header: &FrameHeader, payload: &[u8], mut buffer: Vec<u8>) -> Result<Batch, ItemError> {
-    let (count, bytes) = (header.count, payload.len());
-    // Every record has a byte at least.
+    check_count(header.count, payload.len())?;
+    buffer.clear();
+    buffer.extend_from_slice(payload);
+    Ok(Batch::from_parts(buffer, header.count, header.timed))
+}
+
+/// Every record has a byte at least.
+const fn check_count(count: u32, bytes: usize) -> Result<(), ItemError> {
     if count as usize > bytes || (count == 0 && bytes > 0) {
         return Err(ItemError::Count { count, bytes });
     }
-    buffer.clear();
-    buffer.extend_from_slice(payload);
-    Ok(Batch::from_parts(buffer, count, header.timed))
+    Ok(())
 }
 
 fn barrier_bytes(barrier: &Barrier) -> [u8; BARRIER_BYTES] {
@@ -232,7 +259,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn items_come_back(item in any_item(), attempt: u32, number: u64, epoch: u64) {
+        fn items_come_back(item in any_item(), attempt: u64, number: u64, epoch: u64) {
             let mut bytes = Vec::new();
             let (attempt, epoch) = (Attempt(attempt), Epoch(epoch));
             encode_item(CHANNEL, attempt, number, epoch, &item, &mut bytes).expect("it is short");
@@ -244,7 +271,8 @@ mod tests {
                 prop_assert_eq!(header.epoch, epoch);
             }
             let used = alloc::vec![7; 50];
-            prop_assert_eq!(item_of(&header, payload, used), Ok(item));
+            prop_assert_eq!(item_of(&header, payload, used), Ok(item.clone()));
+            prop_assert_eq!(item_from(&header, payload.to_vec()), Ok(item));
         }
 
         #[test]
@@ -255,7 +283,9 @@ mod tests {
             count in 0..30_u32,
             payload in prop::collection::vec(any::<u8>(), 0..64),
         ) {
-            let _ = item_of(&FrameHeader { count, ..header(kind) }, &payload, Vec::new());
+            let header = FrameHeader { count, ..header(kind) };
+            let taken = item_of(&header, &payload, Vec::new());
+            prop_assert_eq!(item_from(&header, payload), taken);
         }
     }
 }

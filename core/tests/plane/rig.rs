@@ -18,7 +18,7 @@ use gear_core::flow::batch::Batch;
 use gear_core::flow::logic::TaskInfo;
 use gear_core::flow::outputs::{OutputEdge, Outputs};
 use gear_core::flow::push::{Guard, Meta, Quarantined};
-use gear_core::id::{ChannelId, Epoch, TaskId, Token};
+use gear_core::id::{Attempt, ChannelId, Epoch, TaskId, Token};
 use gear_core::limits::KEY_GROUPS_DEFAULT;
 use gear_core::message::{
     Barrier, EpochStart, Item, Message, Partition, Pending, TaskDeployment, TaskSnapshot,
@@ -228,6 +228,7 @@ impl Plane {
             uid: uid.to_owned(),
             parallelism,
             key_groups: graph.key_groups,
+            attempt: Attempt(1),
         };
         let parts = TaskParts {
             logic: (self.job.factories[processor.0 as usize])(&info, Outputs::new(outputs)),

@@ -79,7 +79,7 @@ pub(crate) fn run(
     }
     let status = master.status(clock::now());
     for executor in &wires.executors {
-        let message = Message::Shutdown;
+        let message = Message::Shutdown { term: status.term };
         executor.send(Input::Message { from: Place::AppMaster, message });
     }
     let took = clock::now().since(began);

@@ -201,7 +201,8 @@ fn spawn(
                      Gear: please report it"
                 );
                 let task = TaskId::default();
-                let message = gear_core::message::Message::Failed { task, reason };
+                let attempt = gear_core::id::Attempt::default();
+                let message = gear_core::message::Message::Failed { task, attempt, reason };
                 let from = Place::Executor(id);
                 wires.master.send(Input::Message { from, message });
             }

@@ -61,7 +61,8 @@ pub fn run_with<F: Faults>(seed: u64, options: &Options) -> Report {
 fn judge<F: Faults>(config: &Config, world: &mut World<'_, F>, report: &mut Report) {
     let mut random = Random::for_part(config.seed, 4);
     let built = process::built(config, 0);
-    let expected = model::interpret(&built, &config.sources);
+    let known = model::Workload { built: &built, sources: &config.sources };
+    let expected = model::interpret(&built.job.model, &known).expect("the workload is known");
     // What is visible has to be durable too.
     world.disk.lose_power(&mut random);
     let before = read(world, &mut report.violations);

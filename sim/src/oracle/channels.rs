@@ -85,7 +85,8 @@ mod tests {
     }
 
     fn credit(bytes: u64) -> Message {
-        Message::Credit { channel: ChannelId::default(), bytes, buffer: Vec::new() }
+        let (channel, attempt) = (ChannelId::default(), Attempt(1));
+        Message::Credit { channel, attempt, bytes, buffer: Vec::new() }
     }
 
     #[test]

@@ -47,7 +47,7 @@ mod tests {
 
     use super::*;
 
-    fn look(clock: i64, attempt: u32, late: u64) -> TaskLook {
+    fn look(clock: i64, attempt: u64, late: u64) -> TaskLook {
         let (task, clock) = (TaskId::default(), EventTime(clock));
         TaskLook { task, attempt: Attempt(attempt), clock, late }
     }

@@ -82,7 +82,7 @@ impl Commits {
                 }
                 self.live.insert(object.name.clone(), (object.len, object.crc));
             }
-            if let Some(object) = &snapshot.quarantine {
+            for object in &snapshot.quarantine {
                 self.quarantine.insert(object.name.clone(), object.clone());
             }
         }

@@ -1,8 +1,8 @@
 //! A transactional sink over files: staged, synced at the barrier, given its visible name once
 //! the epoch has committed. Recovery keeps the known prefix of the file that was open.
 //!
-//! Staged names hold the number of the process, so that a process that is thought dead writes to
-//! files of its own; visible names follow from the staged ones.
+//! Staged names hold the number of the process and of the attempt, so that one that is thought dead
+//! writes to files of its own; visible names follow from the staged ones.
 
 use gear_core::api::Record;
 use gear_core::api::sink::{Sink, SinkConnector, SinkContext, SinkTask};
@@ -34,13 +34,13 @@ impl SinkConnector for Files {
 
     fn sink(&self, task: &SinkTask) -> FileWriter {
         FileWriter {
-            prefix: format!("{}-{}-{}", task.name, task.index, self.process),
+            prefix: format!("{}-{}-{}-{}", task.name, task.index, self.process, task.attempt.0),
             roll: self.roll,
             files: 0,
             open: None,
             closed: Vec::new(),
             obsolete: Vec::new(),
-            prepared: false,
+            prepared: None,
         }
     }
 
@@ -60,7 +60,8 @@ pub struct FileWriter {
     closed: Vec<(Epoch, String)>,
     /// Files of an earlier process that were copied: needed until an epoch of ours has committed.
     obsolete: Vec<String>,
-    prepared: bool,
+    /// The first epoch that does not need them.
+    prepared: Option<Epoch>,
 }
 
 #[derive(Debug)]
@@ -174,7 +175,7 @@ impl Sink for FileWriter {
                 self.open = Some(open);
             }
         }
-        self.prepared = true;
+        self.prepared.get_or_insert(epoch);
         let open = self.open.as_ref().map(|open| (open.name.clone(), open.written, open.crc));
         let closed = self.closed.iter().map(|(_, name)| name.clone()).collect();
         let mut bytes = Vec::new();
@@ -187,7 +188,7 @@ impl Sink for FileWriter {
         for (_, name) in self.closed.extract_if(.., is_due) {
             publish(&name, cx);
         }
-        if self.prepared {
+        if self.prepared.is_some_and(|prepared| prepared <= epoch) {
             for path in self.obsolete.drain(..) {
                 cx.io.submit(IoRequest::Remove { path });
             }

@@ -6,7 +6,7 @@ use super::world::{World, plan};
 use crate::app::{AppPlan, Failure, Guarantee, Outcome, Stage};
 use crate::checkpoint::record::object_name;
 use crate::effect::Place;
-use crate::id::{AppTerm, Epoch, ExecutorId, LogNumber, ProcessorId, TaskId};
+use crate::id::{AppTerm, Attempt, Epoch, ExecutorId, LogNumber, ProcessorId, TaskId};
 use crate::message::{Input, Message};
 use crate::time::seconds;
 
@@ -76,6 +76,7 @@ fn without_an_interval_only_the_last_epoch_is_taken() {
         from: Place::Executor(ExecutorId(0)),
         message: Message::Finished {
             task: task(processor, index),
+            attempt: Attempt::before(AppTerm(1)).next(),
             after: Epoch(0),
             snapshot: crate::message::TaskSnapshot::default(),
         },
@@ -248,7 +249,8 @@ fn a_task_that_fails_ends_the_app_with_the_name_of_its_processor() {
     let node = world.start(plan(1, 2));
     world.run_epochs(node, 1);
     let from = Place::Executor(ExecutorId(1));
-    let message = Message::Failed { task: task(1, 1), reason: "out of memory".into() };
+    let attempt = Attempt::before(AppTerm(1)).next();
+    let message = Message::Failed { task: task(1, 1), attempt, reason: "out of memory".into() };
     world.hear(node, Input::Message { from, message });
     let expected = Failure::Task { uid: "count".into(), index: 1, reason: "out of memory".into() };
     assert_eq!(world.outcome(node), Some(&Outcome::Failed(expected)));

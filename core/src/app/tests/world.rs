@@ -11,9 +11,11 @@ use crate::app::{AppMaster, AppPlan, Outcome, ProcessorPlan};
 use crate::checkpoint::history::{History, Records, settle};
 use crate::checkpoint::record::{Identity, Record, number_of};
 use crate::effect::{Effect, Place, StoreReply, StoreRequest};
-use crate::id::{AppTerm, Epoch, ExecutorId, ProcessorId, TaskId, Token};
+use crate::id::{AppTerm, Attempt, Epoch, ExecutorId, ProcessorId, TaskId, Token};
 use crate::limits::EPOCHS_RETAINED;
-use crate::message::{Deployment, EpochStart, Input, Message, ObjectRef, TaskSnapshot};
+use crate::message::{
+    Deployment, EpochStart, Input, Message, ObjectRef, TaskDeployment, TaskSnapshot,
+};
 use crate::time::Time;
 
 /// A small generator, so that a seed means the same run for ever.
@@ -366,15 +368,15 @@ impl World {
     fn obey(&mut self, node: usize, message: Message) {
         match message {
             Message::Deploy(deployment) => self.deploy(node, deployment),
-            Message::StartEpoch(start) => {
+            Message::StartEpoch { start, .. } => {
                 for task in self.nodes[node].tasks.values_mut() {
                     if task.orders.back().is_none_or(|last| last.epoch < start.epoch) {
                         task.orders.push_back(start);
                     }
                 }
             }
-            Message::Committed { epoch } => self.committed(node, epoch),
-            Message::Run | Message::Shutdown => {}
+            Message::Committed { epoch, .. } => self.committed(node, epoch),
+            Message::Run { .. } | Message::Shutdown { .. } => {}
             other => panic!("not a message to an executor: {other:?}"),
         }
     }
@@ -385,8 +387,9 @@ impl World {
         let told = told.max().unwrap_or_default();
         assert!(told <= deployment.epoch, "{told} was committed and is not gone on from");
         self.seen.recovered += u64::from(deployment.epoch > Epoch(0));
-        let messages: Vec<Message> =
-            deployment.tasks.iter().map(|task| Message::Ready { task: task.task }).collect();
+        let attempt = deployment.attempt;
+        let ready = |task: &TaskDeployment| Message::Ready { task: task.task, attempt };
+        let messages: Vec<Message> = deployment.tasks.iter().map(ready).collect();
         for restored in &deployment.tasks {
             for object in restored.restore.iter().flatten() {
                 let is_there = self.store.contains_key(&object.name);
@@ -432,7 +435,8 @@ impl World {
         self.nodes[node].committed.push(epoch);
         let sinks = self.nodes[node].sinks.clone();
         let speaking = sinks.difference(&self.mute);
-        let visible = speaking.map(|task| Message::SinkCommitted { task: *task, epoch });
+        let attempt = self.attempt(node);
+        let visible = speaking.map(|task| Message::SinkCommitted { task: *task, attempt, epoch });
         let visible = visible.collect();
         self.tell(node, visible);
     }
@@ -441,6 +445,10 @@ impl World {
         let from = Place::Executor(ExecutorId(0));
         let inbox = &mut self.nodes[node].inbox;
         inbox.extend(messages.into_iter().map(|message| Input::Message { from, message }));
+    }
+
+    fn attempt(&self, node: usize) -> Attempt {
+        self.nodes[node].deployed.as_ref().map(|deployed| deployed.attempt).unwrap_or_default()
     }
 
     fn step_tasks(&mut self) -> bool {
@@ -466,6 +474,7 @@ impl World {
 
     fn step_task(&mut self, node: usize, id: TaskId) {
         let term = self.nodes[node].master.status(self.now).term;
+        let attempt = self.attempt(node);
         let ends = self.random.percent(self.ends);
         let is_full = self.random.percent(30);
         let task = self.nodes[node].tasks.get_mut(&id).expect("it is ready");
@@ -473,7 +482,8 @@ impl World {
         let Some(start) = order else {
             task.finished = true;
             let (after, snapshot) = (task.last, task.snapshot.clone());
-            return self.tell(node, [Message::Finished { task: id, after, snapshot }].into());
+            let message = Message::Finished { task: id, attempt, after, snapshot };
+            return self.tell(node, [message].into());
         };
         let epoch = start.epoch;
         let name = format!("state/{}-{}/t{}-e{}", task.uid, id.index, term.0, epoch.0);
@@ -486,7 +496,7 @@ impl World {
         task.snapshot.records += 1;
         let snapshot = task.snapshot.clone();
         self.store.insert(name, Vec::new());
-        self.tell(node, [Message::Snapshot { task: id, epoch, snapshot }].into());
+        self.tell(node, [Message::Snapshot { task: id, attempt, epoch, snapshot }].into());
     }
 
     /// Runs until an app master has its outcome.
