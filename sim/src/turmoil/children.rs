@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use gear_core::control::{LaunchOrder, ProcessId};
-use gear_core::id::Incarnation;
 use gear_core::time::Duration;
 use gear_net::{ChildEvents, Children, Listener, Transport};
 use tokio::task::{AbortHandle, JoinSet};
@@ -12,15 +11,13 @@ use tokio::time::sleep;
 
 use super::drivers::nap;
 use super::process::{begin, ended, reserve, sockets};
-use super::shared::{CLUSTER, Child, NODE_PORT, Shared};
+use super::shared::{Child, NODE_PORT, Shared};
 use super::transport::address;
-use crate::cluster::{ChildStart, FaultKind};
+use crate::cluster::FaultKind;
 
 /// Ports of a machine's children: they come again, so that an old address may lead to somebody
 /// else.
 const PORTS: u16 = 40;
-/// Incarnations of children begin here, above those of nodes.
-const CHILDREN: u64 = 1_000_000;
 /// A child that was told to end does so within this many nanoseconds.
 const KILL: u64 = 1_000_000;
 
@@ -111,17 +108,7 @@ async fn launch(
         }
     };
     shared.state.borrow_mut().serve(id.app, &order.spec.name);
-    let masters = shared.masters();
-    let incarnation = Incarnation(CHILDREN + process as u64);
-    let made = shared.assembly.child(&ChildStart {
-        order: &order,
-        node: Shared::node_id(machine),
-        cluster: CLUSTER,
-        incarnation,
-        seed: crate::random::mix(shared.setup.seed ^ incarnation.0),
-        address: listener.address(),
-        masters: &masters,
-    });
+    let made = shared.made(process, listener.address()).await;
     match made {
         Err(reason) => events.exited(id, reason),
         Ok(subject) => {

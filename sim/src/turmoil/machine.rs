@@ -2,7 +2,6 @@
 
 use std::rc::Rc;
 
-use gear_core::id::Incarnation;
 use gear_core::time::{Duration, Time};
 use gear_net::{Listener, Transport};
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -10,10 +9,10 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::process::{begin, ended, reserve, sockets};
-use super::shared::{CLUSTER, Job, NODE_PORT, Shared};
+use super::shared::{Job, NODE_PORT, Shared};
 use super::transport::address;
+use crate::cluster::FaultKind;
 use crate::cluster::clock::{Clock, TRUE_RATE};
-use crate::cluster::{ClientStart, FaultKind, NodeStart};
 
 /// A child outlives its node's process by this at most.
 const ORPHAN_MILLIS: u64 = 40;
@@ -25,24 +24,12 @@ pub(crate) async fn run(shared: Rc<Shared>, machine: usize) -> turmoil::Result {
         let process = reserve(&shared, machine, None);
         let transport = sockets(&shared, machine, process);
         let listener = transport.listen(&address(machine, NODE_PORT)).await?;
-        let incarnation = Incarnation(process as u64 + 1);
-        let formed = {
+        {
             let there = &mut shared.state.borrow_mut().machines[machine];
             there.node = Some(process);
             there.lives += 1;
-            there.disk.used
-        };
-        let masters = shared.masters();
-        let subject = shared.assembly.node(&NodeStart {
-            node: Shared::node_id(machine),
-            cluster: CLUSTER,
-            incarnation,
-            seed: crate::random::mix(shared.setup.seed ^ incarnation.0),
-            address: listener.address(),
-            masters: &masters,
-            capacity: shared.setup.machines[machine],
-            formed,
-        });
+        }
+        let subject = shared.made(process, listener.address()).await?;
         let running = begin(&shared, process, subject, transport, listener);
         ended(&shared, process, running).await;
         shared.state.borrow_mut().machines[machine].node = None;
@@ -68,14 +55,7 @@ pub(crate) async fn client(shared: Rc<Shared>) -> turmoil::Result {
     let process = reserve(&shared, host, None);
     let transport = sockets(&shared, host, process);
     let listener = transport.listen(&address(host, NODE_PORT)).await?;
-    let masters = shared.masters();
-    let subject = shared.assembly.client(&ClientStart {
-        cluster: CLUSTER,
-        seed: crate::random::mix(shared.setup.seed),
-        masters: &masters,
-        specs: shared.work.specs(),
-        resubmit: shared.setup.rates.resubmit,
-    });
+    let subject = shared.made(process, listener.address()).await?;
     let running = begin(&shared, process, subject, transport, listener);
     ended(&shared, process, running).await;
     Ok(())

@@ -19,6 +19,8 @@ mod shared;
 mod sockets_tests;
 mod stage;
 #[cfg(test)]
+mod stage_tests;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod toy;
@@ -37,8 +39,8 @@ use stage::Stage;
 #[must_use]
 pub fn simulate(
     setup: &Setup,
-    assembly: Rc<dyn Assembly>,
-    work: Rc<dyn Work>,
+    assembly: &dyn Assembly,
+    work: &dyn Work,
     options: &Options,
 ) -> Report {
     let trace = Trace::new(options.keep, options.print);
@@ -48,7 +50,7 @@ pub fn simulate(
     stage.report(records)
 }
 
-impl Stage {
+impl Stage<'_> {
     /// How the run went.
     fn report(&self, records: u64) -> Report {
         let state = &mut *self.shared.state.borrow_mut();

@@ -11,7 +11,7 @@ use crate::random::Random;
 /// Effects within which a process dies that is to die between two of them, at most.
 const TRAP_MAX: u64 = 60;
 
-impl Stage {
+impl Stage<'_> {
     /// A planned fault happens, if there is somebody whom it can meet.
     pub(super) fn strike(&mut self, place: usize) {
         if self.shared.state.borrow().calm {

@@ -14,10 +14,10 @@ const FEEDS: u64 = 50;
 /// How often it is looked whether all is done.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
-impl Stage {
+impl Stage<'_> {
     /// Runs all phases.
     pub(super) fn run(&mut self) {
-        self.shared.work.feed(0);
+        self.work.feed(0);
         let (safety, quiet) = (self.shared.setup.safety, self.shared.setup.quiet);
         for step in 1..=FEEDS {
             let at = Time::ZERO + safety / FEEDS as u32 * step as u32;
@@ -32,7 +32,7 @@ impl Stage {
         let mut random = Random::for_part(self.shared.setup.seed, 104);
         let core = self.core(&mut random);
         self.heal_only(&core, random.permille(500));
-        self.shared.work.feed(1_000);
+        self.work.feed(1_000);
         let deadline = self.now() + self.shared.setup.patience;
         while !self.is_wrong() && !self.all_done() {
             if self.now() > deadline {
@@ -57,7 +57,7 @@ impl Stage {
         let slots = |core: &[usize]| -> u32 {
             core.iter().map(|machine| setup.machines[*machine].slots).sum()
         };
-        let specs = self.shared.work.specs();
+        let specs = self.work.specs();
         let needed =
             specs.iter().map(|spec| spec.app_master.slots + spec.executors * spec.executor.slots);
         let needed: u32 = needed.sum();
@@ -78,7 +78,7 @@ impl Stage {
         let subject = state.processes[process].subject.as_ref();
         let Some(known) = subject.and_then(|subject| subject.known()) else { return false };
         let ended = known.values().filter(|app| app.ended).count();
-        ended == self.shared.work.specs().len() && ended == known.len()
+        ended == self.work.specs().len() && ended == known.len()
     }
 
     /// The core did not come to its end.
@@ -109,7 +109,7 @@ impl Stage {
                 commits: &services.commits,
                 store: &services.store,
             };
-            let (violations, count) = self.shared.work.judge(&output);
+            let (violations, count) = self.work.judge(&output);
             wrong.extend(violations);
             records += count;
         }

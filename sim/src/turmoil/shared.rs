@@ -10,6 +10,7 @@ use gear_core::control::{Address, LaunchOrder, Role};
 use gear_core::id::{AppId, NodeId};
 use gear_core::time::{Duration, Time};
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::oneshot::{self, Sender};
 use tokio::task::AbortHandle;
 
 use super::gate::Gate;
@@ -18,7 +19,7 @@ use super::observe::Stopwatch;
 use super::transport::address;
 use crate::cluster::clock::{Clock, TRUE_RATE};
 use crate::cluster::disk::NodeDisk;
-use crate::cluster::{Assembly, FaultKind, Look, Rates, Setup, Subject, Work};
+use crate::cluster::{FaultKind, Look, Rates, Setup, Subject};
 use crate::direct::Store;
 use crate::oracle::commits::Commits;
 use crate::oracle::watch::Watch;
@@ -35,14 +36,23 @@ pub(crate) const CLUSTER: u64 = 0x6765_6172;
 /// asked for.
 pub(crate) type Job = Pin<Box<dyn Future<Output = ()>>>;
 
+/// A process that is to be made, for whoever waits for it.
+pub(crate) struct Wanted {
+    /// Its number.
+    pub(crate) process: usize,
+    /// Where it will listen.
+    pub(crate) address: Address,
+    pub(crate) answer: Sender<Result<Box<dyn Subject>, String>>,
+}
+
 /// Everything that a run is about.
 pub(crate) struct Shared {
     pub(crate) setup: Rc<Setup>,
-    pub(crate) assembly: Rc<dyn Assembly>,
-    pub(crate) work: Rc<dyn Work>,
     pub(crate) jobs: UnboundedSender<Job>,
     /// The time outside of all machines.
     pub(crate) time: Cell<Time>,
+    /// Processes that are to be made between two steps.
+    pub(crate) wanted: RefCell<Vec<Wanted>>,
     pub(crate) state: RefCell<State>,
 }
 
@@ -152,8 +162,7 @@ impl Hosted {
 impl Shared {
     pub(crate) fn new(
         setup: Rc<Setup>,
-        assembly: Rc<dyn Assembly>,
-        work: Rc<dyn Work>,
+        files: ModelDisk,
         trace: Trace,
         jobs: UnboundedSender<Job>,
     ) -> Self {
@@ -173,7 +182,7 @@ impl Shared {
             processes: Vec::new(),
             listeners: BTreeSet::new(),
             links: Links::new(setup.machines.len() + 1),
-            files: work.files(),
+            files,
             services: BTreeMap::new(),
             store_down_until: Time::ZERO,
             random: Draws { store: draws(1), io: draws(2), disk: draws(3), other: draws(4) },
@@ -188,7 +197,7 @@ impl Shared {
             violations: Vec::new(),
         };
         let time = Cell::new(Time::ZERO);
-        Self { setup, assembly, work, jobs, time, state: RefCell::new(state) }
+        Self { setup, jobs, time, wanted: RefCell::default(), state: RefCell::new(state) }
     }
 
     /// The true time.
@@ -218,6 +227,20 @@ impl Shared {
     pub(crate) fn masters(&self) -> BTreeMap<NodeId, Address> {
         let masters = 0..self.setup.masters;
         masters.map(|master| (Self::node_id(master), address(master, NODE_PORT))).collect()
+    }
+
+    /// Waits until a process has been made: its makers are outside of all machines.
+    ///
+    /// # Errors
+    /// Why it cannot be made.
+    pub(crate) async fn made(
+        &self,
+        process: usize,
+        address: Address,
+    ) -> Result<Box<dyn Subject>, String> {
+        let (answer, answered) = oneshot::channel();
+        self.wanted.borrow_mut().push(Wanted { process, address, answer });
+        answered.await.unwrap_or_else(|_| Err("the run has ended".into()))
     }
 
     /// A process is gone. Does nothing if that is known.

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::time::{Duration, UNIX_EPOCH};
 
+use gear_connectors::model::ModelDisk;
 use gear_core::control::Address;
 use gear_net::conformance::{self, CASES, Case};
 use gear_net::{Chopped, Listener, Transport};
@@ -10,7 +11,6 @@ use tokio::sync::mpsc::unbounded_channel;
 use turmoil::Builder;
 
 use super::shared::Shared;
-use super::toy::Toys;
 use super::transport::{Sockets, address, name};
 use crate::cluster::{Faults, Setup, Wanted};
 use crate::trace::Trace;
@@ -25,9 +25,8 @@ fn shared() -> Rc<Shared> {
         ..Wanted::default()
     };
     let setup = Rc::new(Setup::draw(1, 1, &wanted));
-    let toys = Rc::new(Toys::default());
     let (jobs, _) = unbounded_channel();
-    Rc::new(Shared::new(setup, toys.clone(), toys, Trace::new(false, false), jobs))
+    Rc::new(Shared::new(setup, ModelDisk::new(0), Trace::new(false, false), jobs))
 }
 
 /// Runs a case between two machines, or on one.

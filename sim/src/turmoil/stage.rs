@@ -5,20 +5,24 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::UNIX_EPOCH;
 
+use gear_core::control::Address;
+use gear_core::id::Incarnation;
 use gear_core::time::{Duration, Time};
 use tokio::sync::mpsc::unbounded_channel;
 use turmoil::{Builder, Sim};
 
 use super::machine;
-use super::shared::Shared;
+use super::shared::{CLUSTER, Child, Shared, Wanted};
 use super::transport::name;
-use crate::cluster::{Assembly, Setup, Work};
+use crate::cluster::{Assembly, ChildStart, ClientStart, NodeStart, Setup, Subject, Work};
 use crate::random::Random;
 use crate::trace::Trace;
 
 /// Messages that may wait on one connection: so many that a connection is never refused for lack
 /// of room, which would be a panic of the network.
 const TCP_CAPACITY: usize = 16_384;
+/// Incarnations of children begin here, above those of nodes.
+const CHILDREN: u64 = 1_000_000;
 /// Latency of a machine whose messages take long.
 const SLOW: Duration = Duration::from_millis(800);
 
@@ -38,7 +42,9 @@ pub(super) enum Due {
 }
 
 /// A cluster on a simulated network.
-pub(super) struct Stage {
+pub(super) struct Stage<'a> {
+    assembly: &'a dyn Assembly,
+    pub(super) work: &'a dyn Work,
     pub(super) sim: Sim<'static>,
     pub(super) shared: Rc<Shared>,
     due: BTreeMap<(Time, u64), Due>,
@@ -46,12 +52,12 @@ pub(super) struct Stage {
     latency: Duration,
 }
 
-impl Stage {
+impl<'a> Stage<'a> {
     /// A cluster that is about to be switched on.
     pub(super) fn new(
         setup: Rc<Setup>,
-        assembly: Rc<dyn Assembly>,
-        work: Rc<dyn Work>,
+        assembly: &'a dyn Assembly,
+        work: &'a dyn Work,
         trace: Trace,
     ) -> Self {
         let mut random = Random::for_part(setup.seed, 120);
@@ -72,7 +78,7 @@ impl Stage {
         let mut sim = builder.build();
         let (jobs, asked) = unbounded_channel();
         let asked = RefCell::new(Some(asked));
-        let shared = Rc::new(Shared::new(setup, assembly, work, trace, jobs));
+        let shared = Rc::new(Shared::new(setup, work.files(), trace, jobs));
         sim.host("services", move || {
             let asked = asked.borrow_mut().take().expect("the services never crash");
             machine::serve(asked)
@@ -83,7 +89,8 @@ impl Stage {
         }
         let client = Rc::clone(&shared);
         sim.host(name(shared.setup.machines.len()), move || machine::client(Rc::clone(&client)));
-        let mut stage = Self { sim, shared, due: BTreeMap::new(), sequence: 0, latency };
+        let mut stage =
+            Self { assembly, work, sim, shared, due: BTreeMap::new(), sequence: 0, latency };
         for place in 0..stage.shared.setup.planned.len() {
             let at = Time::ZERO + stage.shared.setup.planned[place].at;
             stage.due(at, Due::Fault { place });
@@ -134,10 +141,59 @@ impl Stage {
             self.shared.state.borrow_mut().wrong(now, what);
         }
         self.shared.time.set(Time::ZERO + self.sim.elapsed());
+        self.make();
         let doomed = std::mem::take(&mut self.shared.state.borrow_mut().doomed);
         for (machine, lasts) in doomed {
             self.power_off(machine, Some(lasts));
         }
+    }
+
+    /// Makes the processes that machines are about to start.
+    fn make(&self) {
+        let wanted = std::mem::take(&mut *self.shared.wanted.borrow_mut());
+        for Wanted { process, address, answer } in wanted {
+            let (machine, child) = {
+                let state = self.shared.state.borrow();
+                let hosted = &state.processes[process];
+                (hosted.machine, hosted.child.clone())
+            };
+            // Whoever waits for it may have died meanwhile.
+            let _ = answer.send(self.made(process, machine, address, child));
+        }
+    }
+
+    fn made(
+        &self,
+        process: usize,
+        machine: usize,
+        address: Address,
+        child: Option<Child>,
+    ) -> Result<Box<dyn Subject>, String> {
+        let setup = &self.shared.setup;
+        let masters = &self.shared.masters();
+        let node = Shared::node_id(machine);
+        let incarnation = Incarnation(process as u64 + 1);
+        let seed = crate::random::mix(setup.seed ^ incarnation.0);
+        if let Some(Child { order, .. }) = &child {
+            let (cluster, incarnation) = (CLUSTER, Incarnation(CHILDREN + incarnation.0));
+            let start = ChildStart { order, node, cluster, incarnation, seed, address, masters };
+            return self.assembly.child(&start);
+        }
+        let Some(capacity) = setup.machines.get(machine).copied() else {
+            let (specs, resubmit) = (self.work.specs(), setup.rates.resubmit);
+            let start = ClientStart { cluster: CLUSTER, seed, masters, specs, resubmit };
+            return Ok(self.assembly.client(&start));
+        };
+        Ok(self.assembly.node(&NodeStart {
+            node,
+            cluster: CLUSTER,
+            incarnation,
+            seed,
+            address,
+            masters,
+            capacity,
+            formed: self.shared.state.borrow().machines[machine].disk.used,
+        }))
     }
 
     fn happen(&mut self, due: Due) {
@@ -145,7 +201,7 @@ impl Stage {
             Due::Boot { machine, life } => self.boot(machine, Some(life)),
             Due::Resume { process } => self.resume(process),
             Due::Fault { place } => self.strike(place),
-            Due::Feed { permille } => self.shared.work.feed(permille),
+            Due::Feed { permille } => self.work.feed(permille),
             Due::Fast { machine } => self.set_latency(machine, self.latency),
         }
     }

@@ -51,7 +51,7 @@ fn play(setup: Setup, hasty: bool, print: bool) -> Outcome {
     let (safety, quiet) = (Time::ZERO + setup.safety, setup.quiet);
     let mut random = Random::for_part(setup.seed, 125);
     let trace = Trace::new(false, print);
-    let mut stage = Stage::new(Rc::new(setup), Rc::new(toys.clone()), Rc::new(toys), trace);
+    let mut stage = Stage::new(Rc::new(setup), &toys, &toys, trace);
     stage.run_until(safety + quiet);
     let mut core: Vec<usize> = (0..masters).collect();
     while core.len() > majority {

@@ -26,7 +26,7 @@ const CHILD: u64 = u64::MAX;
 pub(super) type Progress = Rc<RefCell<BTreeMap<(u64, u64), u64>>>;
 
 /// The assembly of a cluster of toys.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub(super) struct Toys {
     pub(super) progress: Progress,
     /// A node acknowledges before its disk has answered.
