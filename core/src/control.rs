@@ -73,7 +73,7 @@ pub struct Resources {
 }
 
 /// What a user submits.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct AppSpec {
     /// The name of the app: at most one that has not ended bears it.
     pub name: String,

@@ -1,6 +1,6 @@
 //! What the parts of an app say to each other, and what the driver says to them.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -39,6 +39,26 @@ pub enum Input {
         token: Token,
         /// How it ended.
         result: Result<(), IoError>,
+    },
+    /// The masters say which executors the app has: all of them, again at each change.
+    Executors {
+        /// Those that were granted and not given up.
+        granted: BTreeSet<ExecutorId>,
+    },
+    /// The link to an executor is up.
+    ExecutorUp {
+        /// The executor.
+        executor: ExecutorId,
+        /// Where it listens.
+        address: Address,
+    },
+    /// An executor is gone, or counts as gone: nothing more comes from it, and nobody ever is
+    /// called the same.
+    ExecutorLost {
+        /// The executor.
+        executor: ExecutorId,
+        /// What a user should know of it.
+        reason: String,
     },
     /// The user asks for a graceful stop: one last epoch, then the end.
     Stop,
@@ -138,6 +158,13 @@ pub enum Message {
         /// Its attempt.
         attempt: Attempt,
         /// What happened to the user, and what to do.
+        reason: String,
+    },
+    /// Executor to app master: the link with another executor is lost.
+    PeerLost {
+        /// The other.
+        executor: ExecutorId,
+        /// Why.
         reason: String,
     },
     /// Executor to executor, against the stream: so many bytes were consumed.

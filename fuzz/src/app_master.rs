@@ -1,9 +1,9 @@
 //! An app master meets a store that answers anything, and never panics.
 
-use gear_core::app::{AppMaster, AppPlan, ProcessorPlan};
+use gear_core::app::{AppMaster, AppPlan, Placement, ProcessorPlan};
 use gear_core::checkpoint::record::Identity;
 use gear_core::effect::StoreRequest;
-use gear_core::id::{ExecutorId, ProcessorId, TaskId, Token};
+use gear_core::id::{ExecutorId, ProcessorId, Token};
 use gear_core::message::Input;
 use gear_core::time::{Time, seconds};
 
@@ -24,12 +24,13 @@ pub fn run(bytes: &[u8]) {
             sink: number == 1,
             ..ProcessorPlan::default()
         });
-        plan.placement.push((TaskId { processor: id, index: 0 }, ExecutorId(0)));
     }
+    let places = plan.tasks().map(|(task, _)| (task, ExecutorId(0)));
+    plan.placement = Placement::Fixed(places.collect());
     plan.drop_state = flags & 1 > 0;
     plan.fall_back = flags & 2 > 0;
 
-    let mut master = AppMaster::new(plan);
+    let mut master: AppMaster = AppMaster::new(plan);
     let mut effects = Vec::new();
     let mut now = Time::ZERO;
     let mut open: Vec<(Token, StoreRequest)> = Vec::new();

@@ -24,11 +24,13 @@ targets! {
     frame_decode,
     graph_validate,
     input_clock,
+    link_receive,
     message_decode,
     quarantine_decode,
     record_decode,
     record_log_decode,
     snapshot_open,
+    stream_decode,
 }
 
 #[cfg(fuzzing)]

@@ -4,58 +4,89 @@
 //! `next_timeout` says when [`Input::Timeout`] is due. Once there is an `outcome`, nothing that
 //! is heard changes anything.
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use core::marker::PhantomData;
 
+use super::fleet::Fleet;
 use super::outcome::{Failure, OpenEpoch, Outcome, Stage, Status};
-use super::plan::AppPlan;
+use super::plan::{AppPlan, Placement};
+use super::regions::{Region, regions};
 use crate::checkpoint::coordinator::{Aged, Cause, Collected, Config, Coordinator, Ending, Step};
 use crate::checkpoint::history::History;
-use crate::checkpoint::log::{Log, LogEvent};
+use crate::checkpoint::log::{Log, LogError, LogEvent};
 use crate::checkpoint::record::{Closed, EpochRecord, Record, TaskKey, object_name};
 use crate::checkpoint::recovery;
 use crate::checkpoint::retention::Retention;
 use crate::effect::{Effect, Level, Notice, Place};
+use crate::host::{Faults, NoFaults};
 use crate::id::{Attempt, Epoch, ExecutorId, LogNumber, TaskId};
-use crate::message::{Deployment, Input, Message, ObjectRef, TaskDeployment, TaskSnapshot};
+use crate::message::{Input, Message, ObjectRef, TaskReport, TaskSnapshot};
 use crate::time::Time;
-
-/// Tasks that a notice names before it only counts.
-const NAMED_MAX: usize = 5;
 
 /// Leads one app.
 #[derive(Clone, Debug)]
-pub struct AppMaster {
-    plan: AppPlan,
-    /// Where each task runs.
-    placement: BTreeMap<TaskId, ExecutorId>,
-    log: Log,
-    /// What there is once the log has been read and the tasks are deployed.
-    run: Option<Run>,
+pub struct AppMaster<F: Faults = NoFaults> {
+    pub(super) plan: AppPlan,
+    /// Where each task runs, or ran last.
+    pub(super) placement: BTreeMap<TaskId, ExecutorId>,
+    /// The attempt of each task that is deployed: what is said of another is not heard.
+    pub(super) attempts: BTreeMap<TaskId, Attempt>,
+    pub(super) regions: Vec<Region>,
+    /// None if the executors are fixed.
+    pub(super) fleet: Option<Fleet>,
+    pub(super) log: Log,
+    /// What there is once the log has been read.
+    pub(super) run: Option<Run>,
     started: bool,
+    pub(super) stop_asked: bool,
     outcome: Option<Outcome>,
+    faults: PhantomData<fn() -> F>,
 }
 
-/// An app whose tasks are deployed.
+/// An app whose log has been read.
 #[derive(Clone, Debug)]
-struct Run {
-    coordinator: Coordinator,
-    retention: Retention,
-    attempt: Attempt,
-    key_groups: u32,
+pub(super) struct Run {
+    pub(super) coordinator: Coordinator,
+    pub(super) retention: Retention,
+    /// The highest attempt that was given to anybody.
+    pub(super) attempt: Attempt,
+    pub(super) key_groups: u32,
+    /// The epoch that was the last one when the log was read.
     recovered: Epoch,
-    /// Tasks that are not restored yet.
-    unready: BTreeSet<TaskId>,
+    /// The record of the last committed epoch.
+    pub(super) last: Option<Box<EpochRecord>>,
+    pub(super) layout: Layout,
+    /// What executors ran when this app master began, until it is decided what of it goes on.
+    pub(super) reports: Option<BTreeMap<ExecutorId, Vec<TaskReport>>>,
+    /// Tasks that have gone down, until the epochs in flight are given up.
+    pub(super) lost: BTreeSet<TaskId>,
+    /// True once tasks have run since the last epoch that was found in the log.
+    pub(super) has_run: bool,
+    /// How often a region has gone down.
+    pub(super) roll_backs: u64,
     /// The record that the log writes.
     writing: Option<Record>,
     /// How the app ends once the log has the note that all is visible.
-    closing: Option<Ending>,
+    pub(super) closing: Option<Ending>,
     /// What each task counted last.
     counts: BTreeMap<TaskId, Counts>,
     /// True if the app had finished and only its sinks have something left to do.
     only_sinks: bool,
+}
+
+/// How the partitions, the state and the accounts of the last record are dealt to the tasks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Layout {
+    /// As this app master deals them.
+    Own,
+    /// As an earlier app master has dealt them, which it did from a list of partitions of its own.
+    Foreign,
+    /// As the record has them: it was committed since they were dealt.
+    Record,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -81,27 +112,55 @@ pub enum Timer {
     LogRetry,
     /// A request of the collector is repeated.
     RetentionRetry,
+    /// Executors have been waited for long enough.
+    Executors,
+    /// A region whose task has failed is tried again.
+    RegionRetry,
 }
 
-impl AppMaster {
+impl<F: Faults> AppMaster<F> {
     /// Nothing happens before [`Input::Start`].
     ///
     /// # Panics
     /// If the plan contradicts itself: no task, a task without a place, a name given twice.
     #[must_use]
     pub fn new(plan: AppPlan) -> Self {
-        let placement: BTreeMap<_, _> = plan.placement.iter().copied().collect();
-        assert_eq!(placement.len(), plan.placement.len(), "a task has one place");
-        let mut tasks = 0;
-        for (task, processor) in plan.tasks() {
-            assert!(placement.contains_key(&task), "{task} of `{}` has a place", processor.uid);
-            tasks += 1;
-        }
-        assert!(tasks > 0 && tasks == placement.len(), "what has a place is a task of the app");
+        let tasks: Vec<TaskId> = plan.tasks().map(|(task, _)| task).collect();
+        assert!(!tasks.is_empty(), "an app has tasks");
         let uids: BTreeSet<_> = plan.processors.iter().map(|processor| &processor.uid).collect();
         assert_eq!(uids.len(), plan.processors.len(), "a name means one processor");
+        let (placement, fleet, regions) = match &plan.placement {
+            Placement::Fixed(places) => {
+                let placement: BTreeMap<_, _> = places.iter().copied().collect();
+                assert_eq!(placement.len(), places.len(), "a task has one place");
+                assert!(
+                    tasks.len() == placement.len()
+                        && tasks.iter().all(|task| placement.contains_key(task)),
+                    "every task has a place, and what has a place is a task of the app"
+                );
+                // They begin and end together.
+                let all: Vec<_> = tasks.iter().map(|task| (tasks[0], *task)).collect();
+                (placement, None, regions(tasks.into_iter(), &all))
+            }
+            Placement::Executors { wanted, channels } => {
+                let regions = regions(tasks.into_iter(), channels);
+                (BTreeMap::new(), Some(Fleet::new(*wanted)), regions)
+            }
+        };
         let log = Log::new(plan.identity.clone(), plan.incarnation, plan.term);
-        Self { plan, placement, log, run: None, started: false, outcome: None }
+        Self {
+            plan,
+            placement,
+            attempts: BTreeMap::new(),
+            regions,
+            fleet,
+            log,
+            run: None,
+            started: false,
+            stop_asked: false,
+            outcome: None,
+            faults: PhantomData,
+        }
     }
 
     /// How the app ended; none while it has not.
@@ -127,6 +186,7 @@ impl AppMaster {
             oldest: run.and_then(|run| run.coordinator.oldest(now)).map(open),
             records: counts().map(|counts| counts.records).sum(),
             quarantined: counts().map(|counts| counts.quarantined).sum(),
+            roll_backs: run.map_or(0, |run| run.roll_backs),
         }
     }
 
@@ -135,7 +195,7 @@ impl AppMaster {
             _ if self.outcome.is_some() => Stage::Ended,
             _ if !self.started => Stage::New,
             None => Stage::Opening,
-            Some(run) if run.unready.is_empty() => Stage::Running,
+            Some(_) if self.regions.iter().all(Region::is_running) => Stage::Running,
             Some(_) => Stage::Deploying,
         }
     }
@@ -155,7 +215,17 @@ impl AppMaster {
         let log = self.log.next_timeout().map(|at| (at, Timer::LogRetry));
         let retention = run.and_then(|run| run.retention.next_timeout());
         let retention = retention.map(|at| (at, Timer::RetentionRetry));
-        epoch.into_iter().chain(log).chain(retention).min_by_key(|(at, _)| *at)
+        let executors = self.fleet.as_ref().and_then(Fleet::until);
+        let executors = executors.filter(|_| run.is_some_and(|run| self.waits_for_executors(run)));
+        let executors = executors.map(|at| (at, Timer::Executors));
+        let regions = self.regions.iter().filter_map(Region::not_before).min();
+        let regions = regions.map(|at| (at, Timer::RegionRetry));
+        let all = [epoch, log, retention, executors, regions];
+        all.into_iter().flatten().min_by_key(|(at, _)| *at)
+    }
+
+    fn waits_for_executors(&self, run: &Run) -> bool {
+        run.reports.is_some() || self.regions.iter().any(Region::is_down)
     }
 
     /// Hears, and says what is to be done.
@@ -169,7 +239,7 @@ impl AppMaster {
                 self.started = true;
                 self.log.start(out);
             }
-            Input::Message { message, .. } => self.on_message(now, message, out),
+            Input::Message { from, message } => self.on_message(now, from, message, out),
             Input::Stored { token, reply } => {
                 if self.log.owns(token) {
                     if let Some(event) = self.log.handle_stored(now, token, reply, out) {
@@ -183,13 +253,47 @@ impl AppMaster {
             }
             // Connectors' requests are the executors'.
             Input::IoDone { .. } => {}
+            Input::Executors { granted } => {
+                if let Some(fleet) = &mut self.fleet {
+                    if !fleet.is_granted() {
+                        fleet.wait(now);
+                    }
+                    fleet.grant(granted);
+                }
+            }
+            Input::ExecutorUp { executor, address } => {
+                let is_new = self.fleet.as_mut().is_some_and(|fleet| fleet.up(executor, address));
+                if is_new && self.run.is_some() {
+                    self.ask(executor, out);
+                }
+            }
+            Input::ExecutorLost { executor, reason } => self.on_lost(now, executor, &reason, out),
             Input::Stop => self.on_stop(now, out),
             Input::Timeout => self.on_timeout(now, out),
+        }
+        self.advance(now, out);
+    }
+
+    /// Does whatever can be done now; doing it again changes nothing.
+    fn advance(&mut self, now: Time, out: &mut Vec<Effect>) {
+        if self.run.is_none() || !self.decide(now, out) {
+            return;
+        }
+        if self.outcome.is_none() {
+            self.give_up_epochs(out);
+            self.bring_up(now, out);
+        }
+        if self.outcome.is_none() {
+            self.resume_epochs(now, out);
         }
     }
 
     fn on_timeout(&mut self, now: Time, out: &mut Vec<Effect>) {
         self.log.handle_timeout(now, out);
+        if let Some(fleet) = &mut self.fleet {
+            fleet.handle_timeout(now);
+        }
+        self.regions.iter_mut().for_each(|region| region.handle_timeout(now));
         let Some(run) = &mut self.run else { return };
         run.retention.handle_timeout(now, out);
         let mut steps = Vec::new();
@@ -198,33 +302,40 @@ impl AppMaster {
     }
 
     fn on_stop(&mut self, now: Time, out: &mut Vec<Effect>) {
-        match &mut self.run {
-            Some(run) if run.unready.is_empty() => {
-                let mut steps = Vec::new();
-                run.coordinator.handle_stop(now, &mut steps);
-                self.perform(steps, out);
+        self.stop_asked = true;
+        let is_idle = match (&self.run, &self.fleet) {
+            (None, None) => true,
+            // Executors may run what an earlier app master has deployed.
+            (None, Some(_)) => false,
+            (Some(_), None) => !self.regions.iter().all(Region::is_running),
+            (Some(run), Some(_)) => {
+                run.reports.is_none() && !run.has_run && run.coordinator.ending().is_none()
             }
+        };
+        if is_idle {
             // No task has done anything since the last committed epoch.
-            run => {
-                let epoch = run.as_ref().map(|run| run.recovered);
-                let epoch = epoch.filter(|epoch| *epoch > Epoch(0));
-                self.end(Outcome::Stopped { epoch }, out);
-            }
+            let epoch = self.run.as_ref().map(|run| run.recovered);
+            let epoch = epoch.filter(|epoch| *epoch > Epoch(0));
+            self.end(Outcome::Stopped { epoch }, out);
+        } else if let Some(run) = &mut self.run {
+            let mut steps = Vec::new();
+            run.coordinator.handle_stop(now, &mut steps);
+            self.perform(steps, out);
         }
     }
 
-    fn on_message(&mut self, now: Time, message: Message, out: &mut Vec<Effect>) {
+    fn on_message(&mut self, now: Time, from: Place, message: Message, out: &mut Vec<Effect>) {
         let Some(run) = &mut self.run else { return };
-        if attempt_of(&message).is_some_and(|attempt| attempt != run.attempt) {
+        let subject = subject(&message);
+        let is_known = |(task, attempt)| self.attempts.get(&task) == Some(&attempt);
+        // Where tasks never go back a failure ends the app, whose ever it is.
+        let ends = self.fleet.is_none() && matches!(message, Message::Failed { .. });
+        if subject.is_some_and(|subject| !is_known(subject)) && !ends {
             return;
         }
         let mut steps = Vec::new();
         match message {
-            Message::Ready { task, .. } => {
-                if run.unready.remove(&task) && run.unready.is_empty() {
-                    self.start_tasks(now, &mut steps, out);
-                }
-            }
+            Message::Ready { task, .. } => self.on_ready(now, task, out),
             Message::Snapshot { task, epoch, snapshot, .. } => {
                 run.count(task, &snapshot);
                 run.coordinator.handle_snapshot(now, task, epoch, snapshot, &mut steps);
@@ -236,18 +347,19 @@ impl AppMaster {
             Message::SinkCommitted { task, epoch, .. } => {
                 run.coordinator.handle_sink_committed(now, task, epoch, &mut steps);
             }
-            Message::Failed { task, reason, .. } => {
-                let Some(uid) = self.uid(task) else { return };
-                let failure = Failure::Task { uid, index: task.index, reason };
-                self.fail(failure, out);
+            Message::Failed { task, reason, .. } => self.on_failed(now, task, reason, out),
+            Message::Report { term, tasks } => {
+                if let Place::Executor(executor) = from {
+                    self.on_report(executor, term, tasks, out);
+                }
             }
             Message::Deploy(_)
             | Message::Run { .. }
             | Message::StartEpoch { .. }
             | Message::Committed { .. }
             | Message::TakeOver { .. }
-            | Message::Report { .. }
             | Message::Shutdown { .. }
+            | Message::PeerLost { .. }
             | Message::Item { .. }
             | Message::Credit { .. } => {
                 // Not for an app master; a confused sender is no reason to die.
@@ -256,29 +368,20 @@ impl AppMaster {
         self.perform(steps, out);
     }
 
-    /// Every task is restored.
-    fn start_tasks(&mut self, now: Time, steps: &mut Vec<Step>, out: &mut Vec<Effect>) {
-        let term = self.log.term();
-        let attempt = self.run.as_ref().map(|run| run.attempt).unwrap_or_default();
-        self.broadcast(&Message::Run { term, attempt }, out);
-        let run = self.run.as_mut().expect("the tasks are deployed");
-        run.coordinator.run(now, steps);
-        if run.only_sinks {
-            // Their acknowledgement may have been what the app master before died waiting for.
-            let committed = Message::Committed { term, epoch: run.recovered };
-            self.broadcast(&committed, out);
-        }
+    /// Asks an executor what it runs; from then on it hears no earlier app master.
+    fn ask(&self, executor: ExecutorId, out: &mut Vec<Effect>) {
+        out.push(send(executor, Message::TakeOver { term: self.log.term() }));
     }
 
     fn on_log_event(&mut self, now: Time, event: LogEvent, out: &mut Vec<Effect>) {
         match event {
-            LogEvent::Opened(history) => self.on_opened(&history, out),
+            LogEvent::Opened(history) => self.on_opened(now, &history, out),
             LogEvent::Appended { number } => self.on_appended(now, number, out),
             LogEvent::Failed(error) => self.fail(error.into(), out),
         }
     }
 
-    fn on_opened(&mut self, history: &History, out: &mut Vec<Effect>) {
+    fn on_opened(&mut self, now: Time, history: &History, out: &mut Vec<Effect>) {
         let choice = match recovery::choose(history, &self.plan) {
             Ok(choice) => choice,
             Err(error) => return self.fail(error.into(), out),
@@ -303,28 +406,28 @@ impl AppMaster {
                 return self.end(Outcome::AlreadyFinished { epoch }, out);
             }
         }
+        // What does not fit is found now, not when the executors are there.
         match recovery::deploy(record, &self.plan) {
-            Ok(tasks) => self.deploy(record, history, tasks, out),
+            Ok(_) => self.begin(now, choice.record, history, out),
             Err(error) => self.fail(error.into(), out),
         }
     }
 
-    fn deploy(
+    fn begin(
         &mut self,
-        record: Option<&EpochRecord>,
+        now: Time,
+        record: Option<Box<EpochRecord>>,
         history: &History,
-        mut tasks: Vec<TaskDeployment>,
         out: &mut Vec<Effect>,
     ) {
-        let recovered = record.map_or(Epoch(0), |record| record.epoch);
-        // An app that has finished stays finished, whatever its job has turned into.
-        let only_sinks = record.is_some_and(|record| record.finished);
-        tasks.iter_mut().for_each(|task| task.finished |= only_sinks);
-        let config = self.coordinator_config(record);
-        let attempt = Attempt::before(self.log.term()).next();
-        let mut retention = Retention::new(self.log.term(), history, recovered);
-        retention.start(out);
-        let key_groups = record.map_or(self.plan.key_groups, |record| record.key_groups);
+        let recovered = record.as_ref().map_or(Epoch(0), |record| record.epoch);
+        let only_sinks = record.as_ref().is_some_and(|record| record.finished);
+        let config = self.coordinator_config(record.as_deref());
+        let mut retention = Retention::new(history, recovered);
+        if self.fleet.is_none() {
+            retention.start(self.log.term(), out);
+        }
+        self.notice_start(record.as_deref(), out);
         self.run = Some(Run {
             coordinator: if only_sinks {
                 Coordinator::closing(config)
@@ -332,17 +435,29 @@ impl AppMaster {
                 Coordinator::new(config)
             },
             retention,
-            attempt,
-            key_groups,
+            attempt: Attempt::before(self.log.term()),
+            key_groups: record.as_ref().map_or(self.plan.key_groups, |record| record.key_groups),
             recovered,
-            unready: self.placement.keys().copied().collect(),
+            last: record,
+            layout: Layout::Own,
+            reports: self.fleet.is_some().then(BTreeMap::new),
+            lost: BTreeSet::new(),
+            has_run: false,
+            roll_backs: 0,
             writing: None,
             closing: None,
             counts: BTreeMap::new(),
             only_sinks,
         });
-        self.notice_start(record, out);
-        self.send_deployments(tasks, out);
+        if let Some(fleet) = &mut self.fleet {
+            fleet.wait(now);
+        }
+        let there: Vec<_> = self.fleet.iter().flat_map(Fleet::everybody).collect();
+        there.into_iter().for_each(|executor| self.ask(executor, out));
+        if self.stop_asked {
+            let run = self.run.as_mut().expect("it was just made");
+            run.coordinator.handle_stop(now, &mut Vec::new());
+        }
     }
 
     fn coordinator_config(&self, record: Option<&EpochRecord>) -> Config {
@@ -353,48 +468,6 @@ impl AppMaster {
             interval: self.plan.epoch_interval,
             recovered: record.map_or(Epoch(0), |record| record.epoch),
             sinks_committed: record.map_or(Epoch(0), |record| record.sinks_committed),
-        }
-    }
-
-    fn notice_start(&self, record: Option<&EpochRecord>, out: &mut Vec<Effect>) {
-        let app = &self.plan.identity.app;
-        let text = match record {
-            None => format!("`{app}` starts fresh"),
-            Some(record) if record.finished => format!(
-                "`{app}` had finished before with {}: its sinks make sure that all is visible",
-                record.epoch
-            ),
-            Some(record) => format!("`{app}` goes on from {}", record.epoch),
-        };
-        notice(Level::Info, text, out);
-        let groups = record.map_or(self.plan.key_groups, |record| record.key_groups);
-        if groups != self.plan.key_groups {
-            let asked = self.plan.key_groups;
-            let text = format!(
-                "key groups are fixed with the first epoch: `{app}` keeps {groups}, not {asked}"
-            );
-            notice(Level::Warning, text, out);
-        }
-    }
-
-    fn send_deployments(&self, tasks: Vec<TaskDeployment>, out: &mut Vec<Effect>) {
-        let run = self.run.as_ref().expect("it was just made");
-        assert_eq!(tasks.len(), self.placement.len(), "every task is deployed");
-        let mut shares: BTreeMap<ExecutorId, Vec<TaskDeployment>> = BTreeMap::new();
-        for task in tasks {
-            shares.entry(self.placement[&task.task]).or_default().push(task);
-        }
-        for (executor, tasks) in shares {
-            let deployment = Deployment {
-                term: self.log.term(),
-                attempt: run.attempt,
-                epoch: run.recovered,
-                key_groups: run.key_groups,
-                placement: self.placement.iter().map(|(task, place)| (*task, *place)).collect(),
-                addresses: BTreeMap::new(),
-                tasks,
-            };
-            out.push(send(executor, Message::Deploy(deployment)));
         }
     }
 
@@ -409,6 +482,8 @@ impl AppMaster {
                 let mut collected = Vec::new();
                 let base = coordinator.oldest_base();
                 retention.handle_committed(number, &record, base, named, &mut collected);
+                run.last = Some(Box::new(record));
+                run.layout = Layout::Record;
                 self.perform(steps, out);
                 // Whoever waits for the commit hears of it first.
                 out.append(&mut collected);
@@ -421,7 +496,7 @@ impl AppMaster {
         }
     }
 
-    fn perform(&mut self, steps: Vec<Step>, out: &mut Vec<Effect>) {
+    pub(super) fn perform(&mut self, steps: Vec<Step>, out: &mut Vec<Effect>) {
         let term = self.log.term();
         for step in steps {
             match step {
@@ -497,44 +572,41 @@ impl AppMaster {
         self.end(outcome, out);
     }
 
-    fn fail(&mut self, failure: Failure, out: &mut Vec<Effect>) {
+    pub(super) fn fail(&mut self, failure: Failure, out: &mut Vec<Effect>) {
         notice(Level::Error, failure.to_string(), out);
+        let is_superseded = matches!(failure, Failure::Log(LogError::Superseded { .. }));
+        if is_superseded && self.fleet.is_some() {
+            // The tasks are another's.
+            self.outcome = Some(Outcome::Failed(failure));
+            return;
+        }
         self.end(Outcome::Failed(failure), out);
     }
 
-    fn end(&mut self, outcome: Outcome, out: &mut Vec<Effect>) {
+    pub(super) fn end(&mut self, outcome: Outcome, out: &mut Vec<Effect>) {
         assert!(self.outcome.is_none(), "an app ends once");
         if self.run.is_some() {
-            self.broadcast(&Message::Shutdown { term: self.log.term() }, out);
+            let message = Message::Shutdown { term: self.log.term() };
+            match &self.fleet {
+                Some(fleet) => {
+                    out.extend(fleet.everybody().map(|executor| send(executor, message.clone())));
+                }
+                None => self.broadcast(&message, out),
+            }
         }
         self.outcome = Some(outcome);
     }
 
-    fn notice_age(&self, aged: &Aged, out: &mut Vec<Effect>) {
-        let mut names: Vec<String> = aged
-            .waiting
-            .iter()
-            .take(NAMED_MAX)
-            .copied()
-            .map(|task| {
-                let uid = self.uid(task).unwrap_or_default();
-                format!("`{uid}`[{}]", task.index)
-            })
-            .collect();
-        let more = aged.waiting.len() - names.len();
-        if more > 0 {
-            names.push(format!("{more} more"));
-        }
-        let whom = if names.is_empty() { "the checkpoint store".into() } else { names.join(", ") };
-        let (epoch, age) = (aged.epoch, aged.age.as_secs_f32());
-        let text = format!("{epoch} is {age:.1} s old and waits for {whom}");
-        notice(Level::Warning, text, out);
-    }
-
-    fn uid(&self, task: TaskId) -> Option<String> {
+    /// The name of a task's processor, if there is such a task.
+    pub(super) fn uid(&self, task: TaskId) -> Option<String> {
         let mut processors = self.plan.processors.iter();
         let processor = processors.find(|processor| processor.id == task.processor)?;
         (task.index < processor.parallelism).then(|| processor.uid.clone())
+    }
+
+    /// The place of a task's region.
+    pub(super) fn region_of(&self, task: TaskId) -> Option<usize> {
+        self.regions.iter().position(|region| region.tasks.contains(&task))
     }
 
     fn source_executors(&self) -> BTreeSet<ExecutorId> {
@@ -542,14 +614,18 @@ impl AppMaster {
         sources.map(|(task, _)| self.placement[&task]).collect()
     }
 
-    fn broadcast(&self, message: &Message, out: &mut Vec<Effect>) {
-        let executors: BTreeSet<ExecutorId> = self.placement.values().copied().collect();
+    /// Tells every executor that is used.
+    pub(super) fn broadcast(&self, message: &Message, out: &mut Vec<Effect>) {
+        let executors: BTreeSet<ExecutorId> = match &self.fleet {
+            Some(fleet) => fleet.usable().collect(),
+            None => self.placement.values().copied().collect(),
+        };
         out.extend(executors.into_iter().map(|executor| send(executor, message.clone())));
     }
 }
 
 impl Run {
-    fn count(&mut self, task: TaskId, snapshot: &TaskSnapshot) {
+    pub(super) fn count(&mut self, task: TaskId, snapshot: &TaskSnapshot) {
         let counts = self.counts.entry(task).or_default();
         // Snapshots may come out of order, and both figures only rise.
         let new = Counts::of(snapshot);
@@ -558,25 +634,28 @@ impl Run {
     }
 }
 
-/// The attempt of which a message tells. A failure ends the app, whose ever it is.
-fn attempt_of(message: &Message) -> Option<Attempt> {
+/// The task of which a message tells, and its attempt.
+fn subject(message: &Message) -> Option<(TaskId, Attempt)> {
     match message {
-        Message::Ready { attempt, .. }
-        | Message::Snapshot { attempt, .. }
-        | Message::Finished { attempt, .. }
-        | Message::SinkCommitted { attempt, .. } => Some(*attempt),
+        Message::Ready { task, attempt }
+        | Message::Snapshot { task, attempt, .. }
+        | Message::Finished { task, attempt, .. }
+        | Message::SinkCommitted { task, attempt, .. }
+        | Message::Failed { task, attempt, .. } => Some((*task, *attempt)),
         _ => None,
     }
 }
 
-fn names<'a>(objects: impl Iterator<Item = &'a ObjectRef>) -> impl Iterator<Item = &'a str> {
+pub(super) fn names<'a>(
+    objects: impl Iterator<Item = &'a ObjectRef>,
+) -> impl Iterator<Item = &'a str> {
     objects.map(|object| object.name.as_str())
 }
 
-fn send(executor: ExecutorId, message: Message) -> Effect {
+pub(super) fn send(executor: ExecutorId, message: Message) -> Effect {
     Effect::Send { to: Place::Executor(executor), message }
 }
 
-fn notice(level: Level, text: String, out: &mut Vec<Effect>) {
+pub(super) fn notice(level: Level, text: String, out: &mut Vec<Effect>) {
     out.push(Effect::Notice(Notice { level, text }));
 }

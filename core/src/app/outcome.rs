@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use crate::checkpoint::log::LogError;
 use crate::checkpoint::recovery::RecoveryError;
-use crate::id::{AppTerm, Epoch, TaskId};
+use crate::id::{AppTerm, Epoch, ExecutorId, TaskId};
 use crate::time::Duration;
 
 /// How an app ended.
@@ -40,6 +40,14 @@ pub enum Failure {
     /// The app cannot go on from what was saved.
     #[error(transparent)]
     Recovery(#[from] RecoveryError),
+    /// An executor is gone that was to stay to the end.
+    #[error("{executor} is lost: {reason}")]
+    Executor {
+        /// The executor.
+        executor: ExecutorId,
+        /// What is known of it.
+        reason: String,
+    },
     /// A task cannot go on.
     #[error("`{uid}` (task {index}) cannot go on: {reason}")]
     Task {
@@ -71,6 +79,8 @@ pub struct Status {
     pub records: u64,
     /// Records that were put aside, as of the tasks' last snapshots.
     pub quarantined: u64,
+    /// How often a region of tasks was taken back to the last committed epoch.
+    pub roll_backs: u64,
 }
 
 /// An epoch that is not committed.

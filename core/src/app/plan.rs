@@ -1,5 +1,6 @@
 //! What an app master has to know of its app before it begins.
 
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -23,8 +24,8 @@ pub struct AppPlan {
     pub key_groups: u32,
     /// The nodes of the DAG.
     pub processors: Vec<ProcessorPlan>,
-    /// Where every task runs.
-    pub placement: Vec<(TaskId, ExecutorId)>,
+    /// On which executors the tasks run.
+    pub placement: Placement,
     /// Time between the starts of two epochs; none or zero for no epoch but the last.
     pub epoch_interval: Option<Duration>,
     /// What the output may be after failures.
@@ -46,7 +47,7 @@ impl AppPlan {
             dag_version: 1,
             key_groups: KEY_GROUPS_DEFAULT,
             processors: Vec::new(),
-            placement: Vec::new(),
+            placement: Placement::default(),
             epoch_interval: Some(EPOCH_INTERVAL_DEFAULT),
             guarantee: Guarantee::default(),
             drop_state: false,
@@ -60,6 +61,37 @@ impl AppPlan {
             let task = |index| TaskId { processor: processor.id, index };
             (0..processor.parallelism).map(move |index| (task(index), processor))
         })
+    }
+
+    /// A processor of the plan.
+    pub(super) fn processor(&self, id: ProcessorId) -> Option<&ProcessorPlan> {
+        self.processors.iter().find(|processor| processor.id == id)
+    }
+
+    /// The name of a task's folder among those of its kind in the store.
+    pub(super) fn folder(&self, task: TaskId) -> String {
+        let uid = self.processor(task.processor).map_or("", |processor| &processor.uid);
+        format!("{uid}-{}", task.index)
+    }
+}
+
+/// On which executors the tasks of an app run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Placement {
+    /// Executors that are there from the beginning to the end: where every task runs.
+    Fixed(Vec<(TaskId, ExecutorId)>),
+    /// Executors that come and go, as the masters grant them.
+    Executors {
+        /// How many there should be.
+        wanted: u32,
+        /// Every two tasks that are joined by a channel: what is joined goes back together.
+        channels: Vec<(TaskId, TaskId)>,
+    },
+}
+
+impl Default for Placement {
+    fn default() -> Self {
+        Self::Fixed(Vec::new())
     }
 }
 

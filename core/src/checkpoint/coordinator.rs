@@ -1,10 +1,11 @@
 //! The epochs in flight: started by a clock, collected from the tasks, appended in order.
 //!
-//! Methods of four kinds: getters; `handle_*` for what tasks, log and clock say; the call that
-//! begins ([`Coordinator::run`]); `next_timeout`. What has to be done comes back as [`Step`]s.
-//! Messages may come twice, late and in any order.
+//! Methods of four kinds: getters; `handle_*` for what tasks, log and clock say; the calls that
+//! begin and pause ([`Coordinator::run`], [`Coordinator::pause`], [`Coordinator::roll_back`]);
+//! `next_timeout`. What has to be done comes back as [`Step`]s. Messages may come twice, late and
+//! in any order.
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
 use crate::id::{Epoch, TaskId};
@@ -24,7 +25,8 @@ pub struct Coordinator {
     sinks: BTreeMap<TaskId, Epoch>,
     /// Highest epoch that all sinks had made visible before this run.
     sinks_before: Epoch,
-    /// Not yet committed, oldest first, without gaps.
+    /// Not yet committed, oldest first. Between the last committed epoch and the first of them may
+    /// be some that were given up: their numbers are not used again.
     flights: VecDeque<Flight>,
     /// The last epoch that was started.
     started: Epoch,
@@ -207,10 +209,59 @@ impl Coordinator {
 
     /// Every task is ready and runs from now on.
     pub fn run(&mut self, now: Time, out: &mut Vec<Step>) {
-        assert!(!self.running, "an app is started once");
+        assert!(!self.running, "who runs is paused first");
         self.running = true;
-        self.due = self.interval.map(|interval| now + interval);
+        // What was due before a pause still is.
+        self.due = self.interval.map(|interval| self.due.unwrap_or(now + interval));
         self.advance(now, out);
+    }
+
+    /// Not all tasks run: no epoch is started, and none is appended that is not yet under way.
+    pub fn pause(&mut self) {
+        self.running = false;
+    }
+
+    /// True between [`Self::run`] and [`Self::pause`].
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.running
+    }
+
+    /// True while a record is on its way to the log: what it is worth is not known.
+    #[must_use]
+    pub fn is_appending(&self) -> bool {
+        self.appending
+    }
+
+    /// How the app ends, once its last epoch is committed.
+    #[must_use]
+    pub fn ending(&self) -> Option<Ending> {
+        self.ending
+    }
+
+    /// These tasks go back to the last committed epoch. All epochs in flight are given up, since
+    /// what the tasks had to say of them is void; their numbers are not used again. Gives the state
+    /// objects that nobody will name any more.
+    ///
+    /// # Panics
+    /// If it runs, or if an epoch is being appended, which may commit it.
+    pub fn roll_back(&mut self, tasks: &BTreeSet<TaskId>) -> Vec<ObjectRef> {
+        assert!(!self.running && !self.appending, "an epoch is given up between two appends");
+        let flights = core::mem::take(&mut self.flights);
+        if self.ending.is_none() {
+            for task in tasks {
+                if let Some(member) = self.tasks.get_mut(task) {
+                    member.finished = None;
+                }
+            }
+        }
+        let snapshots = flights.into_iter().flat_map(|flight| flight.snapshots.into_values());
+        snapshots.flat_map(|snapshot| snapshot.chain).collect()
+    }
+
+    /// Tasks have heard of this epoch, so no later one may have its number.
+    pub fn skip(&mut self, epoch: Epoch) {
+        self.started = self.started.max(epoch);
     }
 
     /// The user wants the app to stop with one last epoch.
@@ -295,7 +346,7 @@ impl Coordinator {
         self.appending = false;
         let flight = self.flights.pop_front().expect("it was being appended");
         let epoch = flight.start.epoch;
-        assert_eq!(epoch, self.committed.next(), "epochs are committed in order");
+        assert!(epoch > self.committed, "epochs are committed in order");
         self.committed = epoch;
         out.push(Step::Committed(epoch));
         let finished = self.is_final(epoch);
@@ -419,7 +470,7 @@ impl Coordinator {
 
     fn check(&self) {
         let first = self.flights.front().map(|flight| flight.start.epoch);
-        assert!(first.is_none_or(|first| first == self.committed.next()), "no epoch is skipped");
+        assert!(first.is_none_or(|first| first > self.committed), "epochs are committed in order");
         // One more than the bound: the last epoch needs no barrier and holds nothing up.
         assert!(self.flights.len() <= EPOCHS_UNCOMMITTED_MAX + 1);
         assert!(!self.appending || !self.flights.is_empty());

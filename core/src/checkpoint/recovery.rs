@@ -118,6 +118,36 @@ pub fn deploy(
     Ok(tasks)
 }
 
+/// The tasks of every processor of the plan as they were at an epoch that they have committed
+/// themselves: each with its own partitions, state and account, so that a part of them can go back
+/// while the others go on.
+///
+/// # Errors
+/// [`RecoveryError::Inconsistent`] if the record is of another shape than the plan.
+pub fn redeploy(
+    record: &EpochRecord,
+    plan: &AppPlan,
+) -> Result<Vec<TaskDeployment>, RecoveryError> {
+    let again = |(task, processor): (TaskId, &ProcessorPlan)| {
+        let (uid, parallelism) = (processor.uid.clone(), processor.parallelism);
+        let key = TaskKey { uid, index: task.index, parallelism };
+        let Some(own) = record.tasks.get(&key) else {
+            return Err(RecoveryError::Inconsistent { epoch: record.epoch, uid: key.uid });
+        };
+        let account = Pending { index: task.index, bytes: own.pending.clone() };
+        Ok(TaskDeployment {
+            task,
+            finished: own.finished,
+            partitions: own.partitions.clone(),
+            restore: [own.chain.clone()].into_iter().filter(|chain| !chain.is_empty()).collect(),
+            pending: [account].into_iter().filter(|account| !account.bytes.is_empty()).collect(),
+            records: own.records,
+            quarantined: own.quarantined,
+        })
+    };
+    plan.tasks().map(again).collect()
+}
+
 type Old<'a> = BTreeMap<&'a str, Vec<&'a TaskSnapshot>>;
 
 /// The snapshots of each processor's tasks, by index.

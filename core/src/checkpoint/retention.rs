@@ -11,8 +11,9 @@ use super::history::History;
 use super::record::{EpochRecord, object_name};
 use super::requests::{Patience, Requests};
 use crate::effect::{Effect, Level, Notice, StoreReply, StoreRequest};
-use crate::id::{AppTerm, Epoch, LogNumber, Token};
+use crate::id::{AppTerm, Attempt, Epoch, LogNumber, Token};
 use crate::limits::EPOCHS_RETAINED;
+use crate::message::ObjectRef;
 use crate::time::Time;
 
 /// The folder of the tasks' state objects, named
@@ -27,8 +28,12 @@ const _: () = assert!(EPOCHS_RETAINED >= 1, "what was committed last is kept");
 /// Collects the garbage of one app.
 #[derive(Clone, Debug)]
 pub struct Retention {
-    term: AppTerm,
+    /// Tasks that were deployed in this term or later run: what they have written may come to be
+    /// named.
+    least: AppTerm,
     recovered: Epoch,
+    /// The attempt of each task's folder that runs, and the epoch from which it went on.
+    live: BTreeMap<String, (Attempt, Epoch)>,
     requests: Requests<Purpose>,
     /// Epochs whose records are in the log.
     kept: BTreeMap<Epoch, Kept>,
@@ -65,14 +70,15 @@ enum Purpose {
 impl Retention {
     /// Keeps what the log holds up to the recovered epoch.
     #[must_use]
-    pub fn new(term: AppTerm, history: &History, recovered: Epoch) -> Self {
+    pub fn new(history: &History, recovered: Epoch) -> Self {
         let kept = history.epochs.iter().filter(|(_, record)| record.epoch <= recovered);
         let kept = kept.map(|(number, record)| (record.epoch, Kept::new(*number, record)));
         let later = history.epochs.iter().filter(|(_, record)| record.epoch > recovered);
         let later = later.map(|(number, _)| *number);
         Self {
-            term,
+            least: AppTerm(0),
             recovered,
+            live: BTreeMap::new(),
             requests: Requests::new(1),
             kept: kept.collect(),
             stale: history.stale.iter().copied().chain(later).collect(),
@@ -81,8 +87,21 @@ impl Retention {
         }
     }
 
-    /// Looks for objects of earlier terms that no record came to name.
-    pub fn start(&mut self, out: &mut Vec<Effect>) {
+    /// Looks for objects that no record came to name and nobody who runs will: those of terms
+    /// before `least`, in which the oldest of the running tasks was deployed.
+    pub fn start(&mut self, least: AppTerm, out: &mut Vec<Effect>) {
+        self.least = least;
+        self.list(out);
+    }
+
+    /// A task runs from an epoch on: what earlier attempts of it wrote for later ones is nobody's.
+    /// `folder` is the task's below [`STATE`].
+    pub fn deployed(&mut self, folder: String, attempt: Attempt, restored: Epoch) {
+        self.live.insert(folder, (attempt, restored));
+    }
+
+    /// Looks for what the attempts have left that were given up since.
+    pub fn list(&mut self, out: &mut Vec<Effect>) {
         let request = StoreRequest::List { prefix: STATE.to_string() };
         self.requests.issue(Purpose::List, request, Patience::Bounded, out);
         let request = StoreRequest::List { prefix: QUARANTINE.to_string() };
@@ -163,9 +182,12 @@ impl Retention {
             (Purpose::List, StoreReply::Names(names)) => {
                 let protected = self.protected(named);
                 let is_orphan = |name: &String| {
-                    is_of_earlier_term(name, self.term) && !protected.contains(name)
+                    let orphan = written(name, STATE)
+                        .is_some_and(|by| by.term < self.least || self.is_given_up(&by));
+                    orphan && !protected.contains(name)
                 };
-                self.doomed.extend(names.into_iter().filter(is_orphan));
+                let orphans: Vec<_> = names.into_iter().filter(is_orphan).collect();
+                self.doomed.extend(orphans);
             }
             (Purpose::ListQuarantine, StoreReply::Names(names)) => {
                 let orphans = names.into_iter().filter(|name| self.is_quarantine_orphan(name));
@@ -178,12 +200,33 @@ impl Retention {
         self.delete_on(out);
     }
 
-    /// True if an earlier app master's task put it aside in an epoch that did not commit, so that
-    /// the records in it have been read again since.
+    /// True if a task that no longer runs put it aside in an epoch that did not commit, so that the
+    /// records in it have been read again since.
     fn is_quarantine_orphan(&self, name: &str) -> bool {
-        let Some((term, epoch)) = written(name, QUARANTINE) else { return false };
-        let unnamed = || self.kept.get(&epoch).is_some_and(|kept| !kept.quarantine.contains(name));
-        term < self.term && (epoch > self.recovered || unnamed())
+        let Some(by) = written(name, QUARANTINE) else { return false };
+        let kept = self.kept.get(&by.epoch);
+        let is_unnamed = || kept.is_some_and(|kept| !kept.quarantine.contains(name));
+        let is_past = by.term < self.least && (by.epoch > self.recovered || is_unnamed());
+        is_past || self.is_given_up(&by)
+    }
+
+    /// True if an attempt wrote it that was given up before the epoch was committed.
+    fn is_given_up(&self, by: &Written<'_>) -> bool {
+        let live = self.live.get(by.folder);
+        live.is_some_and(|(attempt, restored)| by.attempt < *attempt && by.epoch > *restored)
+    }
+
+    /// Deletes objects that epochs have named which were given up, unless `named` names them too.
+    pub fn give_up<'a>(
+        &mut self,
+        objects: Vec<ObjectRef>,
+        named: impl Iterator<Item = &'a str>,
+        out: &mut Vec<Effect>,
+    ) {
+        let protected = self.protected(named);
+        let names: BTreeSet<String> = objects.into_iter().map(|object| object.name).collect();
+        self.doomed.extend(names.into_iter().filter(|name| !protected.contains(name)));
+        self.delete_on(out);
     }
 
     fn protected<'a>(&self, named: impl Iterator<Item = &'a str>) -> BTreeSet<String> {
@@ -214,34 +257,66 @@ impl Retention {
     }
 }
 
-/// True if the name of a state object says that an earlier app master's task wrote it.
-fn is_of_earlier_term(name: &str, term: AppTerm) -> bool {
-    // A name that says nothing belongs to somebody else.
-    written(name, STATE).is_some_and(|(written, _)| written < term)
+/// What the name of a task's object says.
+#[derive(Debug, PartialEq, Eq)]
+struct Written<'a> {
+    /// The task's folder.
+    folder: &'a str,
+    term: AppTerm,
+    attempt: Attempt,
+    epoch: Epoch,
 }
 
-/// The term and the epoch that the name of a task's object says.
-fn written(name: &str, folder: &str) -> Option<(AppTerm, Epoch)> {
-    let last = name.strip_prefix(folder)?.rsplit('/').next()?;
-    let (term, epoch) = last.strip_prefix('t')?.split_once("-e")?;
+/// Who wrote an object of a folder; none if its name says nothing, and it is somebody else's.
+fn written<'a>(name: &'a str, folder: &str) -> Option<Written<'a>> {
+    let (folder, last) = name.strip_prefix(folder)?.rsplit_once('/')?;
+    let (by, epoch) = last.strip_prefix('t')?.split_once("-e")?;
     // Without an attempt: from before there were any.
-    let term = term.split_once("-a").map_or(term, |(term, _)| term);
-    Some((AppTerm(term.parse().ok()?), Epoch(epoch.parse().ok()?)))
+    let (term, count) = by.split_once("-a").unwrap_or((by, "0"));
+    let (term, count) = (AppTerm(term.parse().ok()?), count.parse::<u32>().ok()?);
+    let attempt = Attempt(Attempt::before(term).0 + u64::from(count));
+    Some(Written { folder, term, attempt, epoch: Epoch(epoch.parse().ok()?) })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn orphans(least: u64, live: &[(&str, Attempt, u64)]) -> Vec<&'static str> {
+        let mut retention = Retention::new(&History::default(), Epoch(7));
+        retention.start(AppTerm(least), &mut Vec::new());
+        for (folder, attempt, restored) in live {
+            retention.deployed((*folder).into(), *attempt, Epoch(*restored));
+        }
+        let names = [
+            "state/count-0/t2-e7",
+            "state/a/b-0/t2-a1-e7",
+            "state/count-0/t2-a5-e7",
+            "state/count-0/t3-a1-e8",
+            "state/count-0/t3-a2-e9",
+            "state/count-0/notes.txt",
+        ];
+        let is_orphan = |name: &&str| {
+            let by = written(name, STATE);
+            by.is_some_and(|by| by.term < retention.least || retention.is_given_up(&by))
+        };
+        names.into_iter().filter(is_orphan).collect()
+    }
+
     #[test]
-    fn only_names_of_earlier_terms_are_orphans() {
-        let of_earlier = |name| is_of_earlier_term(name, AppTerm(3));
-        assert!(of_earlier("state/count-0/t2-e7"));
-        assert!(of_earlier("state/a/b-0/t2-e7"));
-        assert!(of_earlier("state/count-0/t2-a5-e7"));
-        assert!(!of_earlier("state/count-0/t3-e7"));
-        assert!(!of_earlier("state/count-0/t3-a1-e7"));
-        assert!(!of_earlier("state/count-0/notes.txt"));
-        assert!(!of_earlier("quarantine/count-0/t2-e7"));
+    fn what_was_written_before_the_oldest_running_task_is_nobodys() {
+        let names = ["state/count-0/t2-e7", "state/a/b-0/t2-a1-e7", "state/count-0/t2-a5-e7"];
+        assert_eq!(orphans(3, &[]), names);
+        assert!(orphans(2, &[]).is_empty());
+        assert_eq!(written("quarantine/count-0/t2-e7", STATE), None);
+    }
+
+    #[test]
+    fn what_an_attempt_wrote_behind_the_epoch_it_was_taken_back_to_is_nobodys() {
+        let third = Attempt::before(AppTerm(3));
+        let now = [("count-0", third.next().next(), 7)];
+        assert_eq!(orphans(2, &now), ["state/count-0/t3-a1-e8"]);
+        // Epoch 8 was committed with the first attempt.
+        assert!(orphans(2, &[("count-0", third.next().next(), 8)]).is_empty());
     }
 }

@@ -10,6 +10,7 @@
 //! | [`Register`] | the later stamp; of equal stamps the greater value |
 //! | [`Map`] | key by key; a key never leaves |
 //! | [`Removable`] | key by key; what was removed stays removed |
+//! | [`Numbered`] | key by key; keys are given away once, and what was removed stays removed |
 //! | [`Grow`], [`Counter`] | actor by actor the greater |
 //! | [`VersionVector`] | actor by actor the greater |
 
@@ -17,17 +18,19 @@ mod context;
 mod counter;
 mod map;
 mod max;
+mod numbered;
 mod register;
 mod removable;
 mod version;
 
 #[cfg(test)]
-mod laws;
+pub(crate) mod laws;
 
 pub use context::Context;
 pub use counter::{Counter, Grow};
 pub use map::Map;
 pub use max::Max;
+pub use numbered::Numbered;
 pub use register::{Register, Stamp};
 pub use removable::Removable;
 pub use version::VersionVector;

@@ -196,6 +196,16 @@ impl Graph {
         })
     }
 
+    /// Every two tasks that a channel joins, as (sender, receiver).
+    pub fn joined_tasks(&self) -> impl Iterator<Item = (TaskId, TaskId)> {
+        self.edges.iter().flat_map(|edge| {
+            self.channels_of_edge(edge).map(|(from, to)| {
+                let from = TaskId { processor: edge.from, index: from };
+                (from, TaskId { processor: edge.to, index: to })
+            })
+        })
+    }
+
     /// Every task, processor by processor.
     pub fn tasks(&self) -> impl Iterator<Item = TaskId> {
         self.with_ids().flat_map(|(id, processor)| {

@@ -144,7 +144,19 @@ impl<F: Faults> Executor<F> {
                     self.tasks[place].task.io_done(token, result, world.now, fx);
                 }
             }
-            Input::Start | Input::Stop | Input::Timeout => {}
+            Input::Start
+            | Input::Executors { .. }
+            | Input::ExecutorUp { .. }
+            | Input::ExecutorLost { .. }
+            | Input::Stop
+            | Input::Timeout => {}
+        }
+    }
+
+    /// What came over a channel is not what was sent: the task that reads it cannot go on.
+    pub fn fail_channel(&mut self, channel: ChannelId, reason: &str, fx: &mut Vec<Effect>) {
+        if let Some(&(task, _)) = self.receivers.get(&channel) {
+            self.tasks[task].task.fail(reason.into(), fx);
         }
     }
 
@@ -414,6 +426,7 @@ fn term_of(message: &Message) -> Option<AppTerm> {
         | Message::Finished { .. }
         | Message::SinkCommitted { .. }
         | Message::Failed { .. }
+        | Message::PeerLost { .. }
         | Message::Credit { .. }
         | Message::Item { .. } => None,
     }

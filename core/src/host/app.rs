@@ -2,7 +2,7 @@
 //! masters.
 
 use alloc::collections::{BTreeMap, BTreeSet};
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use super::Faults;
@@ -49,6 +49,8 @@ pub struct AppProcess<F: Faults> {
     links: Links<F>,
     /// Where executors listen.
     addresses: BTreeMap<ExecutorId, Address>,
+    /// Executors whose links have been up.
+    up: BTreeSet<ExecutorId>,
     /// Executors that are gone for good.
     lost: BTreeSet<ExecutorId>,
     /// True once this process has to end itself.
@@ -86,6 +88,7 @@ impl<F: Faults> AppProcess<F> {
             control,
             links: Links::new(local, incarnation.0),
             addresses: BTreeMap::new(),
+            up: BTreeSet::new(),
             lost: BTreeSet::new(),
             exits: false,
             heard: Vec::new(),
@@ -117,7 +120,13 @@ impl<F: Faults> AppProcess<F> {
     }
 
     /// An executor is gone for good: the app goes on without it.
-    fn lose(&mut self, now: Time, executor: ExecutorId, reason: String, out: &mut Vec<ProcessEffect>) {
+    fn lose(
+        &mut self,
+        now: Time,
+        executor: ExecutorId,
+        reason: String,
+        out: &mut Vec<ProcessEffect>,
+    ) {
         if !self.lost.insert(executor) {
             return;
         }
@@ -132,7 +141,7 @@ impl<F: Faults> AppProcess<F> {
             Change::Wish(Wish::Stop) => self.tell(now, Input::Stop),
             Change::Wish(Wish::Kill) => self.exit("the app was killed", out),
             Change::Wish(Wish::Run) => {}
-            Change::Granted(executors) => self.tell(now, Input::Granted { executors }),
+            Change::Granted(granted) => self.tell(now, Input::Executors { granted }),
             Change::Gone(executor, reason) => self.lose(now, executor, reason, out),
             Change::Running(executor, address) => {
                 if !self.lost.contains(&executor) {
@@ -200,13 +209,13 @@ impl<F: Faults> AppProcess<F> {
                     let from = Place::Executor(executor);
                     self.tell(now, Input::Message { from, message });
                 }
-                LinkEvent::Up => {
+                LinkEvent::Up if self.up.insert(executor) => {
                     let address = self.addresses.get(&executor).cloned().unwrap_or_default();
                     self.tell(now, Input::ExecutorUp { executor, address });
                 }
-                LinkEvent::Lost { reason } | LinkEvent::AuditFailed { reason, .. } => {
-                    self.lose(now, executor, reason, out);
-                }
+                LinkEvent::Lost { reason } => self.lose(now, executor, reason.to_string(), out),
+                // Between an app master and an executor there are no channels.
+                LinkEvent::Up | LinkEvent::AuditFailed { .. } => {}
             }
         }
         self.heard = heard;
@@ -215,7 +224,7 @@ impl<F: Faults> AppProcess<F> {
     /// Carries out what the app master wants, and sends and hears what there is.
     fn settle(&mut self, now: Time, out: &mut Vec<ProcessEffect>) {
         loop {
-            self.perform(out);
+            self.perform(now, out);
             let into = (&mut self.heard, &mut *out);
             self.links.settle(now, &mut self.sockets, into);
             if self.heard.is_empty() {
@@ -245,13 +254,13 @@ impl<F: Faults> AppProcess<F> {
         }
     }
 
-    fn perform(&mut self, out: &mut Vec<ProcessEffect>) {
+    fn perform(&mut self, now: Time, out: &mut Vec<ProcessEffect>) {
         let mut effects = core::mem::take(&mut self.effects);
         for effect in effects.drain(..) {
             match effect {
                 Effect::Send { to: Place::Executor(executor), message } => {
                     // What an executor does not hear because it is lost, it is lost for.
-                    self.links.send(Peer::Executor(self.app, executor), message);
+                    self.links.send(now, Peer::Executor(self.app, executor), message);
                 }
                 Effect::Store { token, request } => {
                     out.push(ProcessEffect::Store { token, request });
@@ -268,12 +277,7 @@ impl<F: Faults> AppProcess<F> {
 }
 
 impl<F: Faults> Process for AppProcess<F> {
-    fn handle(
-        &mut self,
-        world: &mut World<'_>,
-        input: ProcessInput,
-        out: &mut Vec<ProcessEffect>,
-    ) {
+    fn handle(&mut self, world: &mut World<'_>, input: ProcessInput, out: &mut Vec<ProcessEffect>) {
         let now = world.now;
         match self.sockets.handle(now, input, out) {
             Some(ProcessInput::Start) => self.tell(now, Input::Start),

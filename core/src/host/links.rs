@@ -10,7 +10,7 @@ use super::sockets::{Local, Sockets};
 use crate::control::{Address, Peer};
 use crate::effect::{Level, Notice};
 use crate::id::ConnectionId;
-use crate::link::handshake::Purpose;
+use crate::link::handshake::{Hello, Purpose, Refusal};
 use crate::link::{Link, LinkConfig, LinkEvent};
 use crate::message::Message;
 use crate::time::Time;
@@ -51,10 +51,6 @@ impl<F: Faults> Links<F> {
         self.links.iter().map(|(peer, linked)| (*peer, &linked.link))
     }
 
-    pub(crate) fn contains(&self, peer: Peer) -> bool {
-        self.links.contains_key(&peer)
-    }
-
     /// True if the link with this peer has ended for good.
     pub(crate) fn is_over(&self, peer: Peer) -> bool {
         self.over.contains(&peer)
@@ -72,7 +68,8 @@ impl<F: Faults> Links<F> {
         }
         let (local, token) = (self.local.peer, self.local.token);
         let (session, dials) = (self.session, address.is_some());
-        let link = Link::new(LinkConfig { local, remote, token, session, dials }, now);
+        let cluster = self.local.cluster;
+        let link = Link::new(LinkConfig { cluster, local, remote, token, dials, session }, now);
         self.links.insert(remote, Linked { link, address, connection: None, up: false });
     }
 
@@ -86,10 +83,22 @@ impl<F: Faults> Links<F> {
     }
 
     /// Sends a message; says false if there is no such link.
-    pub(crate) fn send(&mut self, to: Peer, message: Message) -> bool {
+    pub(crate) fn send(&mut self, now: Time, to: Peer, message: Message) -> bool {
         let Some(linked) = self.links.get_mut(&to) else { return false };
-        linked.link.send(message);
+        linked.link.send(now, message);
         true
+    }
+
+    /// Whether the life of a peer that says hello is the one that the link began with.
+    ///
+    /// # Errors
+    /// The refusal if it is not.
+    pub(crate) fn judge(&self, hello: &Hello) -> Result<(), Refusal> {
+        let Purpose::Link { session } = hello.purpose else { return Err(Refusal::Unknown) };
+        match self.links.get(&hello.from) {
+            Some(linked) => linked.link.judge(session),
+            None => Ok(()),
+        }
     }
 
     /// A connection is there, dialled by this process or by the peer: the link goes on over it.

@@ -1,10 +1,18 @@
 //! What is the same wherever an app runs: in threads, on a cluster, in a simulator.
 
+mod app;
 mod control;
+mod executor;
+mod links;
+mod node;
 pub mod process;
 mod sockets;
 #[cfg(test)]
 mod tests;
+
+pub use app::{AppConfig, AppProcess};
+pub use executor::{ExecutorConfig, ExecutorProcess};
+pub use node::{NodeConfig, NodeProcess};
 
 /// Bugs that a simulator can seed, to prove that it would see them. Production runs [`NoFaults`],
 /// for which the compiler leaves nothing of them.
@@ -41,6 +49,14 @@ pub trait Faults: Send + 'static {
     const ROLL_BACK_ONLY_LOST_TASKS: bool = false;
     /// A new app master takes what its predecessor ran for running, without asking the executors.
     const TAKE_OVER_WITHOUT_REPORTS: bool = false;
+    /// A master answers a vote before its disk has the promise.
+    const VOTE_BEFORE_STORED: bool = false;
+    /// A leader takes an update for acknowledged as soon as one disk has it, its own perhaps.
+    const ACKNOWLEDGE_BEFORE_MAJORITY: bool = false;
+    /// A new leader joins the states of all terms, not only of the highest that wrote one.
+    const JOIN_OLDER_TERMS: bool = false;
+    /// A leader acts on after its lease.
+    const IGNORE_LEASE: bool = false;
 }
 
 /// No seeded bug.

@@ -1,4 +1,4 @@
-//! The process of a node: its worker, and its master if it is one of those that vote.
+//! The process of a node: its worker, and its master if it has one.
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
@@ -12,6 +12,7 @@ use crate::control::{Address, ControlMessage, Peer, Resources};
 use crate::executor::Activity;
 use crate::id::{AppTerm, Incarnation, NodeId};
 use crate::link::handshake::{Door, Hello, Purpose, Refusal, Standing, VERSIONS};
+use crate::master::quorum::Formation;
 use crate::master::{Master, MasterConfig, MasterEffect, MasterInput};
 use crate::task::World;
 use crate::time::Time;
@@ -28,10 +29,10 @@ pub struct NodeConfig {
     pub incarnation: Incarnation,
     /// Where it listens.
     pub address: Address,
-    /// The nodes of the masters; this one has a master if it is among them.
+    /// The nodes of the masters.
     pub masters: BTreeMap<NodeId, Address>,
-    /// True if the masters had been formed before: then an empty disk is one that was lost.
-    pub formed: bool,
+    /// What its master makes of an empty data folder; none if it has no master.
+    pub formation: Option<Formation>,
     /// From which everything random is drawn.
     pub seed: u64,
     /// What its worker has to give.
@@ -60,16 +61,17 @@ impl<F: Faults> NodeProcess<F> {
     /// Nothing happens before [`ProcessInput::Start`].
     #[must_use]
     pub fn new(config: NodeConfig) -> Self {
-        let NodeConfig { cluster, node, incarnation, address, masters, formed, .. } = config;
+        let NodeConfig { cluster, node, incarnation, address, masters, formation, .. } = config;
         let local = Local { cluster, peer: Peer::Node(node), token: 0 };
         let mut control = Control::default();
         for (other, address) in masters.iter().filter(|(other, _)| **other != node) {
             control.know(Peer::Node(*other), address);
         }
         let voters: Vec<NodeId> = masters.keys().copied().collect();
-        let master = masters.contains_key(&node).then(|| {
-            let seed = config.seed;
-            Master::new(MasterConfig { cluster, node, incarnation, seed, voters: masters, formed })
+        let seed = config.seed;
+        let master = formation.map(|formation| {
+            let voters = masters;
+            Master::new(MasterConfig { cluster, node, incarnation, seed, voters, formation })
         });
         let (capacity, labels) = (config.capacity, config.labels);
         Self {
@@ -193,13 +195,7 @@ impl<F: Faults> NodeProcess<F> {
         }
     }
 
-    fn send(
-        &mut self,
-        now: Time,
-        to: Peer,
-        message: ControlMessage,
-        out: &mut Vec<ProcessEffect>,
-    ) {
+    fn send(&mut self, now: Time, to: Peer, message: ControlMessage, out: &mut Vec<ProcessEffect>) {
         if to == Peer::Node(self.node) {
             self.inbox.push(message);
         } else {
@@ -209,12 +205,7 @@ impl<F: Faults> NodeProcess<F> {
 }
 
 impl<F: Faults> Process for NodeProcess<F> {
-    fn handle(
-        &mut self,
-        world: &mut World<'_>,
-        input: ProcessInput,
-        out: &mut Vec<ProcessEffect>,
-    ) {
+    fn handle(&mut self, world: &mut World<'_>, input: ProcessInput, out: &mut Vec<ProcessEffect>) {
         let now = world.now;
         match self.sockets.handle(now, input, out) {
             Some(ProcessInput::Start) => {
@@ -233,7 +224,7 @@ impl<F: Faults> Process for NodeProcess<F> {
             Some(ProcessInput::Timeout) => {
                 self.sockets.handle_timeout(now, out);
                 self.control.handle_timeout(now, &mut self.sockets, out);
-                if self.worker.next_timeout().is_some_and(|at| at <= now) {
+                if self.worker.next_timeout().is_some_and(|(at, _)| at <= now) {
                     self.tell_worker(now, WorkerInput::Timeout);
                 }
                 let due = |master: &Master<F>| master.next_timeout().is_some_and(|at| at <= now);
@@ -254,7 +245,8 @@ impl<F: Faults> Process for NodeProcess<F> {
 
     fn next_timeout(&self) -> Option<Time> {
         let master = self.master.as_ref().and_then(Master::next_timeout);
-        [self.sockets.next_timeout(), self.control.next_timeout(), self.worker.next_timeout()]
+        let worker = self.worker.next_timeout().map(|(at, _)| at);
+        [self.sockets.next_timeout(), self.control.next_timeout(), worker]
             .into_iter()
             .flatten()
             .chain(master)

@@ -1,7 +1,389 @@
 //! A master: one of the few that together remember what runs on the cluster.
+//!
+//! Call order: `handle` with [`MasterInput::Start`] first, then with whatever comes; after each
+//! call `next_timeout` says when [`MasterInput::Timeout`] is due.
+//!
+//! The [`quorum`] elects who leads and keeps the [`state`] in common; the leader's [`duties`] say
+//! what is to change in it and what follows. Every other master answers what it knows, marked as
+//! possibly old, and refuses the rest.
 
-use serde::{Deserialize, Serialize};
+pub mod duties;
+pub mod quorum;
+pub mod state;
+#[cfg(test)]
+mod tests;
 
-/// What masters say to each other.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum QuorumMessage {}
+use alloc::collections::BTreeMap;
+use alloc::string::ToString;
+use alloc::vec::Vec;
+
+use duties::{Leader, Said};
+pub use quorum::QuorumMessage;
+use quorum::{
+    Formation, Quorum, QuorumConfig, QuorumEffect, QuorumInput, QuorumRole, UpdateNumber,
+};
+use state::State;
+
+use crate::control::{Address, ControlMessage, Peer, Reply, Request};
+use crate::effect::Notice;
+use crate::host::process::{DiskReply, DiskRequest};
+use crate::host::{Faults, NoFaults};
+use crate::id::{Incarnation, MasterTerm, NodeId, RequestId, Token};
+use crate::scheduler::Scheduler;
+use crate::time::Time;
+
+/// A master, as its operator wants it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MasterConfig {
+    /// Names the cluster, from its formation on.
+    pub cluster: u64,
+    /// This master's node.
+    pub node: NodeId,
+    /// This life of the process, not 0.
+    pub incarnation: Incarnation,
+    /// Spreads elections in time, and is what the tokens of apps are drawn from: a secret.
+    pub seed: u64,
+    /// The first voters; later only whom a master asks that does not vote.
+    pub voters: BTreeMap<NodeId, Address>,
+    /// What to do about an empty data folder.
+    pub formation: Formation,
+}
+
+/// What a master hears.
+#[derive(Clone, Debug, PartialEq)]
+pub enum MasterInput {
+    /// Begin.
+    Start,
+    /// Somebody has said something.
+    Message {
+        /// Who, as the connection's handshake has proved.
+        from: Peer,
+        /// What.
+        message: ControlMessage,
+    },
+    /// The disk answered.
+    Disk {
+        /// The request's token.
+        token: Token,
+        /// The answer.
+        reply: DiskReply,
+    },
+    /// The operator says that this master's folder is lost: it empties it and asks for its place.
+    Readmit,
+    /// The time that `next_timeout` gave has come.
+    Timeout,
+}
+
+/// What a master wants done, in this order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum MasterEffect {
+    /// Tell somebody; may get lost.
+    Send {
+        /// Whom.
+        to: Peer,
+        /// What.
+        message: ControlMessage,
+    },
+    /// Do this on the process's disk.
+    Disk {
+        /// Names the request in its answer.
+        token: Token,
+        /// What to do.
+        request: DiskRequest,
+    },
+    /// Tell the user.
+    Notice(Notice),
+}
+
+/// How a master is doing.
+#[derive(Clone, Copy, Debug)]
+pub struct MasterStatus<'a> {
+    /// What it does for the quorum.
+    pub role: QuorumRole,
+    /// The highest term that it has promised: its own if it leads.
+    pub term: MasterTerm,
+    /// Whether it leads and may act.
+    pub may_serve: bool,
+    /// Who leads, as far as it knows.
+    pub leader: Option<NodeId>,
+    /// The last update of this term that a majority has on disk; 0 if it does not lead.
+    pub acknowledged: UpdateNumber,
+    /// What it knows: updates that may be lost included, or out of date.
+    pub state: &'a State,
+    /// What a majority has on disk; none if it does not lead.
+    pub acknowledged_state: Option<&'a State>,
+    /// Orders to workers and app masters that it has sent in the term that it leads; 0 if it does
+    /// not.
+    pub orders_sent: u64,
+}
+
+/// A client that waits for the voters to have changed.
+#[derive(Clone, Debug, PartialEq)]
+struct VotersAsked {
+    from: Peer,
+    id: RequestId,
+}
+
+/// One of the masters.
+#[derive(Debug)]
+pub struct Master<F: Faults = NoFaults> {
+    node: NodeId,
+    seed: u64,
+    quorum: Quorum<State, F>,
+    scheduler: Scheduler,
+    leader: Option<Leader<F>>,
+    /// Whether it might act when it was last looked at.
+    serving: bool,
+    voters_asked: Option<VotersAsked>,
+}
+
+impl<F: Faults> Master<F> {
+    /// A master that has not begun.
+    ///
+    /// # Panics
+    /// If the incarnation is 0.
+    #[must_use]
+    pub fn new(config: MasterConfig) -> Self {
+        Self::with_scheduler(config, Scheduler::default())
+    }
+
+    /// A master with a user's strategies; all masters need the same.
+    ///
+    /// # Panics
+    /// If the incarnation is 0.
+    #[must_use]
+    pub fn with_scheduler(config: MasterConfig, scheduler: Scheduler) -> Self {
+        let MasterConfig { cluster, node, incarnation, seed, voters, formation } = config;
+        let life = incarnation;
+        let quorum = QuorumConfig { cluster, node, life, formation, voters, seed };
+        Self {
+            node,
+            seed,
+            quorum: Quorum::new(quorum),
+            scheduler,
+            leader: None,
+            serving: false,
+            voters_asked: None,
+        }
+    }
+
+    /// How it is doing.
+    #[must_use]
+    pub fn status(&self, now: Time) -> MasterStatus<'_> {
+        MasterStatus {
+            role: self.quorum.role(),
+            term: self.quorum.term(),
+            may_serve: self.quorum.may_serve(now),
+            leader: self.quorum.leader_hint(now),
+            acknowledged: self.quorum.acknowledged(),
+            state: self.quorum.state(),
+            acknowledged_state: self.quorum.acknowledged_state(),
+            orders_sent: self.leader.as_ref().map_or(0, Leader::orders_sent),
+        }
+    }
+
+    /// This master's part in the quorum.
+    #[must_use]
+    pub const fn quorum(&self) -> &Quorum<State, F> {
+        &self.quorum
+    }
+
+    /// When [`MasterInput::Timeout`] is due.
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<Time> {
+        let duties = self.leader.as_ref().filter(|_| self.serving).map(Leader::next_timeout);
+        self.quorum.next_timeout().into_iter().chain(duties).min()
+    }
+
+    /// Hears, and says what is to be done.
+    pub fn handle(&mut self, now: Time, input: MasterInput, out: &mut Vec<MasterEffect>) {
+        let mut asked = Vec::new();
+        let mut said = Vec::new();
+        let mut heard = None;
+        let input = match input {
+            MasterInput::Start => Some(QuorumInput::Start),
+            MasterInput::Disk { token, reply } => Some(QuorumInput::Disk { token, reply }),
+            MasterInput::Readmit => Some(QuorumInput::Readmit),
+            MasterInput::Timeout => Some(QuorumInput::Timeout),
+            MasterInput::Message { from, message } => match (from, message) {
+                (Peer::Node(from), ControlMessage::Quorum(message)) => {
+                    Some(QuorumInput::Message { from, message })
+                }
+                message => {
+                    heard = Some(message);
+                    None
+                }
+            },
+        };
+        if let Some(input) = input {
+            self.quorum.handle(now, input, &mut asked);
+        }
+        self.settle(now, &mut said);
+        if let Some((from, message)) = heard {
+            self.hear(now, from, message, &mut asked, &mut said);
+        }
+        self.lead(now, &mut asked, &mut said);
+        out.extend(asked.into_iter().map(|effect| match effect {
+            QuorumEffect::Send { to, message } => {
+                MasterEffect::Send { to: Peer::Node(to), message: ControlMessage::Quorum(message) }
+            }
+            QuorumEffect::Disk { token, request } => MasterEffect::Disk { token, request },
+            QuorumEffect::Notice(notice) => MasterEffect::Notice(notice),
+        }));
+        out.extend(said.into_iter().map(|said| match said {
+            Said::Send { to, message } => MasterEffect::Send { to, message },
+            Said::Notice(notice) => MasterEffect::Notice(notice),
+        }));
+    }
+
+    /// Takes office, or leaves it.
+    fn settle(&mut self, now: Time, said: &mut Vec<Said>) {
+        let serves = self.quorum.may_serve(now);
+        let term = self.quorum.term();
+        let leads = self.quorum.role() == QuorumRole::Leader;
+        if let Some(leader) = self.leader.take_if(|it| !leads || it.term() != term) {
+            let hint = self.hint(now);
+            leader.resign(hint, said);
+            if let Some(VotersAsked { from, id }) = self.voters_asked.take() {
+                reply(from, id, Reply::NotLeader { leader: hint }, said);
+            }
+        }
+        if let (true, None, Some(state)) = (serves, &self.leader, self.quorum.acknowledged_state())
+        {
+            self.leader = Some(Leader::new(now, term, self.seed, state));
+        }
+        if let Some(leader) = self.leader.as_mut().filter(|_| serves) {
+            if !self.serving {
+                leader.resume(now);
+            }
+            leader.wake(now);
+        }
+        self.serving = serves;
+    }
+
+    /// Another master that seems to lead.
+    fn hint(&self, now: Time) -> Option<NodeId> {
+        self.quorum.leader_hint(now).filter(|leader| *leader != self.node)
+    }
+
+    fn hear(
+        &mut self,
+        now: Time,
+        from: Peer,
+        message: ControlMessage,
+        asked: &mut Vec<QuorumEffect>,
+        said: &mut Vec<Said>,
+    ) {
+        match message {
+            ControlMessage::WorkerReport(report) if from == Peer::Node(report.worker) => {
+                if let Some((leader, state)) = self.in_office() {
+                    leader.hear_worker(now, report, state, said);
+                }
+            }
+            ControlMessage::AppReport(report)
+                if from == Peer::AppMaster(report.app, report.term) =>
+            {
+                if let Some((leader, state)) = self.in_office() {
+                    leader.hear_app(now, report, state, said);
+                }
+            }
+            ControlMessage::Request { id, request } => {
+                self.on_request(now, from, id, request, asked, said);
+            }
+            // Not for a master, or not from whom it says: a confused sender is no reason to die.
+            _ => {}
+        }
+    }
+
+    /// The leader and what it acts on, if this master leads and may act.
+    fn in_office(&mut self) -> Option<(&mut Leader<F>, &State)> {
+        let leader = self.leader.as_mut().filter(|_| self.serving)?;
+        let state = match F::ACT_ON_UNACKNOWLEDGED {
+            true => self.quorum.state(),
+            false => self.quorum.acknowledged_state()?,
+        };
+        Some((leader, state))
+    }
+
+    fn on_request(
+        &mut self,
+        now: Time,
+        from: Peer,
+        id: RequestId,
+        request: Request,
+        asked: &mut Vec<QuorumEffect>,
+        said: &mut Vec<Said>,
+    ) {
+        let hint = self.hint(now);
+        let Some((leader, state)) = self.in_office() else {
+            let answer = match request {
+                Request::Apps => {
+                    let apps = self.quorum.state().apps();
+                    let apps = apps.map(|(id, app)| duties::status(id, app)).collect();
+                    Reply::Apps { stale: true, apps }
+                }
+                _ => Reply::NotLeader { leader: hint },
+            };
+            reply(from, id, answer, said);
+            return;
+        };
+        match request {
+            Request::Apps => {
+                let apps = leader.statuses(state);
+                reply(from, id, Reply::Apps { stale: false, apps }, said);
+            }
+            Request::Submit(_) | Request::Wish { .. } => {
+                leader.hear_request(from, id, request, said);
+            }
+            Request::Voters { voters } => {
+                let asker = VotersAsked { from, id };
+                if self.voters_asked.as_ref() == Some(&asker) {
+                    return;
+                }
+                match self.quorum.change_voters(now, &voters, asked) {
+                    Ok(_) => self.voters_asked = Some(asker),
+                    Err(error) => {
+                        reply(from, id, Reply::Refused { reason: error.to_string() }, said);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Does what is due for the leader.
+    fn lead(&mut self, now: Time, asked: &mut Vec<QuorumEffect>, said: &mut Vec<Said>) {
+        if self.in_office().is_none() {
+            return;
+        }
+        if self.quorum.voters_settled()
+            && let Some(VotersAsked { from, id }) = self.voters_asked.take()
+        {
+            reply(from, id, Reply::Done, said);
+        }
+        self.acknowledge(now, self.quorum.acknowledged(), said);
+        let scheduler = self.scheduler.clone();
+        let Some((leader, state)) = self.in_office() else { return };
+        let Some(change) = leader.decide(now, state, &scheduler) else { return };
+        let number = self.quorum.propose(now, change.delta.clone(), asked);
+        let leader = self.leader.as_mut().expect("it is in office");
+        match number {
+            Some(number) => leader.proposed(number, change),
+            // Those who asked repeat it, and everything else is found out again.
+            None => leader.withdraw(change, said),
+        }
+        if let Some(number) = number.filter(|_| F::ACT_ON_UNACKNOWLEDGED) {
+            self.acknowledge(now, number, said);
+        }
+        self.acknowledge(now, self.quorum.acknowledged(), said);
+    }
+
+    fn acknowledge(&mut self, now: Time, number: UpdateNumber, said: &mut Vec<Said>) {
+        if let Some((leader, state)) = self.in_office() {
+            leader.acknowledged(now, number, state, said);
+        }
+    }
+}
+
+fn reply(to: Peer, id: RequestId, reply: Reply, said: &mut Vec<Said>) {
+    said.push(Said::Send { to, message: ControlMessage::Reply { id, reply } });
+}

@@ -17,6 +17,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cmp::Reverse;
+use core::fmt;
 
 use crate::control::Resources;
 use crate::id::{AppId, NodeId};
@@ -136,6 +137,12 @@ pub trait Strategy: Send + Sync {
 #[derive(Clone)]
 pub struct Scheduler {
     strategies: Vec<Arc<dyn Strategy>>,
+}
+
+impl fmt::Debug for Scheduler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.names()).finish()
+    }
 }
 
 impl Default for Scheduler {

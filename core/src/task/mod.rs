@@ -351,7 +351,8 @@ impl<F: Faults> Task<F> {
         }
     }
 
-    fn fail(&mut self, reason: String, fx: &mut Vec<Effect>) {
+    /// It cannot go on.
+    pub(crate) fn fail(&mut self, reason: String, fx: &mut Vec<Effect>) {
         self.phase = Phase::Failed;
         self.failure.clone_from(&reason);
         let TaskInfo { task, attempt, .. } = self.info;

@@ -46,7 +46,7 @@ pub(crate) fn run(
 ) -> Ended {
     let inbox = &wires.master;
     inbox.receive_here();
-    let mut master = AppMaster::new(plan);
+    let mut master: AppMaster = AppMaster::new(plan);
     let mut progress = Progress::new(total_bytes, options);
     let mut watch = Watch::default();
     let mut stop_sent = false;

@@ -17,7 +17,7 @@ use std::thread::JoinHandle;
 
 use gear_connectors::os::OsFiles;
 use gear_core::api::files::Files;
-use gear_core::app::{AppPlan, Guarantee, ProcessorPlan};
+use gear_core::app::{AppPlan, Guarantee, Placement, ProcessorPlan};
 use gear_core::checkpoint::record::Identity;
 use gear_core::dag::{Graph, Kind};
 use gear_core::dsl::Job;
@@ -268,7 +268,7 @@ pub(crate) fn plan(
     plan.guarantee = options.guarantee();
     plan.drop_state = options.drop_state;
     plan.fall_back = options.fall_back;
-    plan.placement = placement(&job.graph, options.threads());
+    plan.placement = Placement::Fixed(placement(&job.graph, options.threads()));
     for (id, processor) in job.graph.with_ids() {
         let source = job.sources.iter().find(|source| source.processor == id);
         let partitions = match source {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use gear_core::app::{AppMaster, AppPlan, ProcessorPlan};
+use gear_core::app::{AppMaster, AppPlan, Placement, ProcessorPlan};
 use gear_core::checkpoint::Identity;
 use gear_core::dag::Kind;
 use gear_core::effect::{Effect, IoError, IoErrorKind, Place};
@@ -22,7 +22,7 @@ use crate::workload::sink;
 
 /// A process that runs, or has run.
 pub(crate) struct Process<F: Faults> {
-    pub(crate) master: AppMaster,
+    pub(crate) master: AppMaster<F>,
     pub(crate) executors: Vec<Executor<F>>,
     /// When each executor takes its next turn, if one is settled.
     pub(crate) turns: Vec<Option<Time>>,
@@ -106,7 +106,8 @@ impl<F: Faults> Process<F> {
             .collect();
         // Neighbours on different executors, so that channels are of both kinds.
         let place = |task: TaskId| ExecutorId((task.index + task.processor.0) % executors);
-        plan.placement = plan.tasks().map(|(task, _)| (task, place(task))).collect();
+        let places = plan.tasks().map(|(task, _)| (task, place(task)));
+        plan.placement = Placement::Fixed(places.collect());
         let options = TaskOptions { align: true, quarantine: QuarantinePolicy::Keep };
         let program = Program { graph: job.graph, factories: job.factories, options };
         let program = Arc::new(program);

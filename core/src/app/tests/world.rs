@@ -7,7 +7,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use crate::app::{AppMaster, AppPlan, Outcome, ProcessorPlan};
+use crate::app::{AppMaster, AppPlan, Outcome, Placement, ProcessorPlan};
 use crate::checkpoint::history::{History, Records, settle};
 use crate::checkpoint::record::{Identity, Record, number_of};
 use crate::effect::{Effect, Place, StoreReply, StoreRequest};
@@ -118,7 +118,8 @@ pub(super) fn plan(incarnation: u64, parallelism: u32) -> AppPlan {
     sink.sink = true;
     let mut plan = AppPlan::new(identity, incarnation);
     plan.processors = [source, processor(1, "count", parallelism), sink].into();
-    plan.placement = plan.tasks().map(|(task, _)| (task, ExecutorId(task.index % 2))).collect();
+    let places = plan.tasks().map(|(task, _)| (task, ExecutorId(task.index % 2)));
+    plan.placement = Placement::Fixed(places.collect());
     plan
 }
 

@@ -4,7 +4,7 @@ mod model;
 mod rules;
 
 use crate::control::Peer;
-use crate::id::{AppTerm, AppId, ExecutorId};
+use crate::id::{AppId, AppTerm, ExecutorId};
 use crate::link::LinkConfig;
 use crate::message::{EpochStart, Message};
 
@@ -19,10 +19,7 @@ fn pair() -> [LinkConfig; 2] {
 /// A message that is no item and no credit, and its number.
 fn note(number: u64) -> Message {
     let epoch = crate::id::Epoch(number);
-    Message::StartEpoch {
-        term: AppTerm(1),
-        start: EpochStart { epoch, base: None, stop: false },
-    }
+    Message::StartEpoch { term: AppTerm(1), start: EpochStart { epoch, base: None, stop: false } }
 }
 
 /// The number of a note; none if it is something else.

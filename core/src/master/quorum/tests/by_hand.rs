@@ -1,0 +1,1 @@
+//! What one master makes of single messages and disks.

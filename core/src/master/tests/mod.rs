@@ -1,0 +1,5 @@
+//! What a cluster does, end to end: masters, workers, and what a user sees.
+
+mod random;
+mod scenarios;
+mod world;
