@@ -3,10 +3,17 @@
 //!
 //! Everything in a run follows from one seed: no clock, no entropy, no map with a random order.
 
+pub mod cluster;
 pub mod direct;
 pub mod model;
 pub mod oracle;
 mod random;
+pub mod report;
+pub mod scenario;
+pub mod shrink;
+pub mod sweep;
+mod trace;
+pub mod turmoil;
 pub mod workload;
 
 pub use random::Random;

@@ -88,7 +88,9 @@ fn a_seed_means_one_trace() {
 fn a_seed_means_one_trace_in_another_process() {
     for seed in [3, 17, 577, 8_495] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sim"));
-        let output = command.args(["--seed", &seed.to_string(), "--trace-hash"]).output();
+        let output = command
+            .args(["--seed", &seed.to_string(), "--trace-hash", "--scenario", "embedded"])
+            .output();
         let output = output.expect("the simulator starts");
         let hash = format!("{:016x}\n", run(seed, &Options::default()).hash);
         assert_eq!(String::from_utf8_lossy(&output.stdout), hash, "seed {seed}");

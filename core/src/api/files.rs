@@ -24,6 +24,12 @@ pub trait Files {
     /// # Errors
     /// [`IoError`] if it is gone or cannot be read.
     fn read_at(&mut self, path: &str, offset: u64, buffer: &mut [u8]) -> Result<usize, IoError>;
+
+    /// The most records that a source reads before others get their turn. A simulator spreads an
+    /// input over time with it.
+    fn records_per_turn(&self) -> usize {
+        usize::MAX
+    }
 }
 
 /// A file, as a position names it.

@@ -8,17 +8,21 @@ use core::cell::RefCell;
 use core::marker::PhantomData;
 
 use crate::api::files::Files;
-use crate::api::sink::SinkConnector;
-use crate::api::source::{Source, SourceConnector};
+use crate::api::record::Record;
+use crate::api::sink::{IoQueue, Sink, SinkConnector, SinkContext, SinkTask};
+use crate::api::source::{Advance, Source, SourceConnector, SourceContext};
 use crate::dag::{self, Graph, GraphWarning, Kind};
 use crate::dsl::builder::{Builder, Draft, JobError, Shared};
 use crate::dsl::chain::FromSource;
 use crate::dsl::model::{Model, ModelOp};
 use crate::dsl::stream::Stream;
-use crate::effect::IoError;
+use crate::effect::{IoError, IoRequest};
 use crate::flow::logic::Factory;
-use crate::id::ProcessorId;
+use crate::flow::push::Meta;
+use crate::id::{Attempt, Epoch, ProcessorId};
 use crate::limits::KEY_GROUPS_DEFAULT;
+use crate::message::Partition;
+use crate::time::{EventTime, Time, WallTime};
 
 /// What a job may be told from outside: nothing in it may depend on where it runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,13 +169,50 @@ pub struct SinkInfo {
 pub trait SinkAdmin: Send + Sync {
     /// See [`SinkConnector::transactional`].
     fn transactional(&self) -> bool;
+
+    /// The I/O by which one task would write these encoded records and make them visible: what a
+    /// simulator compares the output with.
+    ///
+    /// # Errors
+    /// What the sink says.
+    fn write_all(&self, name: &str, records: &[Vec<u8>]) -> Result<Vec<IoRequest>, String>;
 }
 
 impl<S: SinkConnector> SinkAdmin for S {
     fn transactional(&self) -> bool {
         SinkConnector::transactional(self)
     }
+
+    fn write_all(&self, name: &str, records: &[Vec<u8>]) -> Result<Vec<IoRequest>, String> {
+        let task = SinkTask { name: name.to_string(), index: 0, parallelism: 1, attempt: Attempt(1) };
+        let mut sink = self.sink(&task);
+        let mut io = IoQueue::default();
+        let mut cx = SinkContext { now: Time::ZERO, wall: WallTime(0), io: &mut io };
+        sink.open(&[], &mut cx)?;
+        for record in records {
+            let view = <<S::Sink as Sink>::In as Record>::decode(&mut record.as_slice());
+            let view = view.map_err(|malformed| malformed.to_string())?;
+            sink.write(Meta::at(EventTime::MIN), view, &mut cx)?;
+        }
+        sink.prepare(Epoch(1), true, &mut cx)?;
+        sink.commit(Epoch(1), &mut cx)?;
+        Ok(io.take().into_iter().map(|(_, request)| request).collect())
+    }
 }
+
+/// What is in a partition of a source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// A record: its event time, and its encoding.
+    Record(EventTime, Vec<u8>),
+    /// Bytes that are none.
+    Malformed(Vec<u8>),
+}
+
+/// Waits of a source without a record between them from which on it is taken to be endless.
+const WAITS_MAX: u32 = 1_000;
+/// Most records that are read at once for a simulator.
+const CONTENT_MAX: usize = 10_000_000;
 
 /// What a driver asks of a source, whatever it reads.
 pub trait SourceAdmin: Send + Sync {
@@ -186,6 +227,12 @@ pub trait SourceAdmin: Send + Sync {
     fn rewinds(&self) -> bool;
     /// See [`SourceConnector::total_bytes`].
     fn total_bytes(&self, files: &mut dyn Files) -> Option<u64>;
+
+    /// Everything that it will ever read: what a simulator knows of the input.
+    ///
+    /// # Errors
+    /// What the source says, or that it has no end.
+    fn read_all(&self, files: &mut dyn Files) -> Result<Vec<Content>, String>;
 }
 
 impl<S: SourceConnector> SourceAdmin for S {
@@ -203,5 +250,35 @@ impl<S: SourceConnector> SourceAdmin for S {
 
     fn total_bytes(&self, files: &mut dyn Files) -> Option<u64> {
         SourceConnector::total_bytes(self, files)
+    }
+
+    fn read_all(&self, files: &mut dyn Files) -> Result<Vec<Content>, String> {
+        let names = SourceConnector::partitions(self, files).map_err(|error| error.to_string())?;
+        let partition = |name| Partition { name, position: None, done: false };
+        let partitions: Vec<Partition> = names.into_iter().map(partition).collect();
+        let mut source = self.source();
+        let mut cx = SourceContext { now: Time::ZERO, wall: WallTime(0), files };
+        source.open(&partitions, &mut cx)?;
+        let (mut all, mut waits) = (Vec::new(), 0);
+        while waits < WAITS_MAX && all.len() < CONTENT_MAX {
+            waits += 1;
+            match source.advance(&mut cx)? {
+                Advance::Record => {
+                    let (meta, view) = source.current();
+                    let mut bytes = Vec::new();
+                    <S::Source as Source>::Out::encode(&view, &mut bytes);
+                    all.push(Content::Record(meta.at, bytes));
+                    waits = 0;
+                }
+                Advance::Malformed { bytes, .. } => {
+                    all.push(Content::Malformed(bytes));
+                    waits = 0;
+                }
+                Advance::Wait(until) => cx.now = cx.now.max(until),
+                Advance::PartitionEnd(_) => {}
+                Advance::End => return Ok(all),
+            }
+        }
+        Err("it has no end".to_string())
     }
 }

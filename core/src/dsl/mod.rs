@@ -13,7 +13,7 @@ mod model;
 mod stream;
 mod window;
 
-pub use app::{App, Job, Settings, SinkAdmin, SinkInfo, SourceAdmin, SourceInfo};
+pub use app::{App, Content, Job, Settings, SinkAdmin, SinkInfo, SourceAdmin, SourceInfo};
 pub use builder::JobError;
 pub use chain::{Flow, FromInput};
 pub use expiring::ExpiringStream;

@@ -56,7 +56,8 @@ impl<S: Source, P: Push<S::Out>> SourceLogic<S, P> {
     fn slice(&mut self, cx: &mut Cx<'_>) -> Result<Option<Polled>, String> {
         let mut context = SourceContext { now: cx.now, wall: cx.wall, files: cx.files };
         let mut partition = u32::MAX;
-        for _ in 0..RECORDS_PER_SLICE {
+        let most = context.files.records_per_turn();
+        for _ in 0..RECORDS_PER_SLICE.min(most) {
             match self.source.advance(&mut context)? {
                 Advance::Record => {
                     self.records += 1;
@@ -121,7 +122,8 @@ impl<S: Source, P: Push<S::Out>> SourceLogic<S, P> {
                 Some(polled) => return Ok(polled),
             }
             // A full batch leaves at once: its reader works on it while the next one fills.
-            if self.next.outputs().has_ready() {
+            let few = cx.files.records_per_turn() <= RECORDS_PER_SLICE;
+            if few || self.next.outputs().has_ready() {
                 break;
             }
         }

@@ -8,7 +8,7 @@ use gear_core::time::{Duration, Time};
 
 use crate::random::{Random, mix};
 use crate::workload::plan::Plan;
-use crate::workload::source::{Entry, Pace, PartitionData, Rows};
+use crate::workload::source::{Entry, Gate, Pace, PartitionData, Rows};
 
 /// One run, settled before it begins.
 #[derive(Clone, Debug)]
@@ -213,7 +213,7 @@ fn draw_sources(plan: &Plan, bound: Duration, random: &mut Random) -> Vec<Rows> 
             burst: random.pick(&[1, 3, 10, 100]),
             gap: Duration::from_micros(random.pick(&[10, 500, 3_000])),
         };
-        Rows { partitions: Arc::new(partitions), pace }
+        Rows { partitions: Arc::new(partitions), pace, gate: Gate::default() }
     };
     (0..plan.sources).map(|_| rows()).collect()
 }

@@ -6,7 +6,7 @@ mod disk;
 mod guard;
 mod process;
 mod store;
-mod trace;
+pub(crate) mod trace;
 mod world;
 
 use std::collections::BTreeMap;
@@ -16,55 +16,17 @@ use gear_core::host::{Faults, NoFaults};
 use crate::model;
 use crate::oracle::{output, quarantine};
 use crate::random::Random;
+pub use crate::report::{Options, Report};
+use crate::trace::Trace;
 use crate::workload::sink;
 pub use config::{Config, FaultPlan};
 pub use disk::{Disk, Lost};
 pub use guard::{Catch, catch};
 pub use store::Store;
-use trace::Trace;
 use world::World;
 
-/// What is to be kept of a run.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Options {
-    /// Print every input and effect as it comes.
-    pub print: bool,
-    /// Keep them as text in the report.
-    pub keep: bool,
-}
-
-/// How a run went.
-#[derive(Clone, Debug, Default)]
-pub struct Report {
-    /// The seed.
-    pub seed: u64,
-    /// Faults that fired, by kind.
-    pub fired: BTreeMap<&'static str, u64>,
-    /// Rare states that were reached.
-    pub rare: BTreeMap<&'static str, u64>,
-    /// Processes after the first.
-    pub recoveries: u64,
-    /// Epochs that were committed.
-    pub epochs: u64,
-    /// Rows in the committed output.
-    pub records: u64,
-    /// Inputs and turns of machines.
-    pub events: u64,
-    /// The hash of the trace.
-    pub hash: u64,
-    /// The trace, if it was to be kept.
-    pub trace: Vec<String>,
-    /// What was wrong; empty if nothing was.
-    pub violations: Vec<String>,
-}
-
-impl Report {
-    /// The command that runs this seed again.
-    #[must_use]
-    pub fn command(&self) -> String {
-        format!("cargo run --release -p sim -- --seed {} --trace", self.seed)
-    }
-}
+/// The scenario's name on the command line.
+pub const NAME: &str = "embedded";
 
 /// Runs a seed.
 #[must_use]
@@ -77,7 +39,8 @@ pub fn run(seed: u64, options: &Options) -> Report {
 pub fn run_with<F: Faults>(seed: u64, options: &Options) -> Report {
     let config = Config::draw(seed);
     let mut world: World<'_, F> = World::new(&config, Trace::new(options.keep, options.print));
-    let mut report = Report { seed, ..Report::default() };
+    let mut report = Report { seed, scenario: NAME, ..Report::default() };
+    report.about = config.plan.describe();
     world.run();
     if world.violations.is_empty() {
         judge(&config, &mut world, &mut report);
@@ -86,7 +49,8 @@ pub fn run_with<F: Faults>(seed: u64, options: &Options) -> Report {
     report.epochs = world.commits.epochs();
     report.events = world.events;
     report.hash = world.trace.hash();
-    report.trace = world.trace.text().to_vec();
+    report.trace = world.trace.take_text();
+    report.simulated = world.now.since(gear_core::time::Time::ZERO);
     report.fired = std::mem::take(&mut world.fired);
     report.rare = std::mem::take(&mut world.rare);
     report.violations.append(&mut world.violations);
@@ -97,7 +61,8 @@ pub fn run_with<F: Faults>(seed: u64, options: &Options) -> Report {
 fn judge<F: Faults>(config: &Config, world: &mut World<'_, F>, report: &mut Report) {
     let mut random = Random::for_part(config.seed, 4);
     let built = process::built(config, 0);
-    let expected = model::interpret(&built, &config.sources);
+    let known = model::Workload { built: &built, sources: &config.sources };
+    let expected = model::interpret(&built.job.model, &known).expect("the workload is known");
     // What is visible has to be durable too.
     world.disk.lose_power(&mut random);
     let before = read(world, &mut report.violations);

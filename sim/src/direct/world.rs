@@ -16,10 +16,11 @@ use super::disk::Disk;
 use super::guard::catch;
 use super::process::Process;
 use super::store::Store;
-use super::trace::Trace;
+use super::trace;
 use crate::oracle::channels::Channels;
 use crate::oracle::commits::Commits;
 use crate::random::Random;
+use crate::trace::Trace;
 
 /// Something that will happen.
 #[derive(Debug)]
@@ -238,7 +239,7 @@ impl<'c, F: Faults> World<'c, F> {
 
     fn hear(&mut self, number: u64, place: Place, input: Input) {
         self.events += 1;
-        self.trace.input(self.now, number, place_number(place), &input);
+        trace::input(&mut self.trace, self.now, number, place_number(place), &input);
         let mut fx = std::mem::take(&mut self.fx);
         let process = &mut self.processes[number as usize];
         let now = self.now;
@@ -321,7 +322,7 @@ impl<'c, F: Faults> World<'c, F> {
             if !self.processes[number as usize].alive {
                 break;
             }
-            self.trace.effect(self.now, number, place_number(place), &effect);
+            trace::effect(&mut self.trace, self.now, number, place_number(place), &effect);
             match effect {
                 Effect::Send { to, message } => self.send(number, place, to, message),
                 Effect::Store { token, request } => {

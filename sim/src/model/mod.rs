@@ -1,16 +1,16 @@
 //! The reference: one thread, one record after the other, no partition, no watermark, no
 //! snapshot. It runs the functions of a job and nothing else of the engine.
 
+mod known;
+
 use std::collections::{BTreeMap, BTreeSet};
 
-use gear_core::dsl::{ModelAggregate, ModelOp};
+use gear_core::dsl::{Content, Model, ModelAggregate, ModelOp};
 use gear_core::flow::window::Windows;
 use gear_core::time::EventTime;
 
 use crate::direct::catch;
-use crate::workload::build::Built;
-use crate::workload::source::{Entry, Rows};
-use crate::workload::{decode, encode, event_time, is_poison, tally};
+pub use known::{ByHand, Known, Workload};
 
 /// A record: its event time, and its bytes.
 pub type Record = (EventTime, Vec<u8>);
@@ -36,22 +36,23 @@ pub struct WindowInput {
 }
 
 /// Runs a job over all that its sources hold.
-#[must_use]
-pub fn interpret(built: &Built, sources: &[Rows]) -> Expected {
+///
+/// # Errors
+/// The operators written by hand of which nothing is known.
+pub fn interpret(model: &Model, known: &dyn Known) -> Result<Expected, String> {
     let mut expected = Expected::default();
     let mut outputs: Vec<BTreeMap<u32, Vec<Record>>> = Vec::new();
-    for node in &built.job.model.nodes {
+    for node in &model.nodes {
         let mut input: Vec<Record> = Vec::new();
         for (from, port) in &node.inputs {
             input.extend(outputs[*from].get(port).into_iter().flatten().cloned());
         }
-        let salt = built.tries.iter().find(|(name, _)| *name == node.name).map(|(_, salt)| *salt);
         let mut run = Run { name: &node.name, expected: &mut expected, ports: BTreeMap::new() };
         match &node.op {
-            ModelOp::Source => run.source(sources),
+            ModelOp::Source => run.source(known.source(&node.name)?),
             ModelOp::Step(step) => {
                 for (at, bytes) in input {
-                    if salt.is_some_and(|salt| is_poison(&decode(&bytes), salt)) {
+                    if known.refuses(&node.name, &bytes) {
                         run.put_aside(bytes);
                         continue;
                     }
@@ -80,13 +81,16 @@ pub fn interpret(built: &Built, sources: &[Rows]) -> Expected {
                 run.expected.sinks.insert(node.name.clone(), rows);
             }
             ModelOp::Opaque => {
-                let tally = built.tallies.iter().find(|(name, _)| *name == node.name);
-                run.tally(tally.expect("the workload knows what is written by hand").1, input);
+                let ByHand { emitted, put_aside } = known
+                    .by_hand(&node.name, input)
+                    .ok_or_else(|| format!("the model knows nothing of `{}`", node.name))?;
+                emitted.into_iter().for_each(|record| run.emit(0, record));
+                put_aside.into_iter().for_each(|bytes| run.put_aside(bytes));
             }
         }
         outputs.push(run.ports);
     }
-    expected
+    Ok(expected)
 }
 
 /// One operator at work.
@@ -105,13 +109,11 @@ impl Run<'_> {
         self.expected.quarantined.push((self.name.to_owned(), bytes));
     }
 
-    fn source(&mut self, sources: &[Rows]) {
-        let number: usize =
-            self.name["source-".len()..].parse().expect("the workload numbers its sources");
-        for entry in sources[number].partitions.iter().flat_map(|partition| &partition.entries) {
-            match entry {
-                Entry::Row(row) => self.emit(0, (event_time(row), encode(row))),
-                Entry::Malformed(bytes) => self.put_aside(bytes.clone()),
+    fn source(&mut self, contents: Vec<Content>) {
+        for content in contents {
+            match content {
+                Content::Record(at, bytes) => self.emit(0, (at, bytes)),
+                Content::Malformed(bytes) => self.put_aside(bytes),
             }
         }
     }
@@ -135,26 +137,6 @@ impl Run<'_> {
             for (key, value) in values {
                 self.emit(0, (EventTime::MAX, pair(&key, &value)));
             }
-        }
-    }
-
-    fn tally(&mut self, salt: u64, input: Vec<Record>) {
-        let mut counts: BTreeMap<u64, u64> = BTreeMap::new();
-        let mut timers = BTreeSet::new();
-        for (at, bytes) in input {
-            let row = decode(&bytes);
-            if is_poison(&row, salt) {
-                self.put_aside(bytes);
-                continue;
-            }
-            let count = counts.entry(row.1).or_default();
-            *count += 1;
-            let count = *count;
-            timers.insert((row.1, tally::timer_of(at.0)));
-            self.emit(0, (at, encode(&tally::counted(row.1, count))));
-        }
-        for (key, at) in timers {
-            self.emit(0, (EventTime(at), encode(&tally::fired(key, at))));
         }
     }
 

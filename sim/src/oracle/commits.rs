@@ -95,6 +95,12 @@ impl Commits {
         self.term
     }
 
+    /// The last committed epoch.
+    #[must_use]
+    pub const fn last(&self) -> Epoch {
+        self.last
+    }
+
     /// Epochs that were committed.
     #[must_use]
     pub const fn epochs(&self) -> u64 {

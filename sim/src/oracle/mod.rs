@@ -1,9 +1,17 @@
 //! What has to hold, each rule by itself.
 
 pub mod channels;
+pub mod clocks;
 pub mod commits;
+pub mod credit;
+pub mod deadlines;
+pub mod fences;
+pub mod leaders;
 pub mod output;
 pub mod quarantine;
+pub mod reads;
+pub mod updates;
+pub mod watch;
 
 use std::collections::BTreeMap;
 

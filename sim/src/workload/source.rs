@@ -1,6 +1,7 @@
 //! A source over named partitions whose content is known, some of it no record at all.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use gear_core::api::Files;
 use gear_core::api::source::{Advance, Source, SourceConnector, SourceContext};
@@ -38,6 +39,33 @@ pub struct Pace {
     pub gap: Duration,
 }
 
+/// How much of the input is there yet: what a source reads grows while it runs.
+#[derive(Clone, Debug)]
+pub struct Gate(Arc<AtomicU64>);
+
+impl Default for Gate {
+    /// All is there from the beginning.
+    fn default() -> Self {
+        Self(Arc::new(AtomicU64::new(1_000)))
+    }
+}
+
+impl Gate {
+    /// So many thousandths of each partition are there.
+    pub fn open(&self, permille: u64) {
+        self.0.store(permille, Ordering::Relaxed);
+    }
+
+    /// Entries that are there, of so many.
+    fn of(&self, entries: usize) -> usize {
+        entries * self.0.load(Ordering::Relaxed) as usize / 1_000
+    }
+
+    fn is_open(&self) -> bool {
+        self.0.load(Ordering::Relaxed) >= 1_000
+    }
+}
+
 /// A source as a job names it.
 #[derive(Clone, Debug)]
 pub struct Rows {
@@ -45,6 +73,8 @@ pub struct Rows {
     pub partitions: Arc<Vec<PartitionData>>,
     /// How fast.
     pub pace: Pace,
+    /// How much of it is there yet.
+    pub gate: Gate,
 }
 
 impl SourceConnector for Rows {
@@ -57,7 +87,8 @@ impl SourceConnector for Rows {
     fn source(&self) -> RowReader {
         let data = Arc::clone(&self.partitions);
         let (current, burst) = ((0, 0), 0);
-        RowReader { data, pace: self.pace, open: Vec::new(), turn: 0, current, burst }
+        let gate = self.gate.clone();
+        RowReader { data, gate, pace: self.pace, open: Vec::new(), turn: 0, current, burst }
     }
 }
 
@@ -65,6 +96,7 @@ impl SourceConnector for Rows {
 #[derive(Debug)]
 pub struct RowReader {
     data: Arc<Vec<PartitionData>>,
+    gate: Gate,
     pace: Pace,
     open: Vec<Open>,
     turn: usize,
@@ -105,10 +137,16 @@ impl Source for RowReader {
             self.burst = 0;
             return Ok(Advance::Wait(cx.now + self.pace.gap));
         }
+        let mut waits = false;
         for step in 0..self.open.len() {
             let number = (self.turn + step) % self.open.len();
             let open = &mut self.open[number];
             if open.done {
+                continue;
+            }
+            let entries = self.data[open.place].entries.len();
+            if !self.gate.is_open() && open.next >= self.gate.of(entries) {
+                waits = true;
                 continue;
             }
             let Some(entry) = self.data[open.place].entries.get(open.next) else {
@@ -131,7 +169,7 @@ impl Source for RowReader {
                 },
             });
         }
-        Ok(Advance::End)
+        Ok(if waits { Advance::Wait(cx.now + self.pace.gap) } else { Advance::End })
     }
 
     fn current(&self) -> (Meta, Row) {

@@ -1,0 +1,288 @@
+//! Lets the planned faults happen, to whom they can.
+
+use gear_core::control::Role;
+use gear_core::time::Duration;
+
+use super::fault::{FaultKind, Planned};
+use super::hosted::Doom;
+use super::subject::Look;
+use super::world::{Event, World};
+use crate::random::Random;
+
+/// Effects within which a process dies that is to die between two of them, at most.
+const TRAP_MAX: u64 = 60;
+
+impl World<'_> {
+    /// A planned fault happens, if there is somebody whom it can meet.
+    pub(crate) fn strike(&mut self, place: usize) {
+        if self.calm {
+            return;
+        }
+        let planned = self.setup.planned[place];
+        let mut random = planned.random();
+        self.trace.note(self.now, planned.kind.name(), &[place as u64]);
+        let met = match planned.kind {
+            FaultKind::Disconnect | FaultKind::DisconnectMachine => {
+                self.disconnect(&planned, &mut random)
+            }
+            FaultKind::Latency => {
+                let machine = random.place(self.machines.len());
+                self.links.slow(machine, self.now + planned.lasts);
+                true
+            }
+            FaultKind::Clog
+            | FaultKind::Swizzle
+            | FaultKind::PartitionSize
+            | FaultKind::PartitionNodes
+            | FaultKind::Isolate
+            | FaultKind::OneWay => self.part(&planned, &mut random),
+            FaultKind::PowerLoss => {
+                let machine = random.place(self.machines.len());
+                self.end_machine(machine, planned.lasts, &mut random)
+            }
+            FaultKind::KillNode => {
+                let machine = random.place(self.machines.len());
+                let node = self.machines[machine].node;
+                node.is_some_and(|node| self.end_process(node, &mut random))
+            }
+            FaultKind::KillAppMaster => self.kill_child_of(true, &mut random),
+            FaultKind::KillExecutor => self.kill_child_of(false, &mut random),
+            FaultKind::KillLeader => {
+                let leader = self.leader();
+                leader.is_some_and(|at| self.end_machine(at, planned.lasts, &mut random))
+            }
+            FaultKind::KillMasters => {
+                for master in 0..self.setup.masters {
+                    self.power_off(master, Some(planned.lasts.as_nanos() as u64));
+                }
+                true
+            }
+            FaultKind::PauseMachine | FaultKind::PauseProcess => self.pause(&planned, &mut random),
+            FaultKind::WipeDisk | FaultKind::SwapDisks | FaultKind::RotDisk => {
+                self.spoil_disk(&planned, &mut random)
+            }
+            FaultKind::FillDisk | FaultKind::SlowDisk => {
+                let until = self.now + planned.lasts;
+                let machine = random.place(self.machines.len());
+                let machine = &mut self.machines[machine];
+                if planned.kind == FaultKind::FillDisk {
+                    machine.full_until = until;
+                    // It is counted when it refuses something.
+                    return;
+                }
+                machine.slow_disk_until = until;
+                true
+            }
+            FaultKind::ClockJump => {
+                let machine = random.place(self.machines.len());
+                let micros = random.pick(&[-3_600_000_000, -1_000_000, 1_000_000, 86_400_000_000]);
+                self.machines[machine].clock.jump(micros);
+                true
+            }
+            FaultKind::StoreOutage => {
+                self.store_down_until = self.now + planned.lasts;
+                true
+            }
+            _ => false,
+        };
+        if met {
+            self.count(planned.kind);
+        }
+    }
+
+    fn disconnect(&mut self, planned: &Planned, random: &mut Random) -> bool {
+        let mut open = self.open_connections();
+        if planned.kind == FaultKind::DisconnectMachine {
+            let machine = random.place(self.machines.len());
+            open.retain(|conn| self.conns[*conn].ends.iter().any(|end| end.machine == machine));
+        } else if !open.is_empty() {
+            open = vec![open[random.place(open.len())]];
+        }
+        open.iter().for_each(|conn| self.sever(*conn, random));
+        !open.is_empty()
+    }
+
+    /// Shuts links.
+    fn part(&mut self, planned: &Planned, random: &mut Random) -> bool {
+        let all = self.machines.len();
+        if all < 2 {
+            return false;
+        }
+        let until = self.now + planned.lasts;
+        let one_way = planned.kind == FaultKind::OneWay || random.permille(250);
+        let group: Vec<bool> = match planned.kind {
+            FaultKind::Clog => {
+                let one = random.place(all);
+                let other = (one + 1 + random.place(all - 1)) % all;
+                self.links.shut(one, other, until);
+                if !one_way {
+                    self.links.shut(other, one, until);
+                }
+                return true;
+            }
+            FaultKind::Swizzle => {
+                let chosen: Vec<usize> = (0..all).filter(|_| random.permille(500)).collect();
+                for machine in chosen.iter().copied() {
+                    // Each is released at a time of its own, in no order.
+                    let nanos = planned.lasts.as_nanos() as u64;
+                    let until = self.now + Duration::from_nanos(nanos / 2 + random.below(nanos));
+                    let others = (0..all).filter(|other| *other != machine);
+                    others.for_each(|other| self.links.shut_both(machine, other, until));
+                }
+                return !chosen.is_empty();
+            }
+            FaultKind::Isolate => {
+                let alone = random.place(all);
+                (0..all).map(|machine| machine == alone).collect()
+            }
+            FaultKind::PartitionSize => {
+                let mut machines: Vec<usize> = (0..all).collect();
+                for place in (1..all).rev() {
+                    machines.swap(place, random.place(place + 1));
+                }
+                let size = 1 + random.place(all - 1);
+                (0..all).map(|machine| machines[..size].contains(&machine)).collect()
+            }
+            _ => (0..all).map(|_| random.permille(500)).collect(),
+        };
+        let mut met = false;
+        for from in (0..all).filter(|from| group[*from]) {
+            for to in (0..all).filter(|to| !group[*to]) {
+                self.links.shut(from, to, until);
+                if !one_way {
+                    self.links.shut(to, from, until);
+                }
+                met = true;
+            }
+        }
+        met
+    }
+
+    /// A machine loses its power, at once or between two effects.
+    fn end_machine(&mut self, machine: usize, lasts: Duration, random: &mut Random) -> bool {
+        if !self.machines[machine].up {
+            return false;
+        }
+        let nanos = lasts.as_nanos() as u64;
+        let on_it = |process: &usize| {
+            self.processes[*process].alive && self.processes[*process].machine == machine
+        };
+        let running: Vec<usize> = (0..self.processes.len()).filter(on_it).collect();
+        if !running.is_empty() && random.permille(700) {
+            let process = running[random.place(running.len())];
+            self.processes[process].trap = Some((1 + random.below(TRAP_MAX), Doom::Power(nanos)));
+        } else {
+            self.power_off(machine, Some(nanos));
+        }
+        true
+    }
+
+    /// A process dies, at once or between two effects.
+    fn end_process(&mut self, process: usize, random: &mut Random) -> bool {
+        if random.permille(700) {
+            self.processes[process].trap = Some((1 + random.below(TRAP_MAX), Doom::Kill));
+        } else {
+            self.doom(process, Doom::Kill);
+        }
+        true
+    }
+
+    fn kill_child_of(&mut self, app_master: bool, random: &mut Random) -> bool {
+        let children: Vec<usize> = (0..self.processes.len())
+            .filter(|process| self.processes[*process].alive)
+            .filter(|process| match self.processes[*process].role() {
+                Some(Role::AppMaster(_)) => app_master,
+                Some(Role::Executor(_)) => !app_master,
+                None => false,
+            })
+            .collect();
+        if children.is_empty() {
+            return false;
+        }
+        let child = children[random.place(children.len())];
+        self.end_process(child, random)
+    }
+
+    /// The machine of the master that acts.
+    pub(crate) fn leader(&self) -> Option<usize> {
+        let acts = |process: &Option<usize>| {
+            process.is_some_and(|process| match self.processes[process].look {
+                Look::Node(look) => look.acts,
+                _ => false,
+            })
+        };
+        (0..self.setup.masters).find(|master| acts(&self.machines[*master].node))
+    }
+
+    fn pause(&mut self, planned: &Planned, random: &mut Random) -> bool {
+        let running: Vec<usize> = (0..self.processes.len())
+            .filter(|process| self.processes[*process].alive)
+            .filter(|process| self.processes[*process].machine < self.machines.len())
+            .collect();
+        if running.is_empty() {
+            return false;
+        }
+        let one = running[random.place(running.len())];
+        let machine = self.processes[one].machine;
+        let until = self.now + planned.lasts;
+        for process in running {
+            let meant = process == one
+                || planned.kind == FaultKind::PauseMachine
+                    && self.processes[process].machine == machine;
+            if meant {
+                self.processes[process].paused_until = until;
+                self.push(until, Event::Resume { process });
+            }
+        }
+        true
+    }
+
+    /// Masters' disks of which one more may be spoilt: a majority stays as it was.
+    fn spoilable(&self, machine: usize) -> bool {
+        let damaged = |at: &usize| self.machines[*at].disk.damaged;
+        let spoilt = (0..self.setup.masters).filter(damaged).count();
+        let most = self.setup.masters - self.setup.majority();
+        machine >= self.setup.masters || damaged(&machine) || spoilt < most
+    }
+
+    /// A machine boots with another disk.
+    fn spoil_disk(&mut self, planned: &Planned, random: &mut Random) -> bool {
+        let machine = random.place(self.machines.len());
+        if !self.spoilable(machine) || self.machines[machine].disk.is_empty() {
+            return false;
+        }
+        let nanos = Some(1 + planned.lasts.as_nanos() as u64);
+        match planned.kind {
+            FaultKind::WipeDisk => {
+                self.power_off(machine, nanos);
+                self.machines[machine].disk.wipe();
+                true
+            }
+            FaultKind::RotDisk => {
+                self.power_off(machine, nanos);
+                self.machines[machine].disk.rot(random)
+            }
+            _ => {
+                let other = random.place(self.machines.len());
+                if other == machine || self.machines[other].disk.is_empty() {
+                    return false;
+                }
+                let before = self.machines[machine].disk.damaged;
+                self.machines[machine].disk.damaged = true;
+                let fits = self.spoilable(other);
+                self.machines[machine].disk.damaged = before;
+                if !fits {
+                    return false;
+                }
+                self.power_off(machine, nanos);
+                self.power_off(other, nanos);
+                let (low, high) = (machine.min(other), machine.max(other));
+                let (left, right) = self.machines.split_at_mut(high);
+                std::mem::swap(&mut left[low].disk, &mut right[0].disk);
+                left[low].disk.damaged = true;
+                right[0].disk.damaged = true;
+                true
+            }
+        }
+    }
+}

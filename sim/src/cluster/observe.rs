@@ -1,0 +1,174 @@
+//! What the oracles are shown of a running cluster, and which rare states it reaches.
+
+use gear_core::control::Role;
+use gear_core::effect::Notice;
+use gear_core::id::AppId;
+use gear_core::time::{Duration, Time};
+
+use super::subject::{AppLook, Look, NodeLook};
+use super::world::World;
+use crate::oracle::deadlines;
+
+/// What is measured between two moments.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Stopwatch {
+    /// When an executor of an app died, and whether its tasks have been rolled back since.
+    outage: Option<(AppId, Time, bool)>,
+    /// When the leader died.
+    leaderless: Option<Time>,
+    /// From deaths of executors to epochs.
+    pub(crate) outages: Vec<Duration>,
+    /// From deaths of leaders to new ones.
+    pub(crate) elections: Vec<Duration>,
+    /// Processes that were started in the place of others.
+    pub(crate) recoveries: u64,
+}
+
+impl World<'_> {
+    /// A process has made a step.
+    pub(crate) fn watched(&mut self, process: usize, look: Look) {
+        let hosted = &mut self.processes[process];
+        let machine = hosted.machine;
+        if let Some(subject) = hosted.subject.as_ref().filter(|_| machine < self.machines.len()) {
+            let now = self.machines[machine].clock.local(self.now);
+            let judged = deadlines::judge(hosted.conns.len(), subject.next_timeout(), now);
+            if let Err(violation) = judged {
+                self.wrong(format!("process {process}: {violation}"));
+                return;
+            }
+        }
+        let before = std::mem::replace(&mut self.processes[process].look, look);
+        let judged = match look {
+            _ if look == before => return,
+            Look::Nothing => Ok(()),
+            Look::Node(now) => self.node_watched(process, &before, now),
+            Look::App(now) => self.app_watched(&before, now),
+            Look::Executor(now) => self.watch.fences.obeys(process, now.term),
+        };
+        if let Err(violation) = judged {
+            self.wrong(violation);
+        }
+    }
+
+    fn node_watched(&mut self, process: usize, before: &Look, now: NodeLook) -> Result<(), String> {
+        let id = Self::node_id(self.processes[process].machine);
+        self.watch.leaders.observe((id, process as u64), now.term, now.acts)?;
+        let acted = matches!(before, Look::Node(look) if look.acts);
+        if now.acts && !acted {
+            if let Some(since) = self.stopwatch.leaderless.take() {
+                self.stopwatch.elections.push(self.now.since(since));
+            }
+            self.leader_knows(process)?;
+        }
+        if acted && !now.acts {
+            self.seen("a leader stepped down");
+        }
+        Ok(())
+    }
+
+    /// A leader that acts is asked what it knows.
+    pub(crate) fn leader_knows(&mut self, process: usize) -> Result<(), String> {
+        let subject = self.processes[process].subject.as_ref();
+        match subject.and_then(|subject| subject.known()) {
+            Some(known) => self.watch.updates.leader(&known),
+            None => Ok(()),
+        }
+    }
+
+    fn app_watched(&mut self, before: &Look, now: AppLook) -> Result<(), String> {
+        let logged = self
+            .services
+            .get(&now.app)
+            .map_or_else(Default::default, |services| services.commits.last());
+        self.watch.fences.believes((now.app, now.term), now.committed, logged)?;
+        let Look::App(before) = before else { return Ok(()) };
+        if before.recovers && !now.recovers && now.runs {
+            self.seen("an app went back to its last epoch and runs again");
+            if let Some((app, _, rolled)) = &mut self.stopwatch.outage
+                && *app == now.app
+            {
+                *rolled = true;
+            }
+        }
+        Ok(())
+    }
+
+    /// An epoch has committed.
+    pub(crate) fn committed(&mut self, app: AppId) {
+        if let Some((its, since, true)) = self.stopwatch.outage
+            && its == app
+        {
+            self.stopwatch.outages.push(self.now.since(since));
+            self.stopwatch.outage = None;
+        }
+        if self.masters_up() == 0 {
+            self.seen("an epoch committed while all masters were down");
+        } else if self.leader().is_none() {
+            self.seen("an epoch committed without a leader");
+        }
+        let leads = self.processes.iter().filter(|hosted| {
+            hosted.alive && matches!(hosted.role(), Some(Role::AppMaster(_))) && hosted.app() == app
+        });
+        if leads.count() > 1 {
+            self.seen("an epoch committed while two app masters were alive");
+        }
+    }
+
+    fn masters_up(&self) -> usize {
+        (0..self.setup.masters).filter(|master| self.machines[*master].node.is_some()).count()
+    }
+
+    /// A process is gone; what was seen of it last is still there.
+    pub(crate) fn died(&mut self, process: usize) {
+        let hosted = &self.processes[process];
+        match hosted.look {
+            Look::Node(look) => {
+                if look.acts {
+                    self.stopwatch.leaderless.get_or_insert(self.now);
+                    self.seen("the leader was lost");
+                }
+                if look.writes_back {
+                    self.seen("a leader was lost while it wrote back");
+                }
+            }
+            Look::App(look) => {
+                self.stopwatch.recoveries += 1;
+                if look.ended {
+                    return;
+                }
+                self.seen("an app master was lost");
+                if look.appends {
+                    self.seen("an app master was lost while a record was on its way to the log");
+                }
+                if look.recovers {
+                    self.seen("an app master was lost while tasks were rolled back");
+                }
+            }
+            Look::Executor(look) => {
+                self.stopwatch.recoveries += 1;
+                let master = self.processes.iter().rev().find_map(|hosted| match hosted.look {
+                    Look::App(master) if hosted.alive && master.app == look.app => Some(master),
+                    _ => None,
+                });
+                match master {
+                    Some(master) if master.ended => {}
+                    Some(master) => {
+                        let (app, now) = (look.app, self.now);
+                        self.stopwatch.outage.get_or_insert((app, now, false));
+                        self.seen("an executor was lost");
+                        if master.recovers {
+                            self.seen("an executor was lost while tasks were rolled back");
+                        }
+                    }
+                    None => self.seen("an executor was lost while there was no app master"),
+                }
+            }
+            Look::Nothing => {}
+        }
+    }
+
+    /// A process tells the user something.
+    pub(crate) fn noticed(&mut self, process: usize, notice: &Notice) {
+        self.trace.write(self.now, || format!("process {process} says: {}", notice.text));
+    }
+}

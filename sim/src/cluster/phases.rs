@@ -1,0 +1,190 @@
+//! The phases of a run: faults, quiet, and then a core of the machines that has to come to its end
+//! by itself.
+//!
+//! Faults that always heal hide those from which nobody recovers. So in the end only a core is
+//! healed, a majority of the masters and as many workers as the apps need; everybody else stays
+//! dead or cut off for ever.
+
+use gear_core::time::{Duration, Time};
+
+use super::subject::{ClientStart, Look, Output};
+use super::world::{Event, World};
+use crate::random::Random;
+
+/// Within this time all machines have booted, in nanoseconds.
+const BOOT_SPAN: u64 = 50_000_000;
+/// Thousandths of the input that are there before the core is healed.
+const FED_EARLY: u64 = 700;
+/// Steps of the feeding.
+const FEEDS: u64 = 50;
+/// How often it is looked whether all is done.
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+/// Steps after which a run goes in circles.
+const EVENTS_MAX: u64 = 4_000_000;
+
+impl World<'_> {
+    /// Runs all phases.
+    pub(crate) fn run(&mut self) {
+        self.work.feed(0);
+        for machine in 0..self.machines.len() {
+            let at = Time(self.random.other.below(BOOT_SPAN));
+            self.push(at, Event::Boot { machine, life: 0 });
+        }
+        self.start_client();
+        for (place, planned) in self.setup.planned.iter().enumerate() {
+            self.push(Time::ZERO + planned.at, Event::Fault { place });
+        }
+        for step in 1..=FEEDS {
+            let at = self.setup.safety / FEEDS as u32 * step as u32;
+            self.push(Time::ZERO + at, Event::Feed { permille: step * FED_EARLY / FEEDS });
+        }
+        self.run_until(Time::ZERO + self.setup.safety, Self::in_circles);
+        self.trace.note(self.now, "quiet", &[]);
+        self.calm = true;
+        self.run_until(self.now + self.setup.quiet, Self::in_circles);
+        if !self.violations.is_empty() {
+            return;
+        }
+        self.heal();
+        self.work.feed(1_000);
+        let deadline = self.now + self.setup.patience;
+        while self.violations.is_empty() && !self.all_done() {
+            if self.now > deadline {
+                self.stuck();
+                return;
+            }
+            self.run_until(self.now + LOOK_INTERVAL, Self::in_circles);
+        }
+    }
+
+    fn in_circles(&mut self) -> bool {
+        if self.events > EVENTS_MAX && self.violations.is_empty() {
+            self.wrong("liveness: it runs in circles".into());
+        }
+        false
+    }
+
+    fn start_client(&mut self) {
+        let host = self.machines.len();
+        let masters = self.masters();
+        let client = self.assembly.client(&ClientStart {
+            cluster: super::hosted::CLUSTER,
+            seed: crate::random::mix(self.setup.seed),
+            masters: &masters,
+            specs: self.work.specs(),
+            resubmit: self.setup.rates.resubmit,
+        });
+        let address = gear_core::control::Address(format!("m{host}:0"));
+        let process = self.add(host, address, None);
+        self.begin(process, client);
+    }
+
+    /// Heals a core and nobody else, for ever.
+    fn heal(&mut self) {
+        let mut random = Random::for_part(self.setup.seed, 104);
+        let core = self.core(&mut random);
+        let cut_off = random.permille(500);
+        let numbers: Vec<u64> = core.iter().map(|machine| *machine as u64).collect();
+        self.trace.note(self.now, "only this core goes on", &numbers);
+        let client = self.machines.len();
+        for machine in (0..self.machines.len()).filter(|machine| !core.contains(machine)) {
+            if cut_off {
+                for other in (0..=client).filter(|other| *other != machine) {
+                    self.links.shut_both(machine, other, Time::MAX);
+                }
+            } else {
+                self.machines[machine].dead = true;
+                self.power_off(machine, None);
+            }
+        }
+        let mut healed = core.clone();
+        healed.push(client);
+        self.links.heal(&healed);
+        self.store_down_until = Time::ZERO;
+        for machine in core {
+            let there = &mut self.machines[machine];
+            (there.full_until, there.slow_disk_until) = (Time::ZERO, Time::ZERO);
+            if there.node.is_none() {
+                let life = there.lives;
+                self.push(self.now, Event::Boot { machine, life });
+            }
+        }
+        for process in &mut self.processes {
+            process.trap = None;
+        }
+        self.resume_all();
+        self.retransmit();
+    }
+
+    /// A majority of the masters whose disks are as they were, and as many workers as are needed.
+    fn core(&self, random: &mut Random) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..self.machines.len()).collect();
+        for place in (1..order.len()).rev() {
+            order.swap(place, random.place(place + 1));
+        }
+        order.retain(|machine| !self.machines[*machine].disk.damaged);
+        let masters = order.iter().copied().filter(|machine| *machine < self.setup.masters);
+        let mut core: Vec<usize> = masters.take(self.setup.majority()).collect();
+        let slots = |core: &[usize]| -> u32 {
+            core.iter().map(|machine| self.setup.machines[*machine].slots).sum()
+        };
+        let specs = self.work.specs();
+        let needed =
+            specs.iter().map(|spec| spec.app_master.slots + spec.executors * spec.executor.slots);
+        let needed: u32 = needed.sum();
+        for machine in order {
+            let more = slots(&core) < needed || random.permille(300);
+            if more && !core.contains(&machine) && self.setup.machines[machine].slots > 0 {
+                core.push(machine);
+            }
+        }
+        core
+    }
+
+    /// True if the leader knows of all apps, and that each has ended.
+    fn all_done(&self) -> bool {
+        let Some(process) = self.leader().and_then(|leader| self.machines[leader].node) else {
+            return false;
+        };
+        let subject = self.processes[process].subject.as_ref();
+        let Some(known) = subject.and_then(|subject| subject.known()) else { return false };
+        let ended = known.values().filter(|app| app.ended).count();
+        ended == self.work.specs().len() && ended == known.len()
+    }
+
+    /// The core did not come to its end.
+    fn stuck(&mut self) {
+        let alive = self.processes.iter().enumerate().filter(|(_, hosted)| hosted.alive);
+        let shown = alive.map(|(number, hosted)| match hosted.look {
+            Look::Nothing => format!("process {number} on machine {}", hosted.machine),
+            look => format!("process {number} on machine {}: {look:?}", hosted.machine),
+        });
+        let shown: Vec<String> = shown.collect();
+        let since = self.now.since(self.last_fault);
+        self.wrong(format!(
+            "liveness: the core has not come to its end, {since:?} after the last fault:\n    {}",
+            shown.join("\n    ")
+        ));
+    }
+
+    /// Judges what the apps have left. Gives how many records there are.
+    pub(crate) fn judge(&mut self) -> u64 {
+        let mut records = 0;
+        let mut wrong = Vec::new();
+        for services in self.services.values_mut() {
+            // What is visible has to be durable too.
+            services.disk.crash();
+            let output = Output {
+                app: &services.name,
+                disk: &services.disk,
+                commits: &services.commits,
+                store: &services.store,
+            };
+            let (violations, count) = self.work.judge(&output);
+            wrong.extend(violations);
+            records += count;
+        }
+        wrong.into_iter().for_each(|violation| self.wrong(violation));
+        records
+    }
+}

@@ -1,0 +1,178 @@
+//! What outlives the machines: each app's checkpoint store, and the file system that its
+//! connectors read and write.
+
+use gear_connectors::model::ModelDisk;
+use gear_core::api::{FileInfo, Files};
+use gear_core::effect::{IoError, IoErrorKind, IoRequest, StoreReply, StoreRequest};
+use gear_core::host::process::ProcessInput;
+use gear_core::id::{AppId, TaskId, Token};
+use gear_core::time::Time;
+
+use super::fault::FaultKind;
+use super::world::{Event, World};
+use crate::direct::Store;
+use crate::oracle::commits::Commits;
+
+/// What an app has outside of the machines.
+pub(crate) struct AppServices {
+    /// The app's name.
+    pub(crate) name: String,
+    /// Its checkpoint store.
+    pub(crate) store: Store,
+    /// What was seen of its commit log.
+    pub(crate) commits: Commits,
+    /// The file system.
+    pub(crate) disk: ModelDisk,
+}
+
+/// There are no files to read.
+pub(crate) struct NoFiles;
+
+impl Files for NoFiles {
+    fn list(&mut self, pattern: &str) -> Result<Vec<FileInfo>, IoError> {
+        Err(no_file(pattern))
+    }
+
+    fn stat(&mut self, path: &str) -> Result<FileInfo, IoError> {
+        Err(no_file(path))
+    }
+
+    fn read_at(&mut self, path: &str, _: u64, _: &mut [u8]) -> Result<usize, IoError> {
+        Err(no_file(path))
+    }
+}
+
+fn no_file(path: &str) -> IoError {
+    let reason = "there is no such file".into();
+    IoError { path: path.into(), reason, kind: IoErrorKind::NotFound }
+}
+
+/// How much longer a straggler takes.
+const STRAGGLER: u64 = 100;
+
+impl World<'_> {
+    /// An app has a store and files from now on.
+    pub(crate) fn serve(&mut self, app: AppId, name: &str) {
+        let disk = &self.files;
+        self.services.entry(app).or_insert_with(|| AppServices {
+            name: name.to_owned(),
+            store: Store::default(),
+            commits: Commits::default(),
+            disk: disk.clone(),
+        });
+    }
+
+    /// A process asks the checkpoint store of its app.
+    pub(crate) fn ask_store(&mut self, process: usize, token: Token, request: StoreRequest) {
+        let app = self.processes[process].app();
+        let at = self.store_time();
+        self.push(at, Event::Store { process, app, token, request });
+    }
+
+    fn store_time(&mut self) -> Time {
+        let straggles = !self.calm && self.random.store.permille(self.setup.rates.store_stragglers);
+        if straggles {
+            self.count(FaultKind::StoreStragglers);
+        }
+        let most = self.setup.slow.store * if straggles { STRAGGLER } else { 1 };
+        Time(self.now.0 + 1 + self.random.store.below(most))
+    }
+
+    /// A request reaches the store; it does what the dead have asked for, too.
+    pub(crate) fn store(
+        &mut self,
+        process: usize,
+        app: AppId,
+        token: Token,
+        request: &StoreRequest,
+    ) {
+        let failed = |reason: &str| StoreReply::Failed { reason: reason.into(), retriable: true };
+        let rates = if self.calm { super::setup::Rates::default() } else { self.setup.rates };
+        if self.store_down_until > self.now {
+            let at = self.store_time();
+            let reply = failed("the store cannot be reached");
+            self.push(at, Event::Hear { process, input: ProcessInput::Stored { token, reply } });
+            return;
+        }
+        let reply = if self.random.store.permille(rates.store_errors) {
+            self.count(FaultKind::StoreErrors);
+            failed("the store is busy")
+        } else {
+            let Some(services) = self.services.get_mut(&app) else { return };
+            let before = services.commits.epochs();
+            let reply = services.store.perform(request);
+            if let Err(violation) = services.commits.observe(request, &reply, &services.store) {
+                self.wrong(format!("{app}: {violation}"));
+                return;
+            }
+            if services.commits.epochs() > before {
+                self.committed(app);
+            }
+            if !self.processes[process].alive {
+                self.seen("the store did what a dead process had asked for");
+            }
+            if self.random.store.permille(rates.store_lost_replies) {
+                self.count(FaultKind::StoreLostReplies);
+                failed("the store's answer was lost")
+            } else {
+                reply
+            }
+        };
+        let at = self.store_time();
+        self.push(at, Event::Hear { process, input: ProcessInput::Stored { token, reply } });
+    }
+
+    /// A process asks the connectors' file system.
+    pub(crate) fn ask_io(
+        &mut self,
+        process: usize,
+        (task, token): (TaskId, Token),
+        request: IoRequest,
+    ) {
+        let slow = !self.calm && self.random.io.permille(self.setup.rates.slow_io);
+        if slow {
+            self.count(FaultKind::SlowIo);
+        }
+        let most = self.setup.slow.io * if slow { STRAGGLER } else { 1 };
+        let perform = Time(self.now.0 + 1 + self.random.io.below(most));
+        let answer = Time(self.now.0 + 1 + self.random.io.below(most));
+        let hosted = &mut self.processes[process];
+        let last = hosted.io_at.entry(task).or_default();
+        last.0 = last.0.max(perform);
+        last.1 = last.1.max(answer).max(last.0);
+        let (perform, answer) = *last;
+        let app = hosted.app();
+        self.push(perform, Event::Io { process, app, task, token, request, answer });
+    }
+
+    /// The file system performs a request. What a dead process has asked for is performed up to
+    /// some point, in order.
+    pub(crate) fn io(
+        &mut self,
+        process: usize,
+        app: AppId,
+        (task, token): (TaskId, Token),
+        request: &IoRequest,
+        answer: Time,
+    ) {
+        if !self.processes[process].alive {
+            // The last of them is lost with what follows it.
+            let lives = self.processes[process]
+                .zombie_io
+                .remove(&task)
+                .unwrap_or_else(|| self.random.io.permille(self.setup.rates.zombie_io));
+            let goes_on = lives && self.random.io.permille(800);
+            self.processes[process].zombie_io.insert(task, goes_on);
+            if !lives {
+                return;
+            }
+            self.count(FaultKind::ZombieIo);
+        }
+        let Some(services) = self.services.get_mut(&app) else { return };
+        let result = services.disk.perform(request);
+        self.push(
+            answer,
+            Event::Hear { process, input: ProcessInput::IoDone { task, token, result } },
+        );
+    }
+}

@@ -1,0 +1,207 @@
+//! What the world runs, and what the oracles see of it.
+
+use std::collections::BTreeMap;
+
+use gear_connectors::model::ModelDisk;
+use gear_core::control::{Address, AppSpec, LaunchOrder, Resources, Wish};
+use gear_core::host::process::Process;
+use gear_core::id::{AppId, AppTerm, Attempt, Epoch, Incarnation, MasterTerm, NodeId, TaskId};
+use gear_core::time::EventTime;
+
+use crate::direct::Store;
+use crate::oracle::commits::Commits;
+
+/// A process, and what of it can be seen from outside.
+pub trait Subject: Process {
+    /// How it is doing. Asked for after every step, so it is cheap.
+    fn look(&self) -> Look;
+
+    /// What a master knows of the apps; none if it is no master.
+    fn known(&self) -> Option<BTreeMap<AppId, KnownApp>> {
+        None
+    }
+
+    /// What an executor's tasks and channels have come to.
+    fn tasks(&mut self) -> Vec<TaskLook> {
+        Vec::new()
+    }
+}
+
+/// How a process is doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Look {
+    /// There is nothing to see.
+    #[default]
+    Nothing,
+    /// A node.
+    Node(NodeLook),
+    /// An app master.
+    App(AppLook),
+    /// An executor.
+    Executor(ExecutorLook),
+}
+
+/// How a node's master is doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NodeLook {
+    /// The highest term that it has promised.
+    pub term: MasterTerm,
+    /// It leads, and serves.
+    pub acts: bool,
+    /// It leads, and writes back what it has read.
+    pub writes_back: bool,
+}
+
+/// How an app master is doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AppLook {
+    /// Its app.
+    pub app: AppId,
+    /// Its term.
+    pub term: AppTerm,
+    /// The last committed epoch that it knows of.
+    pub committed: Epoch,
+    /// Its tasks run.
+    pub runs: bool,
+    /// A record is on its way to the log.
+    pub appends: bool,
+    /// Tasks are being rolled back.
+    pub recovers: bool,
+    /// The app has ended for it.
+    pub ended: bool,
+}
+
+/// How an executor is doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ExecutorLook {
+    /// Its app.
+    pub app: AppId,
+    /// The term of the app master that it obeys.
+    pub term: AppTerm,
+    /// The highest attempt of its tasks.
+    pub attempt: Attempt,
+}
+
+/// What a master knows of an app.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KnownApp {
+    /// Its name.
+    pub name: String,
+    /// What is wanted of it.
+    pub wish: Wish,
+    /// It has ended.
+    pub ended: bool,
+}
+
+/// What a task has come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TaskLook {
+    /// The task.
+    pub task: TaskId,
+    /// Its attempt.
+    pub attempt: Attempt,
+    /// Its clock.
+    pub clock: EventTime,
+    /// Records that came too late for it.
+    pub late: u64,
+}
+
+/// With what a node is started.
+#[derive(Clone, Debug)]
+pub struct NodeStart<'a> {
+    /// The node.
+    pub node: NodeId,
+    /// Its cluster.
+    pub cluster: u64,
+    /// Its life.
+    pub incarnation: Incarnation,
+    /// What it draws from.
+    pub seed: u64,
+    /// Where it listens.
+    pub address: Address,
+    /// Those who vote, and where.
+    pub masters: &'a BTreeMap<NodeId, Address>,
+    /// What it has to give.
+    pub capacity: Resources,
+    /// Something was written to its disk before, or to the one that it replaces.
+    pub formed: bool,
+}
+
+/// With what a child is started.
+#[derive(Clone, Debug)]
+pub struct ChildStart<'a> {
+    /// What its worker was told.
+    pub order: &'a LaunchOrder,
+    /// The worker's node.
+    pub node: NodeId,
+    /// Its cluster.
+    pub cluster: u64,
+    /// Its life.
+    pub incarnation: Incarnation,
+    /// What it draws from.
+    pub seed: u64,
+    /// Where it listens.
+    pub address: Address,
+    /// Those who vote, and where.
+    pub masters: &'a BTreeMap<NodeId, Address>,
+}
+
+/// With what a client is started.
+#[derive(Clone, Debug)]
+pub struct ClientStart<'a> {
+    /// The cluster.
+    pub cluster: u64,
+    /// What it draws from.
+    pub seed: u64,
+    /// Those who vote, and where.
+    pub masters: &'a BTreeMap<NodeId, Address>,
+    /// What it submits.
+    pub specs: Vec<AppSpec>,
+    /// Of a thousand answers, those after which it asks again.
+    pub resubmit: u64,
+}
+
+/// Makes the processes of a cluster.
+pub trait Assembly {
+    /// The process of a node.
+    fn node(&self, start: &NodeStart<'_>) -> Box<dyn Subject>;
+
+    /// A process that a worker launches.
+    ///
+    /// # Errors
+    /// Why it cannot be launched.
+    fn child(&self, start: &ChildStart<'_>) -> Result<Box<dyn Subject>, String>;
+
+    /// Whoever submits the apps.
+    fn client(&self, start: &ClientStart<'_>) -> Box<dyn Subject>;
+}
+
+/// What the cluster is to do, and how it is judged.
+pub trait Work {
+    /// The apps that are to be submitted.
+    fn specs(&self) -> Vec<AppSpec>;
+
+    /// What every app finds on its file system.
+    fn files(&self) -> ModelDisk;
+
+    /// So many thousandths of the input are there from now on.
+    fn feed(&self, permille: u64);
+
+    /// No record may come too late.
+    fn punctual(&self) -> bool;
+
+    /// What is wrong with the output of a finished app, and how many records there are.
+    fn judge(&self, output: &Output<'_>) -> (Vec<String>, u64);
+}
+
+/// What a finished app has left.
+pub struct Output<'a> {
+    /// The app's name.
+    pub app: &'a str,
+    /// The file system, after a loss of power.
+    pub disk: &'a ModelDisk,
+    /// What was seen of the commit log.
+    pub commits: &'a Commits,
+    /// The checkpoint store.
+    pub store: &'a Store,
+}

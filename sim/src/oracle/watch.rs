@@ -1,0 +1,19 @@
+//! The rules of a whole cluster, as they are looked at while it runs.
+
+use super::clocks::Clocks;
+use super::fences::Fences;
+use super::leaders::Leaders;
+use super::updates::Updates;
+
+/// What the rules have to remember.
+#[derive(Clone, Debug, Default)]
+pub struct Watch {
+    /// One leader a term.
+    pub leaders: Leaders,
+    /// Nothing acknowledged is lost.
+    pub updates: Updates,
+    /// Nothing fenced counts.
+    pub fences: Fences,
+    /// Clocks do not fall.
+    pub clocks: Clocks,
+}
