@@ -13,6 +13,9 @@ pub mod scenario;
 pub mod shrink;
 pub mod sweep;
 mod trace;
+mod user;
 pub mod workload;
 
+pub use cluster::{FaultKind, Faults};
 pub use random::Random;
+pub use user::{Cluster, Lines, Replay, Seeds};
