@@ -2,6 +2,7 @@
 //! jobs, real tasks, and whatever may happen between them.
 
 mod cluster;
+mod executor;
 mod faults;
 mod job;
 mod random;
