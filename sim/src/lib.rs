@@ -13,6 +13,7 @@ pub mod scenario;
 pub mod shrink;
 pub mod sweep;
 mod trace;
+pub mod turmoil;
 mod user;
 pub mod workload;
 

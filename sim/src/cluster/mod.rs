@@ -4,10 +4,10 @@
 //! It drives the same processes as production does, as [`gear_core::host::process::Process`]es, and
 //! knows nothing of what they say to each other.
 
+pub(crate) mod clock;
 mod client;
-mod clock;
 mod conn;
-mod disk;
+pub(crate) mod disk;
 mod fault;
 mod hosted;
 mod inspect;

@@ -1,0 +1,157 @@
+//! What the oracles are shown of a running cluster, and which rare states it reaches. The rules
+//! are those of the direct simulator.
+
+use gear_core::control::Role;
+use gear_core::id::AppId;
+use gear_core::time::{Duration, Time};
+
+use super::shared::{Shared, State};
+use crate::cluster::{AppLook, Look, NodeLook};
+use crate::oracle::deadlines;
+
+/// What is measured between two moments.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Stopwatch {
+    /// When an executor of an app died, and whether its tasks have been rolled back since.
+    outage: Option<(AppId, Time, bool)>,
+    /// When the leader died.
+    leaderless: Option<Time>,
+    /// From deaths of executors to epochs.
+    pub(crate) outages: Vec<Duration>,
+    /// From deaths of leaders to new ones.
+    pub(crate) elections: Vec<Duration>,
+    /// Processes that were started in the place of others.
+    pub(crate) recoveries: u64,
+}
+
+impl State {
+    /// A process has made a step: it holds or dials so many connections, and wants to be woken at
+    /// a time of its own clock.
+    pub(crate) fn watched(
+        &mut self,
+        now: Time,
+        process: usize,
+        (connections, next): (usize, Option<Time>),
+        look: Look,
+    ) {
+        let machine = self.processes[process].machine;
+        let judged = match self.machines.get(machine) {
+            Some(there) => deadlines::judge(connections, next, there.clock.local(now)),
+            None => Ok(()),
+        };
+        if let Err(violation) = judged {
+            self.wrong(now, format!("process {process}: {violation}"));
+            return;
+        }
+        let before = std::mem::replace(&mut self.processes[process].look, look);
+        let judged = match look {
+            _ if look == before => return,
+            Look::Nothing => Ok(()),
+            Look::Node(look) => self.node_watched(now, process, &before, look),
+            Look::App(look) => self.app_watched(&before, look),
+            Look::Executor(look) => self.watch.fences.obeys(process, look.term),
+        };
+        if let Err(violation) = judged {
+            self.wrong(now, violation);
+        }
+    }
+
+    fn node_watched(
+        &mut self,
+        now: Time,
+        process: usize,
+        before: &Look,
+        look: NodeLook,
+    ) -> Result<(), String> {
+        let id = Shared::node_id(self.processes[process].machine);
+        self.watch.leaders.observe((id, process as u64), look.term, look.acts)?;
+        let acted = matches!(before, Look::Node(before) if before.acts);
+        if look.acts && !acted {
+            if let Some(since) = self.stopwatch.leaderless.take() {
+                self.stopwatch.elections.push(now.since(since));
+            }
+            let subject = self.processes[process].subject.as_ref();
+            if let Some(known) = subject.and_then(|subject| subject.known()) {
+                self.watch.updates.leader(&known)?;
+            }
+        }
+        if acted && !look.acts {
+            self.seen("a leader stepped down");
+        }
+        Ok(())
+    }
+
+    fn app_watched(&mut self, before: &Look, look: AppLook) -> Result<(), String> {
+        let services = self.services.get(&look.app);
+        let logged = services.map_or_else(Default::default, |services| services.commits.last());
+        self.watch.fences.believes((look.app, look.term), look.committed, logged)?;
+        let Look::App(before) = before else { return Ok(()) };
+        if before.recovers && !look.recovers && look.runs {
+            self.seen("an app went back to its last epoch and runs again");
+            if let Some((app, _, rolled)) = &mut self.stopwatch.outage
+                && *app == look.app
+            {
+                *rolled = true;
+            }
+        }
+        Ok(())
+    }
+
+    /// An epoch has committed.
+    pub(crate) fn committed(&mut self, now: Time, app: AppId) {
+        if let Some((its, since, true)) = self.stopwatch.outage
+            && its == app
+        {
+            self.stopwatch.outages.push(now.since(since));
+            self.stopwatch.outage = None;
+        }
+        let alive = |process: Option<usize>| process.map(|process| &self.processes[process]);
+        let acts = |look: &Look| matches!(look, Look::Node(look) if look.acts);
+        let masters = self.machines.iter().filter_map(|machine| alive(machine.node));
+        if !masters.into_iter().any(|hosted| acts(&hosted.look)) {
+            self.seen("an epoch committed without a leader");
+        }
+        let leads = self.processes.iter().filter(|hosted| {
+            hosted.alive && matches!(hosted.role(), Some(Role::AppMaster(_))) && hosted.app() == app
+        });
+        if leads.count() > 1 {
+            self.seen("an epoch committed while two app masters were alive");
+        }
+    }
+
+    /// A process is gone that looked like this.
+    pub(crate) fn died(&mut self, now: Time, look: Look) {
+        match look {
+            Look::Node(look) => {
+                if look.acts {
+                    self.stopwatch.leaderless.get_or_insert(now);
+                    self.seen("the leader was lost");
+                }
+                if look.writes_back {
+                    self.seen("a leader was lost while it wrote back");
+                }
+            }
+            Look::App(look) => {
+                self.stopwatch.recoveries += 1;
+                if look.appends && !look.ended {
+                    self.seen("an app master was lost while a record was on its way to the log");
+                }
+                if look.recovers && !look.ended {
+                    self.seen("an app master was lost while tasks were rolled back");
+                }
+            }
+            Look::Executor(look) => {
+                self.stopwatch.recoveries += 1;
+                let master = self.processes.iter().rev().find_map(|hosted| match hosted.look {
+                    Look::App(master) if hosted.alive && master.app == look.app => Some(master),
+                    _ => None,
+                });
+                if master.is_some_and(|master| !master.ended) {
+                    self.stopwatch.outage.get_or_insert((look.app, now, false));
+                    self.seen("an executor was lost");
+                }
+            }
+            Look::Nothing => {}
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! The phases of a run: faults, quiet, and then a core of the machines that has to come to its end
+//! by itself.
+
+use gear_core::time::{Duration, Time};
+
+use super::stage::{Due, Stage};
+use crate::cluster::{Look, Output};
+use crate::random::Random;
+
+/// Thousandths of the input that are there before the core is healed.
+const FED_EARLY: u64 = 700;
+/// Steps of the feeding.
+const FEEDS: u64 = 50;
+/// How often it is looked whether all is done.
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+
+impl Stage<'_> {
+    /// Runs all phases.
+    pub(super) fn run(&mut self) {
+        self.work.feed(0);
+        let (safety, quiet) = (self.shared.setup.safety, self.shared.setup.quiet);
+        for step in 1..=FEEDS {
+            let at = Time::ZERO + safety / FEEDS as u32 * step as u32;
+            self.due(at, Due::Feed { permille: step * FED_EARLY / FEEDS });
+        }
+        self.run_until(Time::ZERO + safety);
+        self.shared.state.borrow_mut().calm = true;
+        self.run_until(self.now() + quiet);
+        if self.is_wrong() {
+            return;
+        }
+        let mut random = Random::for_part(self.shared.setup.seed, 104);
+        let core = self.core(&mut random);
+        self.heal_only(&core, random.permille(500));
+        self.work.feed(1_000);
+        let deadline = self.now() + self.shared.setup.patience;
+        while !self.is_wrong() && !self.all_done() {
+            if self.now() > deadline {
+                self.stuck();
+                return;
+            }
+            self.run_until(self.now() + LOOK_INTERVAL);
+        }
+    }
+
+    /// A majority of the masters whose disks are as they were, and as many workers as are needed.
+    fn core(&self, random: &mut Random) -> Vec<usize> {
+        let setup = &self.shared.setup;
+        let state = self.shared.state.borrow();
+        let mut order: Vec<usize> = (0..self.machines()).collect();
+        for place in (1..order.len()).rev() {
+            order.swap(place, random.place(place + 1));
+        }
+        order.retain(|machine| !state.machines[*machine].disk.damaged);
+        let masters = order.iter().copied().filter(|machine| *machine < setup.masters);
+        let mut core: Vec<usize> = masters.take(setup.majority()).collect();
+        let slots = |core: &[usize]| -> u32 {
+            core.iter().map(|machine| setup.machines[*machine].slots).sum()
+        };
+        let specs = self.work.specs();
+        let needed =
+            specs.iter().map(|spec| spec.app_master.slots + spec.executors * spec.executor.slots);
+        let needed: u32 = needed.sum();
+        for machine in order {
+            let more = slots(&core) < needed || random.permille(300);
+            if more && !core.contains(&machine) && setup.machines[machine].slots > 0 {
+                core.push(machine);
+            }
+        }
+        core
+    }
+
+    /// True if the leader knows of all apps, and that each has ended.
+    fn all_done(&self) -> bool {
+        let Some(leader) = self.leader() else { return false };
+        let state = self.shared.state.borrow();
+        let Some(process) = state.machines[leader].node else { return false };
+        let subject = state.processes[process].subject.as_ref();
+        let Some(known) = subject.and_then(|subject| subject.known()) else { return false };
+        let ended = known.values().filter(|app| app.ended).count();
+        ended == self.work.specs().len() && ended == known.len()
+    }
+
+    /// The core did not come to its end.
+    fn stuck(&self) {
+        let now = self.now();
+        let state = &mut *self.shared.state.borrow_mut();
+        let alive = state.processes.iter().enumerate().filter(|(_, hosted)| hosted.alive);
+        let shown = alive.map(|(number, hosted)| match hosted.look {
+            Look::Nothing => format!("process {number} on machine {}", hosted.machine),
+            look => format!("process {number} on machine {}: {look:?}", hosted.machine),
+        });
+        let shown = shown.collect::<Vec<_>>().join("\n    ");
+        state.wrong(now, format!("liveness: the core has not come to its end:\n    {shown}"));
+    }
+
+    /// Judges what the apps have left. Gives how many records there are.
+    pub(super) fn judge(&self) -> u64 {
+        let now = self.now();
+        let state = &mut *self.shared.state.borrow_mut();
+        let mut records = 0;
+        let mut wrong = Vec::new();
+        for services in state.services.values_mut() {
+            // What is visible has to be durable too.
+            services.disk.crash();
+            let output = Output {
+                app: &services.name,
+                disk: &services.disk,
+                commits: &services.commits,
+                store: &services.store,
+            };
+            let (violations, count) = self.work.judge(&output);
+            wrong.extend(violations);
+            records += count;
+        }
+        wrong.into_iter().for_each(|violation| state.wrong(now, violation));
+        records
+    }
+}
