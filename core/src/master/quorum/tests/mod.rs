@@ -2,7 +2,6 @@
 
 mod bugs;
 mod by_hand;
-mod debug;
 mod random;
 mod world;
 
