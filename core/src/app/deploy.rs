@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use super::master::{AppMaster, Layout, names, notice, send};
 use super::outcome::Failure;
-use super::regions::State;
+use super::regions::{Region, State};
 use crate::checkpoint::recovery::{self, RecoveryError};
 use crate::effect::{Effect, Level};
 use crate::host::Faults;
@@ -112,14 +112,14 @@ impl<F: Faults> AppMaster<F> {
 
     /// Gives the epochs in flight up if a region is down, unless one is being appended: whether
     /// that is committed decides from where the region goes on.
-    pub(super) fn give_up_epochs(&mut self, out: &mut Vec<Effect>) {
+    pub(super) fn give_up_epochs(&mut self) {
         let Some(run) = &mut self.run else { return };
         if run.lost.is_empty() || run.coordinator.is_appending() {
             return;
         }
         let lost = core::mem::take(&mut run.lost);
         let objects = run.coordinator.roll_back(&lost);
-        run.retention.give_up(objects, names(run.coordinator.named()), out);
+        run.retention.give_up(objects, names(run.coordinator.named()));
     }
 
     /// Deploys the regions that are down, as soon as it is known from where and to whom.
@@ -231,6 +231,20 @@ impl<F: Faults> AppMaster<F> {
             unready.remove(&task);
         }
         self.start_ready(now, self.attempts[&task], out);
+    }
+
+    /// Lets regions run that only waited for one that has gone down since.
+    pub(super) fn start_all_ready(&mut self, now: Time, out: &mut Vec<Effect>) {
+        let attempt = |region: &Region| match &region.state {
+            State::Deploying { unready } if unready.is_empty() => {
+                region.tasks.iter().filter_map(|task| self.attempts.get(task)).max().copied()
+            }
+            _ => None,
+        };
+        let attempts: BTreeSet<Attempt> = self.regions.iter().filter_map(attempt).collect();
+        for attempt in attempts {
+            self.start_ready(now, attempt, out);
+        }
     }
 
     /// Lets the regions of an attempt run, once all of their tasks are ready.

@@ -280,7 +280,8 @@ impl<F: Faults> AppMaster<F> {
             return;
         }
         if self.outcome.is_none() {
-            self.give_up_epochs(out);
+            self.give_up_epochs();
+            self.start_all_ready(now, out);
             self.bring_up(now, out);
         }
         if self.outcome.is_none() {
@@ -428,7 +429,7 @@ impl<F: Faults> AppMaster<F> {
         let config = self.coordinator_config(record.as_deref());
         let mut retention = Retention::new(history, recovered);
         if self.fleet.is_none() {
-            retention.start(self.log.term(), out);
+            retention.start(self.log.term(), true, out);
         }
         self.notice_start(record.as_deref(), out);
         self.run = Some(Run {

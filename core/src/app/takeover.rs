@@ -162,7 +162,7 @@ impl<F: Faults> AppMaster<F> {
             self.regions[place].enter(now, State::Deploying { unready });
         }
         let run = self.run.as_mut().expect("the log has been read");
-        run.retention.start(least, out);
+        run.retention.start(least, false, out);
         if attempts.is_empty() {
             return;
         }

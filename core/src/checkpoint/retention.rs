@@ -31,6 +31,8 @@ pub struct Retention {
     /// Tasks that were deployed in this term or later run: what they have written may come to be
     /// named.
     least: AppTerm,
+    /// Nobody takes running tasks over, so what is suspected is not needed.
+    alone: bool,
     recovered: Epoch,
     /// The attempt of each task's folder that runs, and the epoch from which it went on.
     live: BTreeMap<String, (Attempt, Epoch)>,
@@ -39,6 +41,10 @@ pub struct Retention {
     kept: BTreeMap<Epoch, Kept>,
     /// Numbers of records that count nothing, deleted once the floor is above them.
     stale: Vec<LogNumber>,
+    /// Objects that nobody needs if this app master still leads. One that was fenced may know less
+    /// than its successor, which may let tasks go on that it took for gone; so they are deleted once
+    /// an epoch was committed since, in which every task took part in the attempt known here.
+    suspects: BTreeSet<String>,
     doomed: VecDeque<String>,
     /// True once a failure to delete has been spoken of.
     warned: bool,
@@ -77,20 +83,24 @@ impl Retention {
         let later = later.map(|(number, _)| *number);
         Self {
             least: AppTerm(0),
+            alone: false,
             recovered,
             live: BTreeMap::new(),
             requests: Requests::new(1),
             kept: kept.collect(),
             stale: history.stale.iter().copied().chain(later).collect(),
+            suspects: BTreeSet::new(),
             doomed: VecDeque::new(),
             warned: false,
         }
     }
 
     /// Looks for objects that no record came to name and nobody who runs will: those of terms
-    /// before `least`, in which the oldest of the running tasks was deployed.
-    pub fn start(&mut self, least: AppTerm, out: &mut Vec<Effect>) {
+    /// before `least`, in which the oldest of the running tasks was deployed. `alone` if no
+    /// successor ever lets this app master's tasks go on.
+    pub fn start(&mut self, least: AppTerm, alone: bool, out: &mut Vec<Effect>) {
         self.least = least;
+        self.alone = alone;
         self.list(out);
     }
 
@@ -162,6 +172,8 @@ impl Retention {
             self.doomed.push_back(object_name(kept.number));
             doomed.extend(kept.objects.into_iter().filter(|name| !protected.contains(name)));
         }
+        doomed.append(&mut self.suspects);
+        doomed.retain(|name| !protected.contains(name));
         self.doomed.extend(doomed);
         let freed = self.stale.extract_if(.., |number| *number < record.floor);
         self.doomed.extend(freed.map(object_name));
@@ -187,17 +199,25 @@ impl Retention {
                     orphan && !protected.contains(name)
                 };
                 let orphans: Vec<_> = names.into_iter().filter(is_orphan).collect();
-                self.doomed.extend(orphans);
+                self.suspect(orphans);
             }
             (Purpose::ListQuarantine, StoreReply::Names(names)) => {
                 let orphans = names.into_iter().filter(|name| self.is_quarantine_orphan(name));
                 let orphans: Vec<String> = orphans.collect();
-                self.doomed.extend(orphans);
+                self.suspect(orphans);
             }
             (Purpose::Delete, StoreReply::Done) => {}
             (_, reply) => self.warn(&reply, out),
         }
         self.delete_on(out);
+    }
+
+    fn suspect(&mut self, orphans: Vec<String>) {
+        if self.alone {
+            self.doomed.extend(orphans);
+        } else {
+            self.suspects.extend(orphans);
+        }
     }
 
     /// True if a task that no longer runs put it aside in an epoch that did not commit, so that the
@@ -216,17 +236,11 @@ impl Retention {
         live.is_some_and(|(attempt, restored)| by.attempt < *attempt && by.epoch > *restored)
     }
 
-    /// Deletes objects that epochs have named which were given up, unless `named` names them too.
-    pub fn give_up<'a>(
-        &mut self,
-        objects: Vec<ObjectRef>,
-        named: impl Iterator<Item = &'a str>,
-        out: &mut Vec<Effect>,
-    ) {
+    /// Objects that epochs have named which were given up, unless `named` names them too.
+    pub fn give_up<'a>(&mut self, objects: Vec<ObjectRef>, named: impl Iterator<Item = &'a str>) {
         let protected = self.protected(named);
-        let names: BTreeSet<String> = objects.into_iter().map(|object| object.name).collect();
-        self.doomed.extend(names.into_iter().filter(|name| !protected.contains(name)));
-        self.delete_on(out);
+        let names = objects.into_iter().map(|object| object.name);
+        self.suspects.extend(names.filter(|name| !protected.contains(name)));
     }
 
     fn protected<'a>(&self, named: impl Iterator<Item = &'a str>) -> BTreeSet<String> {
@@ -284,7 +298,7 @@ mod tests {
 
     fn orphans(least: u64, live: &[(&str, Attempt, u64)]) -> Vec<&'static str> {
         let mut retention = Retention::new(&History::default(), Epoch(7));
-        retention.start(AppTerm(least), &mut Vec::new());
+        retention.start(AppTerm(least), true, &mut Vec::new());
         for (folder, attempt, restored) in live {
             retention.deployed((*folder).into(), *attempt, Epoch(*restored));
         }

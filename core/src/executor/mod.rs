@@ -137,6 +137,9 @@ impl<F: Faults> Executor<F> {
 
     /// Hears something.
     pub fn handle(&mut self, input: Input, world: &mut World<'_>, fx: &mut Vec<Effect>) {
+        if self.stopped {
+            return;
+        }
         match input {
             Input::Message { message, .. } => self.message(message, world, fx),
             Input::Stored { token, reply } => {

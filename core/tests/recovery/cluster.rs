@@ -300,7 +300,11 @@ impl<F: Faults> Cluster<F> {
                 node.due = Some(now);
             }
         }
+        let ends = matches!(&node.machine, Machine::Executor(it, _) if it.is_stopped());
         self.perform(who, fx);
+        if ends {
+            self.kill(who);
+        }
     }
 
     fn turn(&mut self, who: Who) {
