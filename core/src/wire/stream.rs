@@ -393,7 +393,7 @@ mod tests {
         let mut decoder = admitted();
         let mut frame = written(&[Sent::Frame(1, Vec::new())]);
         let len = crate::wire::frame::PAYLOAD_BYTES_MAX as u32;
-        frame[40..44].copy_from_slice(&len.to_le_bytes());
+        frame[44..48].copy_from_slice(&len.to_le_bytes());
         assert_eq!(read(&mut decoder, &frame), Ok(vec![]));
         assert!(decoder.allocated() <= ROOM_AT_ONCE);
         let mut decoder = admitted();
