@@ -14,6 +14,9 @@ pub mod shrink;
 pub mod sweep;
 mod trace;
 pub mod turmoil;
+mod user;
 pub mod workload;
 
+pub use cluster::{FaultKind, Faults};
 pub use random::Random;
+pub use user::{Cluster, Lines, Replay, Seeds};

@@ -1,8 +1,13 @@
 //! What can be run, by name.
 
-use crate::cluster::Wanted;
+use gear_core::host::NoFaults;
+use gear_core::time::Duration;
+
+use crate::cluster::{self, FaultKind, Faults, Planned, Setup, Swarm, Wanted};
 use crate::direct;
+use crate::random::Random;
 use crate::report::{Options, Report};
+use crate::turmoil;
 
 /// Something that a seed settles a run of.
 #[derive(Clone, Copy)]
@@ -18,15 +23,155 @@ pub struct Scenario {
 }
 
 /// Everything that can be run.
-pub const SCENARIOS: &[Scenario] = &[Scenario {
-    name: direct::NAME,
-    about: "one process: an app master and its executors",
-    run: |seed, _, options| direct::run(seed, options),
-    shrinks: false,
-}];
+pub const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: direct::NAME,
+        about: "one process: an app master and its executors",
+        run: |seed, _, options| direct::run(seed, options),
+        shrinks: false,
+    },
+    Scenario {
+        name: cluster::NAME,
+        about: "masters, workers and apps on machines, under everything that may happen to them",
+        run: cluster::run,
+        shrinks: true,
+    },
+    Scenario {
+        name: turmoil::NAME,
+        about: "the same, in the loop of production and over simulated sockets",
+        run: turmoil::run,
+        shrinks: true,
+    },
+    Scenario {
+        name: "leader-lost",
+        about: "the leader is lost again and again, and nothing of an app is",
+        run: |seed, wanted, options| scripted("leader-lost", seed, wanted, options, leader_lost),
+        shrinks: true,
+    },
+    Scenario {
+        name: "executor-lost",
+        about: "an executor is lost, and another one while the tasks go back",
+        run: |seed, wanted, options| {
+            scripted("executor-lost", seed, wanted, options, executor_lost)
+        },
+        shrinks: true,
+    },
+    Scenario {
+        name: "retry-budget",
+        about: "executors are lost for minutes, with health between: the app is never given up",
+        run: |seed, wanted, options| scripted("retry-budget", seed, wanted, options, retry_budget),
+        shrinks: true,
+    },
+    Scenario {
+        name: "idle-source",
+        about: "a source has nothing to read for a long time, and epochs commit",
+        run: idle_source,
+        shrinks: true,
+    },
+    Scenario {
+        name: "masters-down",
+        about: "all masters are down for long, and epochs commit",
+        run: masters_down,
+        shrinks: true,
+    },
+];
 
 /// The scenario of a name.
 #[must_use]
 pub fn find(name: &str) -> Option<&'static Scenario> {
     SCENARIOS.iter().find(|scenario| scenario.name == name)
+}
+
+/// A cluster of three masters and three workers on which only what a script says goes wrong.
+fn scripted(
+    name: &'static str,
+    seed: u64,
+    wanted: &Wanted,
+    options: &Options,
+    script: fn(&mut Setup, &mut Random),
+) -> Report {
+    let swarm = Swarm::draw(seed);
+    let faults = Faults::only(&[FaultKind::Chop, FaultKind::StoreStragglers]);
+    let plain = Wanted {
+        masters: wanted.masters.or(Some(3)),
+        workers: wanted.workers.or(Some(3)),
+        faults: Some(faults),
+        ..wanted.clone()
+    };
+    let mut setup = Setup::draw(seed, swarm.slots(), &plain);
+    script(&mut setup, &mut Random::for_part(seed, 130));
+    let place = setup.planned.iter().enumerate();
+    let left = place.filter(|(place, _)| !wanted.without.contains(place));
+    setup.planned = left.map(|(_, planned)| *planned).collect();
+    cluster::run_setup::<NoFaults>(name, &setup, &swarm, wanted, options)
+}
+
+/// A fault of this kind at a time, for a time, both in milliseconds.
+fn planned(kind: FaultKind, at: u64, lasts: u64, random: &mut Random) -> Planned {
+    let (at, lasts) = (Duration::from_millis(at), Duration::from_millis(lasts));
+    Planned { at, kind, lasts, salt: random.next() }
+}
+
+fn leader_lost(setup: &mut Setup, random: &mut Random) {
+    setup.safety = Duration::from_secs(20);
+    let mut at = 300;
+    while at < 18_000 {
+        let lasts = random.between(100, 3_000);
+        setup.planned.push(planned(FaultKind::KillLeader, at, lasts, random));
+        at += random.between(1_000, 6_000);
+    }
+}
+
+fn executor_lost(setup: &mut Setup, random: &mut Random) {
+    setup.safety = Duration::from_secs(12);
+    setup.rates.ambush_executor = 1_000;
+    for _ in 0..3 {
+        let at = random.between(1_000, 10_000);
+        setup.planned.push(planned(FaultKind::KillExecutor, at, 0, random));
+    }
+    setup.planned.sort_by_key(|planned| planned.at);
+}
+
+fn retry_budget(setup: &mut Setup, random: &mut Random) {
+    setup.safety = Duration::from_secs(240);
+    let mut at = 1_000;
+    while at < 235_000 {
+        setup.planned.push(planned(FaultKind::KillExecutor, at, 0, random));
+        at += random.between(4_000, 10_000);
+    }
+}
+
+/// Epochs that have to commit in a quarter of the time of the idle source.
+fn idle_source(seed: u64, wanted: &Wanted, options: &Options) -> Report {
+    let report = scripted("idle-source", seed, wanted, options, |setup, _| {
+        setup.safety = Duration::from_secs(30);
+        setup.feeds = false;
+    });
+    enough_epochs(report, Duration::from_secs(15), seed)
+}
+
+fn masters_down(seed: u64, wanted: &Wanted, options: &Options) -> Report {
+    let report = scripted("masters-down", seed, wanted, options, |setup, random| {
+        setup.safety = Duration::from_secs(30);
+        setup.planned.push(planned(FaultKind::KillMasters, 4_000, 20_000, random));
+    });
+    let name = "an epoch committed while all masters were down";
+    let committed = report.rare.get(name).copied().unwrap_or(0);
+    let mut report = enough_epochs(report, Duration::from_secs(15), seed);
+    if committed == 0 && Swarm::draw(seed).interval().is_some() && report.violations.is_empty() {
+        report.violations.push("no epoch committed while all masters were down".into());
+    }
+    report
+}
+
+/// Epochs commit in at least this time, whatever else happens.
+fn enough_epochs(mut report: Report, span: Duration, seed: u64) -> Report {
+    let Some(interval) = Swarm::draw(seed).interval() else { return report };
+    // An epoch begins when the one before has been taken: slow ones take a few intervals.
+    let least = span.as_millis() / interval.max(Duration::from_secs(1)).as_millis() / 2;
+    if u128::from(report.epochs) < least && report.violations.is_empty() {
+        let epochs = report.epochs;
+        report.violations.push(format!("only {epochs} epochs committed, of at least {least}"));
+    }
+    report
 }

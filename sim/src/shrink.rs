@@ -5,22 +5,20 @@ use std::collections::BTreeSet;
 use crate::cluster::{FaultKind, Faults, Wanted};
 use crate::report::Report;
 
-/// Runs that a shrinking takes at most.
-const RUNS_MAX: u32 = 300;
-
 /// Shrinks a failing run as far as it still fails. `run` runs its seed, with less than the seed
-/// means; `planned` says how many faults the seed has drawn. Gives what is left, and its report;
-/// none if the run does not fail.
+/// means; `planned` says how many faults the seed has drawn at most. Gives what is left after at
+/// most so many `runs`, and its report; none if the run does not fail.
 pub fn shrink(
     wanted: &Wanted,
     planned: usize,
+    runs: u32,
     run: &dyn Fn(&Wanted) -> Report,
 ) -> Option<(Wanted, Report)> {
     let report = run(wanted);
     if report.violations.is_empty() {
         return None;
     }
-    let mut small = Small { wanted: wanted.clone(), report, run, left: RUNS_MAX };
+    let mut small = Small { wanted: wanted.clone(), report, run, left: runs };
     loop {
         let before = small.wanted.clone();
         small.kinds();
@@ -126,12 +124,12 @@ mod tests {
                 ..Report::default()
             }
         };
-        let (wanted, report) = shrink(&Wanted::default(), 16, &run).expect("it fails");
+        let (wanted, report) = shrink(&Wanted::default(), 16, 300, &run).expect("it fails");
         assert!(!report.violations.is_empty());
         assert_eq!(wanted.masters, Some(3));
         assert_eq!(wanted.off, Faults::all().without(FaultKind::KillExecutor));
         assert_eq!(16 - wanted.without.len(), 2);
         let never = |_: &Wanted| Report::default();
-        assert!(shrink(&Wanted::default(), 16, &never).is_none());
+        assert!(shrink(&Wanted::default(), 16, 300, &never).is_none());
     }
 }

@@ -130,6 +130,11 @@ impl<F: Faults> Executor<F> {
         self.tasks.iter_mut().map(|there| (there.task.id(), there.task.figures())).collect()
     }
 
+    /// The attempt in which each task runs.
+    pub fn attempts(&self) -> impl Iterator<Item = (TaskId, Attempt)> {
+        self.tasks.iter().map(|there| (there.task.id(), there.attempt))
+    }
+
     /// Hears something.
     pub fn handle(&mut self, input: Input, world: &mut World<'_>, fx: &mut Vec<Effect>) {
         match input {

@@ -97,6 +97,12 @@ impl<F: Faults> AppProcess<F> {
         }
     }
 
+    /// Its app.
+    #[must_use]
+    pub const fn app(&self) -> AppId {
+        self.app
+    }
+
     /// Its app master.
     #[must_use]
     pub const fn app_master(&self) -> &AppMaster {

@@ -85,6 +85,21 @@ impl<F: Faults> ExecutorProcess<F> {
         }
     }
 
+    /// Its app.
+    #[must_use]
+    pub const fn app(&self) -> AppId {
+        self.app
+    }
+
+    /// The term of the app master that it obeys; 0 if it obeys none at the moment.
+    #[must_use]
+    pub const fn app_term(&self) -> AppTerm {
+        match self.app_master {
+            Some(Peer::AppMaster(_, term)) => term,
+            _ => AppTerm(0),
+        }
+    }
+
     /// Its tasks.
     #[must_use]
     pub const fn executor(&self) -> &Executor<F> {

@@ -13,6 +13,8 @@ use super::args::Args;
 
 /// More than a seed ever plans.
 const PLANNED_MAX: usize = 32;
+/// Runs that a shrinking takes at most.
+const SHRINK_RUNS: u32 = 300;
 
 /// Runs a seed.
 pub(crate) fn run(scenario: &Scenario, seed: u64, args: &Args) -> ExitCode {
@@ -75,7 +77,7 @@ pub(crate) fn smaller(scenario: &Scenario, seed: u64, wanted: &Wanted) {
         return;
     }
     let run = |wanted: &Wanted| (scenario.run)(seed, wanted, &Options::default());
-    if let Some((_, report)) = shrink(wanted, PLANNED_MAX, &run) {
+    if let Some((_, report)) = shrink(wanted, PLANNED_MAX, SHRINK_RUNS, &run) {
         println!("this is left of seed {seed}:");
         show(&report);
     }

@@ -69,6 +69,12 @@ kinds! {
     KillLeader => "kill-leader",
     /// All masters are down for a while.
     KillMasters => "kill-masters",
+    /// A leader's machine loses its power while the leader writes back what it has read.
+    AmbushLeader => "ambush-leader",
+    /// An app master dies while a record is on its way to the log, or has just arrived.
+    AmbushAppMaster => "ambush-app-master",
+    /// An executor dies while tasks are rolled back.
+    AmbushExecutor => "ambush-executor",
     /// A machine stands still, and then hears everything at once.
     PauseMachine => "pause-machine",
     /// A process stands still, and then hears everything at once.
@@ -247,7 +253,7 @@ const PLANNED_MAX: u64 = 16;
 
 /// What is left of a set in one run: some kinds are off entirely in each.
 #[must_use]
-pub fn swarm(allowed: Faults, random: &mut Random) -> Faults {
+pub(super) fn swarm(allowed: Faults, random: &mut Random) -> Faults {
     let share = random.pick(&[150, 400, 400, 700]);
     FaultKind::ALL
         .iter()
@@ -260,7 +266,7 @@ pub fn swarm(allowed: Faults, random: &mut Random) -> Faults {
 
 /// The faults of a run that have a time, in the order of their times.
 #[must_use]
-pub fn plan(faults: Faults, span: Duration, random: &mut Random) -> Vec<Planned> {
+pub(super) fn plan(faults: Faults, span: Duration, random: &mut Random) -> Vec<Planned> {
     let kinds: Vec<FaultKind> = EVENTS.iter().copied().filter(|kind| faults.has(*kind)).collect();
     if kinds.is_empty() {
         return Vec::new();

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use gear_core::api::Files;
 use gear_core::control::{Address, LaunchOrder, ProcessId, Role};
 use gear_core::executor::Activity;
 use gear_core::host::process::{DiskRequest, ProcessEffect, ProcessInput};
@@ -12,6 +13,7 @@ use gear_core::time::Time;
 use super::clock::{Clock, TRUE_RATE};
 use super::conn::Side;
 use super::fault::FaultKind;
+use super::services::{NoFiles, Paced};
 use super::subject::{ChildStart, Look, NodeStart, Subject};
 use super::world::{Event, World};
 use crate::direct::{Catch, catch};
@@ -48,6 +50,8 @@ pub(crate) struct Hosted {
     pub(crate) disk_at: Time,
     /// When a task's last request to the file system is performed, and answered.
     pub(crate) io_at: BTreeMap<TaskId, (Time, Time)>,
+    /// What it has on its way to the commit log.
+    pub(crate) log: LogState,
     /// Of a dead process: whether what a task has asked the file system for is still performed.
     pub(crate) zombie_io: BTreeMap<TaskId, bool>,
     /// It dies after so many effects, or takes its machine with it.
@@ -62,6 +66,17 @@ pub(crate) struct Child {
     pub(crate) parent: usize,
     /// It was told to end before it was there.
     pub(crate) cancelled: bool,
+}
+
+/// What an app master has on its way to the commit log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LogState {
+    /// Nothing.
+    Quiet,
+    /// A record that has not arrived.
+    Asked,
+    /// A record that has arrived, of which it has not heard.
+    Appended,
 }
 
 /// How a process dies.
@@ -133,6 +148,7 @@ impl World<'_> {
             spins: (Time::ZERO, 0),
             disk_at: Time::ZERO,
             io_at: BTreeMap::new(),
+            log: LogState::Quiet,
             zombie_io: BTreeMap::new(),
             trap: None,
         });
@@ -188,6 +204,12 @@ impl World<'_> {
         self.begin(process, subject);
     }
 
+    /// What a process's clock shows.
+    pub(crate) fn local(&self, process: usize) -> Time {
+        let machine = self.machines.get(self.processes[process].machine);
+        machine.map_or(self.now, |machine| machine.clock.local(self.now))
+    }
+
     /// A process hears something; later, if it stands still.
     pub(crate) fn hear(&mut self, process: usize, input: ProcessInput) {
         let hosted = &mut self.processes[process];
@@ -197,6 +219,9 @@ impl World<'_> {
         if hosted.defers(self.now) {
             hosted.backlog.push(Event::Hear { process, input });
             return;
+        }
+        if matches!(input, ProcessInput::Stored { .. }) {
+            hosted.log = LogState::Quiet;
         }
         self.trace.input(self.now, process, &input);
         self.step(process, |subject, world, fx| {
@@ -226,14 +251,16 @@ impl World<'_> {
         let clock = self.machines.get(machine).map_or(TRUE_CLOCK, |machine| machine.clock);
         let (now, wall) = (clock.local(self.now), clock.wall(self.now));
         let mut guard = Catch;
-        let mut nothing = super::services::NoFiles;
-        let files: &mut dyn gear_core::api::Files = match self.services.get_mut(&app) {
-            Some(services) => &mut services.disk,
+        let mut nothing = NoFiles;
+        let records = self.work.records_per_turn();
+        let mut paced = None;
+        let files: &mut dyn Files = match self.services.get_mut(&app) {
+            Some(services) => paced.insert(Paced { disk: &mut services.disk, records }),
             None => &mut nothing,
         };
         let mut world = task::World { now, wall, files, guard: &mut guard };
         let result = catch(|| call(subject.as_mut(), &mut world, &mut effects));
-        let look = subject.look();
+        let look = subject.look(now);
         self.processes[process].subject = Some(subject);
         let activity = match result {
             Ok(activity) => activity,

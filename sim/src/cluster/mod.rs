@@ -4,32 +4,43 @@
 //! It drives the same processes as production does, as [`gear_core::host::process::Process`]es, and
 //! knows nothing of what they say to each other.
 
+mod client;
 pub(crate) mod clock;
 mod conn;
 pub(crate) mod disk;
 mod fault;
 mod hosted;
+pub(crate) mod inspect;
+mod jobs;
 mod nemesis;
 mod network;
 mod observe;
 mod phases;
+mod real;
 mod services;
 mod setup;
 mod subject;
+mod swarm;
 #[cfg(test)]
 mod tests;
 mod trace;
 mod world;
 
+pub use client::Client;
 pub use fault::{FaultKind, Faults, Planned};
+pub(crate) use hosted::LogState;
+pub use jobs::{Jobs, app_plan, program, spec};
+pub use real::Real;
 pub use setup::{Rates, Setup, Slow, Wanted};
 pub use subject::{
-    AppLook, Assembly, ChildStart, ClientStart, ExecutorLook, KnownApp, Look, NodeLook, NodeStart,
-    Output, Subject, TaskLook, Work,
+    Answer, AppLook, Assembly, Channels, ChildStart, ClientStart, ExecutorLook, KnownApp, Look,
+    NodeLook, NodeStart, Output, Subject, TaskLook, Work,
 };
+pub use swarm::Swarm;
 
 use crate::report::{Options, Report};
 use crate::trace::Trace;
+use gear_core::host::NoFaults;
 use gear_core::time::Time;
 use world::World;
 
@@ -59,5 +70,41 @@ pub fn simulate(
     report.fired = std::mem::take(&mut world.fired);
     report.rare = std::mem::take(&mut world.rare);
     report.violations = std::mem::take(&mut world.violations);
+    report
+}
+
+/// The scenario's name on the command line.
+pub const NAME: &str = "cluster";
+
+/// Runs a seed.
+#[must_use]
+pub fn run(seed: u64, wanted: &Wanted, options: &Options) -> Report {
+    run_with::<NoFaults>(seed, wanted, options)
+}
+
+/// Runs a seed with a bug in the engine, to see whether it is found.
+#[must_use]
+pub fn run_with<F: gear_core::host::Faults>(
+    seed: u64,
+    wanted: &Wanted,
+    options: &Options,
+) -> Report {
+    let swarm = Swarm::draw(seed);
+    let setup = Setup::draw(seed, swarm.slots(), wanted);
+    run_setup::<F>(NAME, &setup, &swarm, wanted, options)
+}
+
+/// Runs what is settled.
+pub(crate) fn run_setup<F: gear_core::host::Faults>(
+    scenario: &'static str,
+    setup: &Setup,
+    swarm: &Swarm,
+    wanted: &Wanted,
+    options: &Options,
+) -> Report {
+    let mut report = simulate(setup, &Real::<F>::new(swarm), swarm, options);
+    report.scenario = scenario;
+    report.about = format!("{}; {}", setup.describe(), swarm.describe());
+    report.changes = wanted.arguments();
     report
 }

@@ -12,6 +12,13 @@ use crate::random::Random;
 /// Effects within which a process dies that is to die between two of them, at most.
 const TRAP_MAX: u64 = 60;
 
+/// Ambushes in a run.
+const AMBUSHES_MAX: u64 = 4;
+/// Effects after which whoever is ambushed dies, at most.
+const AMBUSH_EFFECTS: u64 = 6;
+/// The most that an ambushed machine is without power, in nanoseconds.
+const AMBUSH_NANOS: u64 = 4_000_000_000;
+
 impl World<'_> {
     /// A planned fault happens, if there is somebody whom it can meet.
     pub(crate) fn strike(&mut self, place: usize) {
@@ -88,6 +95,44 @@ impl World<'_> {
         if met {
             self.count(planned.kind);
         }
+    }
+
+    /// A process is at a moment at which one would be lost that matters: it is, at a rate.
+    pub(crate) fn ambush(&mut self, process: usize, kind: FaultKind) {
+        let rates = &self.setup.rates;
+        let rate = match kind {
+            FaultKind::AmbushLeader => rates.ambush_leader,
+            FaultKind::AmbushAppMaster => rates.ambush_app_master,
+            _ => rates.ambush_executor,
+        };
+        if self.calm || self.ambushes >= AMBUSHES_MAX || !self.random.other.permille(rate) {
+            return;
+        }
+        let effects = 1 + self.random.other.below(AMBUSH_EFFECTS);
+        let doom = match kind {
+            FaultKind::AmbushLeader => Doom::Power(1 + self.random.other.below(AMBUSH_NANOS)),
+            _ => Doom::Kill,
+        };
+        let whom = match kind {
+            FaultKind::AmbushExecutor => {
+                let app = self.processes[process].app();
+                let others: Vec<usize> = (0..self.processes.len())
+                    .filter(|other| self.processes[*other].alive)
+                    .filter(|other| self.processes[*other].app() == app)
+                    .filter(|other| {
+                        matches!(self.processes[*other].role(), Some(Role::Executor(_)))
+                    })
+                    .collect();
+                if others.is_empty() {
+                    return;
+                }
+                others[self.random.other.place(others.len())]
+            }
+            _ => process,
+        };
+        self.ambushes += 1;
+        self.count(kind);
+        self.processes[whom].trap = Some((effects, doom));
     }
 
     fn disconnect(&mut self, planned: &Planned, random: &mut Random) -> bool {
@@ -205,13 +250,12 @@ impl World<'_> {
 
     /// The machine of the master that acts.
     pub(crate) fn leader(&self) -> Option<usize> {
-        let acts = |process: &Option<usize>| {
-            process.is_some_and(|process| match self.processes[process].look {
-                Look::Node(look) => look.acts,
-                _ => false,
-            })
+        let acts = |master: &usize| match self.processes[self.machines[*master].node?].look {
+            Look::Node(look) if look.acts => Some((look.term, *master)),
+            _ => None,
         };
-        (0..self.setup.masters).find(|master| acts(&self.machines[*master].node))
+        // One that was cut off may not know yet that another leads.
+        (0..self.setup.masters).filter_map(|master| acts(&master)).max().map(|(_, master)| master)
     }
 
     fn pause(&mut self, planned: &Planned, random: &mut Random) -> bool {

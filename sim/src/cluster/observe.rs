@@ -2,10 +2,12 @@
 
 use gear_core::control::Role;
 use gear_core::effect::Notice;
-use gear_core::id::AppId;
+use gear_core::id::{AppId, AppTerm};
 use gear_core::time::{Duration, Time};
 
-use super::subject::{AppLook, Look, NodeLook};
+use super::fault::FaultKind;
+use super::hosted::LogState;
+use super::subject::{Answer, AppLook, ExecutorLook, Look, NodeLook};
 use super::world::World;
 use crate::oracle::deadlines;
 
@@ -42,8 +44,10 @@ impl World<'_> {
             _ if look == before => return,
             Look::Nothing => Ok(()),
             Look::Node(now) => self.node_watched(process, &before, now),
-            Look::App(now) => self.app_watched(&before, now),
+            Look::App(now) => self.app_watched(process, &before, now),
+            Look::Executor(ExecutorLook { term: AppTerm(0), .. }) => Ok(()),
             Look::Executor(now) => self.watch.fences.obeys(process, now.term),
+            Look::Client(_) => self.client_watched(process),
         };
         if let Err(violation) = judged {
             self.wrong(violation);
@@ -63,27 +67,55 @@ impl World<'_> {
         if acted && !now.acts {
             self.seen("a leader stepped down");
         }
+        if now.writes_back && !matches!(before, Look::Node(look) if look.writes_back) {
+            self.ambush(process, FaultKind::AmbushLeader);
+        }
+        Ok(())
+    }
+
+    fn client_watched(&mut self, process: usize) -> Result<(), String> {
+        let subject = self.processes[process].subject.as_mut();
+        for answer in subject.map(|subject| subject.answers()).unwrap_or_default() {
+            match answer {
+                Answer::Submitted { id, app, name } => {
+                    self.watch.updates.submitted(id, app, &name)?;
+                    // Whoever acts now has to know of it.
+                    if let Some(process) = self.leader().and_then(|at| self.machines[at].node) {
+                        self.leader_knows(process)?;
+                    }
+                }
+                Answer::Read { stale: true } => self.seen("a stale answer was marked"),
+                Answer::Read { stale: false } => {}
+                Answer::Wrong(text) => return Err(text),
+            }
+        }
         Ok(())
     }
 
     /// A leader that acts is asked what it knows.
     pub(crate) fn leader_knows(&mut self, process: usize) -> Result<(), String> {
         let subject = self.processes[process].subject.as_ref();
-        match subject.and_then(|subject| subject.known()) {
+        match subject.and_then(|subject| subject.known(self.local(process))) {
             Some(known) => self.watch.updates.leader(&known),
             None => Ok(()),
         }
     }
 
-    fn app_watched(&mut self, before: &Look, now: AppLook) -> Result<(), String> {
+    fn app_watched(&mut self, process: usize, before: &Look, now: AppLook) -> Result<(), String> {
         let logged = self
             .services
             .get(&now.app)
             .map_or_else(Default::default, |services| services.commits.last());
         self.watch.fences.believes((now.app, now.term), now.committed, logged)?;
         let Look::App(before) = before else { return Ok(()) };
+        if now.recovers && !before.recovers {
+            self.ambush(process, FaultKind::AmbushExecutor);
+        }
         if before.recovers && !now.recovers && now.runs {
             self.seen("an app went back to its last epoch and runs again");
+            if now.roll_backs == 0 {
+                self.seen("a new app master took running tasks over, or took all back");
+            }
             if let Some((app, _, rolled)) = &mut self.stopwatch.outage
                 && *app == now.app
             {
@@ -137,8 +169,14 @@ impl World<'_> {
                     return;
                 }
                 self.seen("an app master was lost");
-                if look.appends {
-                    self.seen("an app master was lost while a record was on its way to the log");
+                match self.processes[process].log {
+                    LogState::Quiet => {}
+                    LogState::Asked => {
+                        self.seen("an app master was lost with a record on its way to the log");
+                    }
+                    LogState::Appended => {
+                        self.seen("an app master was lost before it heard of its record");
+                    }
                 }
                 if look.recovers {
                     self.seen("an app master was lost while tasks were rolled back");
@@ -163,7 +201,7 @@ impl World<'_> {
                     None => self.seen("an executor was lost while there was no app master"),
                 }
             }
-            Look::Nothing => {}
+            Look::Nothing | Look::Client(_) => {}
         }
     }
 

@@ -31,10 +31,11 @@ impl World<'_> {
             self.push(at, Event::Boot { machine, life: 0 });
         }
         self.start_client();
+        self.push(Time::ZERO, Event::Inspect);
         for (place, planned) in self.setup.planned.iter().enumerate() {
             self.push(Time::ZERO + planned.at, Event::Fault { place });
         }
-        for step in 1..=FEEDS {
+        for step in (1..=FEEDS).take_while(|_| self.setup.feeds) {
             let at = self.setup.safety / FEEDS as u32 * step as u32;
             self.push(Time::ZERO + at, Event::Feed { permille: step * FED_EARLY / FEEDS });
         }
@@ -147,7 +148,9 @@ impl World<'_> {
             return false;
         };
         let subject = self.processes[process].subject.as_ref();
-        let Some(known) = subject.and_then(|subject| subject.known()) else { return false };
+        let Some(known) = subject.and_then(|subject| subject.known(self.local(process))) else {
+            return false;
+        };
         let ended = known.values().filter(|app| app.ended).count();
         ended == self.work.specs().len() && ended == known.len()
     }

@@ -3,12 +3,14 @@
 
 use gear_connectors::model::ModelDisk;
 use gear_core::api::{FileInfo, Files};
+use gear_core::checkpoint::record::FOLDER;
 use gear_core::effect::{IoError, IoErrorKind, IoRequest, StoreReply, StoreRequest};
 use gear_core::host::process::ProcessInput;
 use gear_core::id::{AppId, TaskId, Token};
 use gear_core::time::Time;
 
 use super::fault::FaultKind;
+use super::hosted::LogState;
 use super::world::{Event, World};
 use crate::direct::Store;
 use crate::oracle::commits::Commits;
@@ -47,6 +49,32 @@ fn no_file(path: &str) -> IoError {
     IoError { path: path.into(), reason, kind: IoErrorKind::NotFound }
 }
 
+/// Files whose readers read little at once.
+pub(crate) struct Paced<'a> {
+    /// The files.
+    pub(crate) disk: &'a mut ModelDisk,
+    /// Records that a source reads in a turn.
+    pub(crate) records: usize,
+}
+
+impl Files for Paced<'_> {
+    fn list(&mut self, pattern: &str) -> Result<Vec<FileInfo>, IoError> {
+        self.disk.list(pattern)
+    }
+
+    fn stat(&mut self, path: &str) -> Result<FileInfo, IoError> {
+        self.disk.stat(path)
+    }
+
+    fn read_at(&mut self, path: &str, offset: u64, buffer: &mut [u8]) -> Result<usize, IoError> {
+        self.disk.read_at(path, offset, buffer)
+    }
+
+    fn records_per_turn(&self) -> usize {
+        self.records
+    }
+}
+
 /// How much longer a straggler takes.
 const STRAGGLER: u64 = 100;
 
@@ -65,6 +93,10 @@ impl World<'_> {
     /// A process asks the checkpoint store of its app.
     pub(crate) fn ask_store(&mut self, process: usize, token: Token, request: StoreRequest) {
         let app = self.processes[process].app();
+        if matches!(&request, StoreRequest::Create { name, .. } if name.starts_with(FOLDER)) {
+            self.processes[process].log = LogState::Asked;
+            self.ambush(process, FaultKind::AmbushAppMaster);
+        }
         let at = self.store_time();
         self.push(at, Event::Store { process, app, token, request });
     }
@@ -106,6 +138,7 @@ impl World<'_> {
                 return;
             }
             if services.commits.epochs() > before {
+                self.processes[process].log = LogState::Appended;
                 self.committed(app);
             }
             if !self.processes[process].alive {

@@ -27,6 +27,8 @@ pub struct Setup {
     pub planned: Vec<Planned>,
     /// How long faults happen.
     pub safety: Duration,
+    /// The input grows while faults happen; else nothing is there before the core is healed.
+    pub feeds: bool,
     /// How long nothing new happens, before only a core of the machines is healed.
     pub quiet: Duration,
     /// How long the core may take to come to its end.
@@ -75,6 +77,12 @@ pub struct Rates {
     pub resubmit: u64,
     /// The most that clocks are wrong, in millionths.
     pub drift: u64,
+    /// Leaders that are lost while they write back.
+    pub ambush_leader: u64,
+    /// App masters that are lost with a record on its way.
+    pub ambush_app_master: u64,
+    /// Roll-backs in which an executor is lost.
+    pub ambush_executor: u64,
 }
 
 /// What a user wants of a run; the seed draws the rest.
@@ -92,6 +100,8 @@ pub struct Wanted {
     pub without: BTreeSet<usize>,
     /// How long faults happen.
     pub safety: Option<Duration>,
+    /// The most that an executor's turn takes.
+    pub turn: Option<Duration>,
 }
 
 impl Wanted {
@@ -144,14 +154,32 @@ impl Setup {
             seed,
             masters,
             machines,
-            slow: Slow::draw(&mut random),
+            slow: Slow::draw(&mut random, wanted),
             rates: Rates::draw(faults, &mut random),
             faults,
             planned: planned.into_iter().enumerate().filter_map(keep).collect(),
             safety,
+            feeds: true,
             quiet: Duration::from_millis(random.pick(&[100, 1_000, 4_000])),
             patience: Duration::from_secs(120),
         }
+    }
+
+    /// What it is, in a line.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let Self { masters, machines, planned, .. } = self;
+        let kinds: Vec<&str> = self.faults.kinds().map(FaultKind::name).collect();
+        let planned = planned
+            .iter()
+            .map(|it| format!("{} at {:?} for {:?}", it.kind.name(), it.at, it.lasts));
+        let planned: Vec<String> = planned.collect();
+        format!(
+            "{masters} masters, {} machines; faults: {}; planned: {}",
+            machines.len(),
+            kinds.join(" "),
+            planned.join(", ")
+        )
     }
 
     /// Masters that make a majority.
@@ -167,10 +195,11 @@ impl Setup {
 }
 
 impl Slow {
-    fn draw(random: &mut Random) -> Self {
+    fn draw(random: &mut Random, wanted: &Wanted) -> Self {
+        let turn = random.pick(&[10_000, 100_000, 1_000_000]);
         Self {
+            turn: wanted.turn.map_or(turn, |turn| turn.as_nanos() as u64),
             network: random.pick(&[100_000, 1_000_000, 5_000_000]),
-            turn: random.pick(&[10_000, 100_000, 1_000_000]),
             store: random.pick(&[100_000, 2_000_000, 20_000_000]),
             io: random.pick(&[100_000, 1_000_000, 10_000_000]),
             disk: random.pick(&[50_000, 1_000_000, 10_000_000]),
@@ -197,6 +226,9 @@ impl Rates {
             spawn_slow: rate(FaultKind::SpawnSlow, &[100, 500]),
             resubmit: rate(FaultKind::Resubmit, &[500]),
             drift: rate(FaultKind::Drift, &[1_000, 20_000, 100_000]),
+            ambush_leader: rate(FaultKind::AmbushLeader, &[300]),
+            ambush_app_master: rate(FaultKind::AmbushAppMaster, &[20, 100]),
+            ambush_executor: rate(FaultKind::AmbushExecutor, &[200, 500]),
         }
     }
 }

@@ -5,23 +5,37 @@ use std::collections::BTreeMap;
 use gear_connectors::model::ModelDisk;
 use gear_core::control::{Address, AppSpec, LaunchOrder, Resources, Wish};
 use gear_core::host::process::Process;
-use gear_core::id::{AppId, AppTerm, Attempt, Epoch, Incarnation, MasterTerm, NodeId, TaskId};
-use gear_core::time::EventTime;
+use gear_core::id::{
+    AppId, AppTerm, Attempt, Epoch, Incarnation, MasterTerm, NodeId, RequestId, TaskId,
+};
+use gear_core::link::{LinkFigures, ReceiverFigures, SenderFigures};
+use gear_core::time::{EventTime, Time};
 
 use crate::direct::Store;
 use crate::oracle::commits::Commits;
 
 /// A process, and what of it can be seen from outside.
 pub trait Subject: Process {
-    /// How it is doing. Asked for after every step, so it is cheap.
-    fn look(&self) -> Look;
+    /// How it is doing, at a time of its own clock. Asked for after every step, so it is cheap.
+    fn look(&self, now: Time) -> Look;
 
-    /// What a master knows of the apps; none if it is no master.
-    fn known(&self) -> Option<BTreeMap<AppId, KnownApp>> {
+    /// What a master knows of the apps that a majority has on disk; none if it does not lead.
+    fn known(&self, now: Time) -> Option<BTreeMap<AppId, KnownApp>> {
+        let _ = now;
         None
     }
 
-    /// What an executor's tasks and channels have come to.
+    /// What a client was told since it was asked last.
+    fn answers(&mut self) -> Vec<Answer> {
+        Vec::new()
+    }
+
+    /// What the ends of channels that are here have counted.
+    fn channels(&self) -> Channels {
+        Channels::default()
+    }
+
+    /// What an executor's tasks have come to.
     fn tasks(&mut self) -> Vec<TaskLook> {
         Vec::new()
     }
@@ -39,6 +53,29 @@ pub enum Look {
     App(AppLook),
     /// An executor.
     Executor(ExecutorLook),
+    /// A client, by how often it was told something.
+    Client(u64),
+}
+
+/// What a client was told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Its app is known.
+    Submitted {
+        /// The request.
+        id: RequestId,
+        /// The app's id.
+        app: AppId,
+        /// The app's name.
+        name: String,
+    },
+    /// All apps, as they are or as they were.
+    Read {
+        /// They may have changed since.
+        stale: bool,
+    },
+    /// Something that may not be.
+    Wrong(String),
 }
 
 /// How a node's master is doing.
@@ -63,12 +100,12 @@ pub struct AppLook {
     pub committed: Epoch,
     /// Its tasks run.
     pub runs: bool,
-    /// A record is on its way to the log.
-    pub appends: bool,
     /// Tasks are being rolled back.
     pub recovers: bool,
     /// The app has ended for it.
     pub ended: bool,
+    /// Regions of tasks that were taken back.
+    pub roll_backs: u64,
 }
 
 /// How an executor is doing.
@@ -76,10 +113,8 @@ pub struct AppLook {
 pub struct ExecutorLook {
     /// Its app.
     pub app: AppId,
-    /// The term of the app master that it obeys.
+    /// The term of the app master that it obeys; 0 if it obeys none at the moment.
     pub term: AppTerm,
-    /// The highest attempt of its tasks.
-    pub attempt: Attempt,
 }
 
 /// What a master knows of an app.
@@ -104,6 +139,17 @@ pub struct TaskLook {
     pub clock: EventTime,
     /// Records that came too late for it.
     pub late: u64,
+}
+
+/// What the ends of channels in one process have counted.
+#[derive(Clone, Debug, Default)]
+pub struct Channels {
+    /// Of each channel on which it sends.
+    pub senders: Vec<SenderFigures>,
+    /// Of each channel on which it receives.
+    pub receivers: Vec<ReceiverFigures>,
+    /// Of each of its links.
+    pub links: Vec<LinkFigures>,
 }
 
 /// With what a node is started.
@@ -183,6 +229,11 @@ pub trait Work {
 
     /// What every app finds on its file system.
     fn files(&self) -> ModelDisk;
+
+    /// The most records that a source reads in one turn.
+    fn records_per_turn(&self) -> usize {
+        usize::MAX
+    }
 
     /// So many thousandths of the input are there from now on.
     fn feed(&self, permille: u64);

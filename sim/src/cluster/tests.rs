@@ -165,12 +165,12 @@ impl Process for Toy {
 }
 
 impl Subject for Toy {
-    fn look(&self) -> Look {
+    fn look(&self, _: Time) -> Look {
         let term = MasterTerm(self.life.0);
         Look::Node(NodeLook { term, acts: self.count > 0, writes_back: false })
     }
 
-    fn known(&self) -> Option<BTreeMap<AppId, KnownApp>> {
+    fn known(&self, _: Time) -> Option<BTreeMap<AppId, KnownApp>> {
         Some(BTreeMap::new())
     }
 }
@@ -191,7 +191,7 @@ impl Process for Silent {
 }
 
 impl Subject for Silent {
-    fn look(&self) -> Look {
+    fn look(&self, _: Time) -> Look {
         Look::Nothing
     }
 }

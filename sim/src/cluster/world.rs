@@ -59,6 +59,8 @@ pub(crate) enum Event {
     Die { process: usize, reason: String },
     /// The so-manieth planned fault happens.
     Fault { place: usize },
+    /// Tasks and channels are looked at.
+    Inspect,
     /// So many thousandths of the input are there.
     Feed { permille: u64 },
 }
@@ -178,6 +180,8 @@ pub(crate) struct World<'a> {
     pub(crate) store_down_until: Time,
     /// No planned fault happens any more.
     pub(crate) calm: bool,
+    /// Ambushes so far.
+    pub(crate) ambushes: u64,
     /// When the last fault was.
     pub(crate) last_fault: Time,
     pub(crate) fired: BTreeMap<&'static str, u64>,
@@ -233,6 +237,7 @@ impl<'a> World<'a> {
             stopwatch: Stopwatch::default(),
             store_down_until: Time::ZERO,
             calm: false,
+            ambushes: 0,
             last_fault: Time::ZERO,
             fired: BTreeMap::new(),
             rare: BTreeMap::new(),
@@ -318,6 +323,7 @@ impl<'a> World<'a> {
             Event::Spawned { process } => self.spawned(process),
             Event::Die { process, reason } => self.die(process, &reason, Doom::Kill),
             Event::Fault { place } => self.strike(place),
+            Event::Inspect => self.inspect(),
             Event::Feed { permille } => self.work.feed(permille),
         }
     }

@@ -15,8 +15,8 @@ use tokio::time::sleep;
 use super::children::Family;
 use super::shared::{Job, Shared};
 use super::transport::Sockets;
-use crate::cluster::FaultKind;
 use crate::cluster::clock::TRUE_RATE;
+use crate::cluster::{FaultKind, LogState};
 use crate::direct::Catch;
 
 /// A simulated machine.
@@ -200,6 +200,7 @@ impl SimStore {
             return reply;
         }
         if services.commits.epochs() > before {
+            state.processes[self.process].log = LogState::Appended;
             state.committed(now, self.app);
         }
         if !state.processes[self.process].alive {
@@ -315,6 +316,10 @@ impl Files for SimFiles {
 
     fn read_at(&mut self, path: &str, offset: u64, buffer: &mut [u8]) -> Result<usize, IoError> {
         self.with(path, |files| files.read_at(path, offset, buffer))
+    }
+
+    fn records_per_turn(&self) -> usize {
+        self.shared.state.borrow().records_per_turn
     }
 }
 

@@ -35,6 +35,8 @@ pub(super) enum Due {
     Resume { process: usize },
     /// The so-manieth planned fault happens.
     Fault { place: usize },
+    /// Tasks and channels are looked at.
+    Inspect,
     /// So many thousandths of the input are there.
     Feed { permille: u64 },
     /// A machine's messages are as fast as before.
@@ -78,7 +80,8 @@ impl<'a> Stage<'a> {
         let mut sim = builder.build();
         let (jobs, asked) = unbounded_channel();
         let asked = RefCell::new(Some(asked));
-        let shared = Rc::new(Shared::new(setup, work.files(), trace, jobs));
+        let shared =
+            Rc::new(Shared::new(setup, (work.files(), work.records_per_turn()), trace, jobs));
         sim.host("services", move || {
             let asked = asked.borrow_mut().take().expect("the services never crash");
             machine::serve(asked)
@@ -201,6 +204,7 @@ impl<'a> Stage<'a> {
             Due::Boot { machine, life } => self.boot(machine, Some(life)),
             Due::Resume { process } => self.resume(process),
             Due::Fault { place } => self.strike(place),
+            Due::Inspect => self.inspect(),
             Due::Feed { permille } => self.work.feed(permille),
             Due::Fast { machine } => self.set_latency(machine, self.latency),
         }

@@ -1,0 +1,154 @@
+//! The processes of production in a simulated cluster, and what can be seen of them.
+
+use std::collections::BTreeMap;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use gear_core::app::Stage;
+use gear_core::control::{Peer, Role};
+use gear_core::host::{
+    AppConfig, AppProcess, ExecutorConfig, ExecutorProcess, Faults, NodeConfig, NodeProcess,
+};
+use gear_core::id::AppId;
+use gear_core::link::Link;
+use gear_core::master::quorum::{Formation, QuorumRole, UpdateNumber};
+use gear_core::time::Time;
+
+use super::client::Client;
+use super::jobs::{Jobs, app_plan, program};
+use super::subject::{
+    AppLook, Assembly, Channels, ChildStart, ClientStart, ExecutorLook, KnownApp, Look, NodeLook,
+    NodeStart, Subject, TaskLook,
+};
+
+/// Makes the processes of production, with or without a seeded bug.
+pub struct Real<'a, F: Faults> {
+    jobs: &'a dyn Jobs,
+    faults: PhantomData<fn() -> F>,
+}
+
+impl<'a, F: Faults> Real<'a, F> {
+    /// They run these jobs.
+    #[must_use]
+    pub const fn new(jobs: &'a dyn Jobs) -> Self {
+        Self { jobs, faults: PhantomData }
+    }
+}
+
+impl<F: Faults> Assembly for Real<'_, F> {
+    fn node(&self, start: &NodeStart<'_>) -> Box<dyn Subject> {
+        Box::new(NodeProcess::<F>::new(NodeConfig {
+            cluster: start.cluster,
+            node: start.node,
+            incarnation: start.incarnation,
+            address: start.address.clone(),
+            masters: start.masters.clone(),
+            formation: start.masters.contains_key(&start.node).then_some(match start.formed {
+                true => Formation::Before,
+                false => Formation::First,
+            }),
+            seed: start.seed,
+            capacity: start.capacity,
+            labels: BTreeMap::new(),
+        }))
+    }
+
+    fn child(&self, start: &ChildStart<'_>) -> Result<Box<dyn Subject>, String> {
+        let job = self.jobs.job(start.incarnation.0)?;
+        let order = start.order.clone();
+        let (cluster, incarnation) = (start.cluster, start.incarnation);
+        Ok(match order.process.role {
+            Role::AppMaster(_) => {
+                let mut files = self.jobs.files();
+                let plan = app_plan(&job, &order.spec, self.jobs, &mut files)?;
+                let masters = start.masters.clone();
+                let config = AppConfig { cluster, order, incarnation, masters, plan };
+                Box::new(AppProcess::<F>::new(config))
+            }
+            Role::Executor(_) => {
+                let program = Arc::new(program(job));
+                let config = ExecutorConfig { cluster, order, incarnation, program, memory: 0 };
+                Box::new(ExecutorProcess::<F>::new(config))
+            }
+        })
+    }
+
+    fn client(&self, start: &ClientStart<'_>) -> Box<dyn Subject> {
+        Box::new(Client::new(start))
+    }
+}
+
+impl<F: Faults> Subject for NodeProcess<F> {
+    fn look(&self, now: Time) -> Look {
+        let Some(master) = self.master() else { return Look::Nothing };
+        let status = master.status(now);
+        let leads = status.role == QuorumRole::Leader;
+        Look::Node(NodeLook {
+            term: status.term,
+            acts: leads && status.may_serve,
+            writes_back: leads && status.acknowledged == UpdateNumber(0),
+        })
+    }
+
+    fn known(&self, now: Time) -> Option<BTreeMap<AppId, KnownApp>> {
+        let state = self.master()?.status(now).acknowledged_state?;
+        let known = state.apps().map(|(id, app)| {
+            let name = app.spec().name.clone();
+            (id, KnownApp { name, wish: app.wish.0, ended: app.outcome().is_some() })
+        });
+        Some(known.collect())
+    }
+}
+
+impl<F: Faults> Subject for AppProcess<F> {
+    fn look(&self, now: Time) -> Look {
+        let status = self.app_master().status(now);
+        let again = status.roll_backs > 0 || status.recovered.is_some();
+        Look::App(AppLook {
+            app: self.app(),
+            term: status.term,
+            committed: status.committed.unwrap_or_default(),
+            runs: status.stage == Stage::Running,
+            recovers: status.stage == Stage::Deploying && again,
+            ended: status.stage == Stage::Ended,
+            roll_backs: status.roll_backs,
+        })
+    }
+
+    fn channels(&self) -> Channels {
+        channels(self.links())
+    }
+}
+
+impl<F: Faults> Subject for ExecutorProcess<F> {
+    fn look(&self, _: Time) -> Look {
+        let term = self.app_term();
+        Look::Executor(ExecutorLook { app: self.app(), term })
+    }
+
+    fn tasks(&mut self) -> Vec<TaskLook> {
+        let attempts: BTreeMap<_, _> = self.executor().attempts().collect();
+        let figures = self.executor_mut().figures().into_iter();
+        let look = figures.map(|(task, figures)| TaskLook {
+            task,
+            attempt: attempts[&task],
+            clock: figures.clock,
+            late: figures.late,
+        });
+        look.collect()
+    }
+
+    fn channels(&self) -> Channels {
+        channels(self.links())
+    }
+}
+
+fn channels<'a, F: Faults>(links: impl Iterator<Item = (Peer, &'a Link<F>)>) -> Channels {
+    let mut channels = Channels::default();
+    for (_, link) in links {
+        channels.senders.extend(link.senders());
+        channels.receivers.extend(link.receivers());
+        channels.links.push(link.figures());
+    }
+    channels
+}
