@@ -326,6 +326,9 @@ impl<F: Faults> AppMaster<F> {
 
     fn on_message(&mut self, now: Time, from: Place, message: Message, out: &mut Vec<Effect>) {
         let Some(run) = &mut self.run else { return };
+        if run.reports.is_some() && !matches!(message, Message::Report { .. }) {
+            return self.amend(from, message);
+        }
         let subject = subject(&message);
         let is_known = |(task, attempt)| self.attempts.get(&task) == Some(&attempt);
         // Where tasks never go back a failure ends the app, whose ever it is.
@@ -585,14 +588,14 @@ impl<F: Faults> AppMaster<F> {
 
     pub(super) fn end(&mut self, outcome: Outcome, out: &mut Vec<Effect>) {
         assert!(self.outcome.is_none(), "an app ends once");
-        if self.run.is_some() {
-            let message = Message::Shutdown { term: self.log.term() };
-            match &self.fleet {
-                Some(fleet) => {
-                    out.extend(fleet.everybody().map(|executor| send(executor, message.clone())));
-                }
-                None => self.broadcast(&message, out),
+        let message = Message::Shutdown { term: self.log.term() };
+        match &self.fleet {
+            // They may run what an earlier app master has left.
+            Some(fleet) => {
+                out.extend(fleet.everybody().map(|executor| send(executor, message.clone())));
             }
+            None if self.run.is_some() => self.broadcast(&message, out),
+            None => {}
         }
         self.outcome = Some(outcome);
     }
@@ -635,7 +638,7 @@ impl Run {
 }
 
 /// The task of which a message tells, and its attempt.
-fn subject(message: &Message) -> Option<(TaskId, Attempt)> {
+pub(super) fn subject(message: &Message) -> Option<(TaskId, Attempt)> {
     match message {
         Message::Ready { task, attempt }
         | Message::Snapshot { task, attempt, .. }

@@ -5,11 +5,11 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::vec::Vec;
 
-use super::master::{AppMaster, Layout, notice, send};
+use super::master::{AppMaster, Layout, notice, send, subject};
 use super::outcome::Outcome;
 use super::regions::State;
 use crate::checkpoint::record::TaskKey;
-use crate::effect::{Effect, Level};
+use crate::effect::{Effect, Level, Place};
 use crate::host::Faults;
 use crate::id::{AppTerm, Attempt, Epoch, ExecutorId, TaskId};
 use crate::message::{Deployment, Message, TaskPhase, TaskReport};
@@ -38,6 +38,30 @@ impl<F: Faults> AppMaster<F> {
                 reports.insert(executor, tasks);
             }
             None => self.drop_stale(executor, &tasks, out),
+        }
+    }
+
+    /// A task tells news of itself behind its executor's report, and before it is decided what is
+    /// taken over: the report is brought up to date. Epochs that are open will be given up, and
+    /// commits told again, so of those nothing is lost.
+    pub(super) fn amend(&mut self, from: Place, message: Message) {
+        let Place::Executor(executor) = from else { return };
+        let Some((task, attempt)) = subject(&message) else { return };
+        let reports = self.run.as_mut().and_then(|run| run.reports.as_mut());
+        let Some(reports) = reports.and_then(|reports| reports.get_mut(&executor)) else { return };
+        let mut reports = reports.iter_mut();
+        let report = reports.find(|report| report.task == task && report.attempt == attempt);
+        let Some(report) = report else { return };
+        match message {
+            Message::Ready { .. } => report.phase = TaskPhase::Ready,
+            Message::Finished { after, snapshot, .. } => {
+                report.phase = TaskPhase::Ended;
+                report.finished = Some((after, snapshot));
+                report.heard = report.heard.max(after.next());
+            }
+            Message::Snapshot { epoch, .. } => report.heard = report.heard.max(epoch),
+            Message::Failed { reason, .. } => report.phase = TaskPhase::Failed { reason },
+            _ => {}
         }
     }
 

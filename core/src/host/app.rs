@@ -41,7 +41,7 @@ pub struct AppConfig {
 /// An app master on a cluster.
 pub struct AppProcess<F: Faults> {
     app: AppId,
-    app_master: AppMaster,
+    app_master: AppMaster<F>,
     reports: Reports,
     masters: Vec<NodeId>,
     sockets: Sockets,
@@ -105,7 +105,7 @@ impl<F: Faults> AppProcess<F> {
 
     /// Its app master.
     #[must_use]
-    pub const fn app_master(&self) -> &AppMaster {
+    pub const fn app_master(&self) -> &AppMaster<F> {
         &self.app_master
     }
 

@@ -361,6 +361,7 @@ impl<F: Faults> Master<F> {
             reply(from, id, Reply::Done, said);
         }
         self.acknowledge(now, self.quorum.acknowledged(), said);
+        // Shares the strategies, so that the leader can be changed beside them.
         let scheduler = self.scheduler.clone();
         let Some((leader, state)) = self.in_office() else { return };
         let Some(change) = leader.decide(now, state, &scheduler) else { return };

@@ -7,6 +7,7 @@ mod completion;
 mod figures;
 mod input;
 mod quarantine;
+mod report;
 mod snapshot;
 
 use alloc::boxed::Box;
@@ -23,8 +24,8 @@ use crate::flow::batch::Batch;
 use crate::flow::logic::{Assignment, Cx, Logic, Polled, TaskInfo, Work};
 use crate::flow::push::{Guard, guarded};
 use crate::host::{Faults, NoFaults};
-use crate::id::{AppTerm, ChannelId, Epoch, TaskId, Token};
-use crate::message::{EpochStart, Item, Message, ObjectRef, TaskDeployment, TaskPhase, TaskReport};
+use crate::id::{ChannelId, Epoch, TaskId, Token};
+use crate::message::{EpochStart, Item, Message, ObjectRef, TaskDeployment};
 use crate::time::{Time, WallTime};
 
 pub use figures::Figures;
@@ -300,33 +301,6 @@ impl<F: Faults> Task<F> {
     #[must_use]
     pub fn has_ended(&self) -> bool {
         self.phase == Phase::Ended
-    }
-
-    /// How it is doing, for an app master that did not deploy it. `term` is that of the one that
-    /// did.
-    #[must_use]
-    pub fn report(&self, term: AppTerm) -> TaskReport {
-        let passed = self.snapshots.last_epoch();
-        let asked = self.asked.back().map(|start| start.epoch);
-        let aligned = self.inputs.iter().filter_map(|input| input.aligned.back());
-        let aligned = aligned.map(|start| start.epoch).max();
-        TaskReport {
-            task: self.info.task,
-            attempt: self.info.attempt,
-            term,
-            phase: match &self.phase {
-                Phase::Restoring { .. } => TaskPhase::Restoring,
-                Phase::Ready => TaskPhase::Ready,
-                Phase::Running | Phase::Ending => TaskPhase::Running,
-                Phase::Ended => TaskPhase::Ended,
-                Phase::Failed => TaskPhase::Failed { reason: self.failure.clone() },
-            },
-            restored: self.restored,
-            passed,
-            heard: passed.max(asked.unwrap_or_default()).max(aligned.unwrap_or_default()),
-            stopped: self.stopped || self.asked.iter().any(|start| start.stop),
-            finished: self.snapshots.finished().cloned(),
-        }
     }
 
     /// One step: at most one item, or one turn of a source.

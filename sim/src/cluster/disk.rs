@@ -17,7 +17,7 @@ pub(crate) struct NodeDisk {
     /// Batches that are not answered yet, in order.
     pending: VecDeque<(Token, Batch)>,
     /// A write has failed: nothing later takes effect, until the node is started again.
-    failed: bool,
+    pub(crate) failed: bool,
     /// Something was written to it, or to the one that it replaces.
     pub(crate) used: bool,
     /// It was wiped, rotten or another machine's: its node may never vote with it.

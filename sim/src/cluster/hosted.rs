@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use gear_core::api::Files;
 use gear_core::control::{Address, LaunchOrder, ProcessId, Role};
 use gear_core::executor::Activity;
-use gear_core::host::process::{DiskRequest, ProcessEffect, ProcessInput};
+use gear_core::host::process::{DiskReply, DiskRequest, ProcessEffect, ProcessInput};
 use gear_core::id::{AppId, ConnectionId, Incarnation, NodeId, TaskId};
 use gear_core::task;
 use gear_core::time::Time;
@@ -461,10 +461,21 @@ impl World<'_> {
         let machine = &mut self.machines[self.processes[process].machine];
         let full = machine.full_until > self.now;
         let reply = machine.disk.settle(token, full, &mut self.random.disk);
+        let room_at = machine.full_until;
         if full {
             self.count(FaultKind::FillDisk);
         }
+        if matches!(reply, DiskReply::Failed { .. }) {
+            let nanos = 1 + self.random.other.below(OPERATOR);
+            self.start_again(process, Time(room_at.max(self.now).0 + nanos));
+        }
         self.hear(process, ProcessInput::Disk { token, reply });
+    }
+
+    /// The operator starts a node again whose disk has failed.
+    pub(crate) fn start_again(&mut self, process: usize, at: Time) {
+        let reason = "its operator starts it again".into();
+        self.push(at, Event::Die { process, reason });
     }
 
     fn spawn(&mut self, parent: usize, order: LaunchOrder) {
@@ -628,6 +639,8 @@ impl World<'_> {
 
 /// The cluster's id.
 pub(crate) const CLUSTER: u64 = 0x6765_6172;
+/// An operator has seen that a disk has failed within this time, in nanoseconds.
+const OPERATOR: u64 = 2_000_000_000;
 /// Ports of a machine's children.
 const PORTS: u64 = 40;
 /// The clock of whoever is on no machine.

@@ -105,9 +105,14 @@ impl World<'_> {
         for machine in core {
             let there = &mut self.machines[machine];
             (there.full_until, there.slow_disk_until) = (Time::ZERO, Time::ZERO);
-            if there.node.is_none() {
-                let life = there.lives;
-                self.push(self.now, Event::Boot { machine, life });
+            let failed = there.disk.failed;
+            match there.node {
+                None => {
+                    let life = there.lives;
+                    self.push(self.now, Event::Boot { machine, life });
+                }
+                Some(process) if failed => self.start_again(process, self.now),
+                Some(_) => {}
             }
         }
         for process in &mut self.processes {
@@ -157,12 +162,14 @@ impl World<'_> {
 
     /// The core did not come to its end.
     fn stuck(&mut self) {
-        let alive = self.processes.iter().enumerate().filter(|(_, hosted)| hosted.alive);
-        let shown = alive.map(|(number, hosted)| match hosted.look {
-            Look::Nothing => format!("process {number} on machine {}", hosted.machine),
-            look => format!("process {number} on machine {}: {look:?}", hosted.machine),
-        });
-        let shown: Vec<String> = shown.collect();
+        let mut shown = Vec::new();
+        for process in 0..self.processes.len() {
+            let (now, machine) = (self.local(process), self.processes[process].machine);
+            if let Some(subject) = &mut self.processes[process].subject {
+                let at = format!("process {process} on machine {machine}");
+                shown.push(format!("{at}: {}", subject.describe(now)));
+            }
+        }
         let since = self.now.since(self.last_fault);
         self.wrong(format!(
             "liveness: the core has not come to its end, {since:?} after the last fault:\n    {}",

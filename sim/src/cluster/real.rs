@@ -115,6 +115,10 @@ impl<F: Faults> Subject for AppProcess<F> {
         })
     }
 
+    fn describe(&mut self, now: Time) -> String {
+        format!("app master of {}: {:?}", self.app(), self.app_master().status(now))
+    }
+
     fn channels(&self) -> Channels {
         channels(self.links())
     }
@@ -124,6 +128,21 @@ impl<F: Faults> Subject for ExecutorProcess<F> {
     fn look(&self, _: Time) -> Look {
         let term = self.app_term();
         Look::Executor(ExecutorLook { app: self.app(), term })
+    }
+
+    fn describe(&mut self, _: Time) -> String {
+        let waiting = self.executor_mut().figures().into_iter();
+        let waiting = waiting.filter(|(_, figures)| !figures.ended);
+        let waiting = waiting.map(|(task, figures)| format!("{task}: {figures:?}"));
+        let waiting: Vec<String> = waiting.collect();
+        let links = self.links().map(|(peer, link)| {
+            let state = if link.is_lost() { "lost" } else { "" };
+            let state = if link.is_connected() { "up" } else { state };
+            format!("{peer} {state}")
+        });
+        let links: Vec<String> = links.collect();
+        let (app, term) = (self.app(), self.app_term());
+        format!("executor of {app} for {term}; links: {links:?}; not ended: {waiting:#?}")
     }
 
     fn tasks(&mut self) -> Vec<TaskLook> {

@@ -85,7 +85,7 @@ impl World<'_> {
         self.services.entry(app).or_insert_with(|| AppServices {
             name: name.to_owned(),
             store: Store::default(),
-            commits: Commits::default(),
+            commits: Commits::with_gaps(),
             disk: disk.clone(),
         });
     }

@@ -30,6 +30,11 @@ pub trait Subject: Process {
         Vec::new()
     }
 
+    /// What it is at, in words, for whoever wants to know why nothing moves.
+    fn describe(&mut self, now: Time) -> String {
+        format!("{:?}", self.look(now))
+    }
+
     /// What the ends of channels that are here have counted.
     fn channels(&self) -> Channels {
         Channels::default()

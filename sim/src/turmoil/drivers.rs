@@ -35,6 +35,8 @@ impl Platform for Simulated {
 
 /// How much longer a straggler takes.
 const STRAGGLER: u64 = 100;
+/// An operator has seen that a disk has failed within this time, in nanoseconds.
+const OPERATOR: u64 = 2_000_000_000;
 /// Nanoseconds of the timers' resolution.
 const MILLI: u64 = 1_000_000;
 
@@ -129,6 +131,13 @@ impl Disk for SimDisk {
         }
         let full = machine.full_until > now;
         let reply = machine.disk.settle(token, full, &mut state.random.disk);
+        if matches!(reply, DiskReply::Failed { .. })
+            && let Some(node) = machine.node
+        {
+            let after = state.random.other.below(OPERATOR);
+            let at = machine.full_until.max(now) + Duration::from_nanos(after);
+            state.restarts.push((node, at));
+        }
         if full {
             state.count(FaultKind::FillDisk);
         }

@@ -4,8 +4,8 @@
 use gear_core::time::{Duration, Time};
 
 use super::stage::{Due, Stage};
+use crate::cluster::Output;
 use crate::cluster::inspect::{INSPECT_INTERVAL, inspected};
-use crate::cluster::{Look, Output};
 use crate::random::Random;
 
 /// Thousandths of the input that are there before the core is healed.
@@ -107,12 +107,15 @@ impl Stage<'_> {
     fn stuck(&self) {
         let now = self.now();
         let state = &mut *self.shared.state.borrow_mut();
-        let alive = state.processes.iter().enumerate().filter(|(_, hosted)| hosted.alive);
-        let shown = alive.map(|(number, hosted)| match hosted.look {
-            Look::Nothing => format!("process {number} on machine {}", hosted.machine),
-            look => format!("process {number} on machine {}: {look:?}", hosted.machine),
-        });
-        let shown = shown.collect::<Vec<_>>().join("\n    ");
+        let mut shown = Vec::new();
+        for process in 0..state.processes.len() {
+            let (local, hosted) = (state.local(now, process), &mut state.processes[process]);
+            if let Some(subject) = &mut hosted.subject {
+                let at = format!("process {process} on machine {}", hosted.machine);
+                shown.push(format!("{at}: {}", subject.describe(local)));
+            }
+        }
+        let shown = shown.join("\n    ");
         state.wrong(now, format!("liveness: the core has not come to its end:\n    {shown}"));
     }
 

@@ -79,6 +79,8 @@ pub(crate) struct State {
     pub(crate) ambushes: u64,
     /// How often whom is ambushed.
     pub(crate) rates: Rates,
+    /// Nodes' processes that their operator starts again, and when.
+    pub(crate) restarts: Vec<(usize, Time)>,
     /// Machines that lose their power as soon as the present step has ended, and for how long.
     pub(crate) doomed: Vec<(usize, Duration)>,
     pub(crate) watch: Watch,
@@ -202,6 +204,7 @@ impl Shared {
             masters: setup.masters,
             ambushes: 0,
             rates: setup.rates,
+            restarts: Vec::new(),
             doomed: Vec::new(),
             watch: Watch::default(),
             stopwatch: Stopwatch::default(),
@@ -329,7 +332,7 @@ impl State {
         self.services.entry(app).or_insert_with(|| AppServices {
             name: name.to_owned(),
             store: Store::default(),
-            commits: Commits::default(),
+            commits: Commits::with_gaps(),
             disk: disk.clone(),
         });
     }

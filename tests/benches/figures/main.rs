@@ -10,6 +10,7 @@ mod idle;
 mod jobs;
 mod keyed;
 mod latency;
+mod link;
 mod row;
 mod simulator;
 mod state;
@@ -36,6 +37,7 @@ fn rows() -> Vec<Row> {
         threads::rows(),
         latency::rows(),
         idle::rows(),
+        link::rows(),
         state::rows(),
         allocations::rows(),
         simulator::rows(),

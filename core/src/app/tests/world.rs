@@ -487,7 +487,8 @@ impl World {
             return self.tell(node, [message].into());
         };
         let epoch = start.epoch;
-        let name = format!("state/{}-{}/t{}-e{}", task.uid, id.index, term.0, epoch.0);
+        let (uid, count) = (&task.uid, attempt.count());
+        let name = format!("state/{uid}-{}/t{}-a{count}-e{}", id.index, term.0, epoch.0);
         let base = start.base.and_then(|base| task.chains.get(&base)).filter(|_| !is_full);
         let mut chain = base.cloned().unwrap_or_default();
         chain.push(ObjectRef { name: name.clone(), len: 0, crc: 0 });

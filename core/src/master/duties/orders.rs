@@ -72,13 +72,13 @@ impl<F: Faults> Leader<F> {
         let running: BTreeSet<AppId> = state.running().map(|(id, _)| id).collect();
         self.orders.apps.retain(|id, _| running.contains(id));
         let heard = self.workers.iter();
-        let places: Vec<_> = heard
+        let places: BTreeSet<_> = heard
             .map(|(worker, heard)| Place { worker: *worker, incarnation: heard.record.incarnation })
             .collect();
         self.orders.workers.retain(|place, _| places.contains(place));
         for place in places {
-            let due = self.orders.plan.get(&place);
-            if due != self.orders.workers.get(&place) {
+            let due = self.orders.plan.get(&place).map_or(&[][..], Vec::as_slice);
+            if self.orders.workers.get(&place).is_none_or(|told| told != due) {
                 self.order_worker(place.worker, state, out);
             }
         }

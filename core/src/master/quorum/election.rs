@@ -16,7 +16,7 @@ use super::{CAMPAIGN_DOUBLINGS_MAX, CAMPAIGN_TIME, ELECTION_SPREAD, Office, Quor
 use crate::crdt::Lattice;
 use crate::host::Faults;
 use crate::id::{Incarnation, MasterTerm, NodeId};
-use crate::limits::LEADER_LEASE;
+use crate::limits::{HEARTBEAT_INTERVAL, LEADER_LEASE};
 use crate::time::{Duration, Time};
 use crate::wire::message::decode_message;
 
@@ -34,8 +34,12 @@ pub(super) struct Campaign<S> {
 }
 
 impl<S: Replicated, F: Faults> Quorum<S, F> {
-    /// Waits for a leader, a while longer than its lease.
+    /// Waits for a leader, a while longer than its lease. Who has no vote says so all the while.
     pub(super) fn await_leader(&mut self, now: Time) {
+        if !self.is_voter() {
+            self.election_at = self.election_at.min(now + HEARTBEAT_INTERVAL);
+            return;
+        }
         self.election_at = now + LEADER_LEASE + self.spread(ELECTION_SPREAD);
     }
 
@@ -282,10 +286,10 @@ impl<S: Replicated, F: Faults> Quorum<S, F> {
         self.believe(term)?;
         match &self.office {
             // A voter has promised a later term: this one cannot go on.
-            Office::Leader(_) if term > self.promise.term => {
-                if self.voters().contains(from.0, from.1) {
-                    self.step_down(now);
-                }
+            Office::Leader(_)
+                if term > self.promise.term && self.voters().contains(from.0, from.1) =>
+            {
+                self.step_down(now);
             }
             // With a term that can be won.
             Office::Asking { term: asked, .. } if term >= *asked => self.ask(now, out),

@@ -286,10 +286,9 @@ impl<S: Replicated, F: Faults> Quorum<S, F> {
         // With other voters less may be reached than was; what was acknowledged stays so.
         if reached > leader.acknowledged {
             for update in &leader.log {
-                if update.number > leader.acknowledged && update.number <= reached {
-                    if let Some(delta) = &update.delta.state {
-                        leader.acknowledged_state.join(delta);
-                    }
+                let now = update.number > leader.acknowledged && update.number <= reached;
+                if let Some(delta) = update.delta.state.as_ref().filter(|_| now) {
+                    leader.acknowledged_state.join(delta);
                 }
             }
             leader.acknowledged = reached;

@@ -450,11 +450,7 @@ impl<S: Replicated, F: Faults> Quorum<S, F> {
         self.standing = Standing::Ready;
         self.seen = self.seen.max(self.promise.term);
         self.heard = now;
-        if self.is_voter() {
-            self.await_leader(now);
-        } else {
-            self.election_at = now;
-        }
+        self.await_leader(now);
     }
 
     fn on_written(&mut self, now: Time, out: &mut Vec<QuorumEffect>) {

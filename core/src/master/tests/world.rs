@@ -43,6 +43,32 @@ pub(super) struct Child {
     pub(super) heard: Option<AppOrders>,
 }
 
+/// A master's disk, and everything that has ever been on it.
+#[derive(Default)]
+struct Disk {
+    entries: BTreeMap<String, Vec<u8>>,
+    apps: BTreeSet<AppId>,
+    placed: BTreeSet<ProcessId>,
+}
+
+impl Disk {
+    fn write(&mut self, name: String, bytes: Option<Vec<u8>>) {
+        let Some(bytes) = bytes else {
+            self.entries.remove(&name);
+            return;
+        };
+        if name.starts_with("quorum/part/apps-") {
+            let state: State = decode_message(PART_KIND, &bytes).expect("a part of the state");
+            for (id, app) in state.apps() {
+                self.apps.insert(id);
+                let placed = app.processes(id).filter(|(_, it)| it.place.is_some());
+                self.placed.extend(placed.map(|(process, _)| process));
+            }
+        }
+        self.entries.insert(name, bytes);
+    }
+}
+
 enum Message {
     Control { from: Peer, to: Peer, message: ControlMessage },
     Disk { master: u64, token: Token, reply: DiskReply },
@@ -52,7 +78,7 @@ pub(super) struct World<F: Faults> {
     pub(super) now: Time,
     pub(super) masters: BTreeMap<u64, Master<F>>,
     voters: BTreeMap<NodeId, Address>,
-    disks: BTreeMap<u64, BTreeMap<String, Vec<u8>>>,
+    disks: BTreeMap<u64, Disk>,
     pub(super) workers: BTreeMap<u64, Worker<F>>,
     pub(super) children: BTreeMap<(u64, ProcessId), Child>,
     queue: VecDeque<Message>,
@@ -247,9 +273,10 @@ impl<F: Faults + Debug> World<F> {
                 }
                 Message::Control { from, to, message } => (from, to, message),
             };
-            let ends = [self.node_of(from), self.node_of(to)];
-            let cut = ends.into_iter().flatten().any(|node| self.cut.contains(&node));
-            if cut && ends[0] != ends[1] {
+            if let (Some(one), Some(other)) = (self.node_of(from), self.node_of(to))
+                && one != other
+                && (self.cut.contains(&one) || self.cut.contains(&other))
+            {
                 continue;
             }
             match (to, message) {
@@ -310,15 +337,14 @@ impl<F: Faults + Debug> World<F> {
     fn disk(&mut self, node: u64, request: DiskRequest) -> DiskReply {
         let disk = self.disks.get_mut(&node).expect("every master has a disk");
         match request {
-            DiskRequest::Load => DiskReply::Loaded {
-                entries: disk.iter().map(|(name, bytes)| (name.clone(), bytes.clone())).collect(),
-            },
+            DiskRequest::Load => {
+                let entries = disk.entries.iter();
+                let entries = entries.map(|(name, bytes)| (name.clone(), bytes.clone()));
+                DiskReply::Loaded { entries: entries.collect() }
+            }
             DiskRequest::Write { entries } => {
                 for (name, bytes) in entries {
-                    match bytes {
-                        Some(bytes) => disk.insert(name, bytes),
-                        None => disk.remove(&name),
-                    };
+                    disk.write(name, bytes);
                 }
                 DiskReply::Written
             }
@@ -375,33 +401,25 @@ impl<F: Faults + Debug> World<F> {
         self.children.insert((node, process), child);
     }
 
-    /// Whatever a leader orders, and whatever it answers, is on the disks of a majority.
+    /// Whatever a leader orders, and whatever it answers, has been on the disks of a majority.
     fn check_sent(&self, node: u64, message: &ControlMessage) {
-        let held = |app: AppId, holds: &dyn Fn(&App) -> bool| {
-            let name = format!("quorum/part/apps-{}", app.0 % 256);
-            let disks = self.disks.values().filter(|disk| {
-                let bytes = disk.get(&name);
-                let state: Option<State> =
-                    bytes.and_then(|bytes| decode_message(PART_KIND, bytes).ok());
-                state.as_ref().and_then(|state| state.app(app)).is_some_and(holds)
-            });
-            disks.count() * 2 > self.disks.len()
-        };
         match message {
             ControlMessage::WorkerOrders(orders) => {
                 for LaunchOrder { process, .. } in &orders.launch {
-                    let known = held(process.app, &|app| {
-                        let mut processes = app.processes(process.app);
-                        processes.any(|(it, at)| it == *process && at.place.is_some())
-                    });
+                    let known = self.is_majority(|disk| disk.placed.contains(process));
                     assert!(known, "{node} orders {process}, which no majority remembers");
                 }
             }
             ControlMessage::Reply { reply: Reply::Submitted { app }, .. } => {
-                assert!(held(*app, &|_| true), "{node} promises {app}, which it may forget");
+                let known = self.is_majority(|disk| disk.apps.contains(app));
+                assert!(known, "{node} promises {app}, which it may forget");
             }
             _ => {}
         }
+    }
+
+    fn is_majority(&self, holds: impl Fn(&Disk) -> bool) -> bool {
+        self.disks.values().filter(|disk| holds(disk)).count() * 2 > self.disks.len()
     }
 
     /// Nobody leads a term in which another has led.

@@ -26,8 +26,9 @@ struct Trouble {
 
 /// One run; panics if a rule is broken.
 pub(super) fn run<F: Faults>(seed: u64) -> World<F> {
-    let founders = if seed % 3 == 0 { 5 } else { 3 };
+    let founders = if seed.is_multiple_of(3) { 5 } else { 3 };
     let mut world = World::<F>::new(seed, founders, 2);
+    let treacherous = world.draw(2) == 0;
     let any = |world: &mut World<F>, most: u64| {
         if world.draw(2) == 0 { 0 } else { world.draw(most) }
     };
@@ -36,9 +37,8 @@ pub(super) fn run<F: Faults>(seed: u64) -> World<F> {
         doubled: any(&mut world, 100),
         late: any(&mut world, 50),
         way: millis(1 + any(&mut world, 80)),
-        write: millis(1 + any(&mut world, 400)),
+        write: millis(1 + any(&mut world, 400) + if treacherous { 150 } else { 0 }),
     };
-    let treacherous = world.draw(2) == 0;
     let chaos = 150 + world.draw(1_000);
     let mut trouble = Trouble::default();
     while world.now < Time::ZERO + TROUBLE {
@@ -51,7 +51,7 @@ pub(super) fn run<F: Faults>(seed: u64) -> World<F> {
                 world.propose(id);
             }
             // The worst moment to die.
-            if treacherous && world.draw(6) == 0 {
+            if treacherous && world.draw(3) == 0 {
                 for id in world.promising() {
                     world.crash(id);
                     restart(&mut world, id);
