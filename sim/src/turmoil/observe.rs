@@ -2,11 +2,11 @@
 //! are those of the direct simulator.
 
 use gear_core::control::Role;
-use gear_core::id::AppId;
+use gear_core::id::{AppId, AppTerm};
 use gear_core::time::{Duration, Time};
 
 use super::shared::{Shared, State};
-use crate::cluster::{AppLook, Look, NodeLook};
+use crate::cluster::{Answer, AppLook, ExecutorLook, Look, NodeLook};
 use crate::oracle::deadlines;
 
 /// What is measured between two moments.
@@ -49,11 +49,34 @@ impl State {
             Look::Nothing => Ok(()),
             Look::Node(look) => self.node_watched(now, process, &before, look),
             Look::App(look) => self.app_watched(&before, look),
+            Look::Executor(ExecutorLook { term: AppTerm(0), .. }) => Ok(()),
             Look::Executor(look) => self.watch.fences.obeys(process, look.term),
+            Look::Client(_) => self.client_watched(process),
         };
         if let Err(violation) = judged {
             self.wrong(now, violation);
         }
+    }
+
+    /// What a process's clock shows.
+    pub(super) fn local(&self, process: usize, now: Time) -> Time {
+        let machine = self.machines.get(self.processes[process].machine);
+        machine.map_or(now, |machine| machine.clock.local(now))
+    }
+
+    fn client_watched(&mut self, process: usize) -> Result<(), String> {
+        let subject = self.processes[process].subject.as_mut();
+        for answer in subject.map(|subject| subject.answers()).unwrap_or_default() {
+            match answer {
+                Answer::Submitted { id, app, name } => {
+                    self.watch.updates.submitted(id, app, &name)?;
+                }
+                Answer::Read { stale: true } => self.seen("a stale answer was marked"),
+                Answer::Read { stale: false } => {}
+                Answer::Wrong(text) => return Err(text),
+            }
+        }
+        Ok(())
     }
 
     fn node_watched(
@@ -71,7 +94,8 @@ impl State {
                 self.stopwatch.elections.push(now.since(since));
             }
             let subject = self.processes[process].subject.as_ref();
-            if let Some(known) = subject.and_then(|subject| subject.known()) {
+            let local = self.local(process, now);
+            if let Some(known) = subject.and_then(|subject| subject.known(local)) {
                 self.watch.updates.leader(&known)?;
             }
         }
@@ -133,8 +157,8 @@ impl State {
             }
             Look::App(look) => {
                 self.stopwatch.recoveries += 1;
-                if look.appends && !look.ended {
-                    self.seen("an app master was lost while a record was on its way to the log");
+                if !look.ended {
+                    self.seen("an app master was lost");
                 }
                 if look.recovers && !look.ended {
                     self.seen("an app master was lost while tasks were rolled back");
@@ -151,7 +175,7 @@ impl State {
                     self.seen("an executor was lost");
                 }
             }
-            Look::Nothing => {}
+            Look::Nothing | Look::Client(_) => {}
         }
     }
 }

@@ -76,7 +76,8 @@ impl Stage<'_> {
         let state = self.shared.state.borrow();
         let Some(process) = state.machines[leader].node else { return false };
         let subject = state.processes[process].subject.as_ref();
-        let Some(known) = subject.and_then(|subject| subject.known()) else { return false };
+        let local = state.local(process, self.now());
+        let Some(known) = subject.and_then(|subject| subject.known(local)) else { return false };
         let ended = known.values().filter(|app| app.ended).count();
         ended == self.work.specs().len() && ended == known.len()
     }

@@ -46,8 +46,9 @@ impl Watched {
         let Some(mut subject) = subject else { return self.nothing() };
         let result = catch(|| call(subject.as_mut(), out));
         self.next_timeout = subject.next_timeout();
-        let look = subject.look();
         let now = self.shared.now();
+        let local = self.shared.state.borrow().local(self.process, now);
+        let look = subject.look(local);
         let dies = {
             let state = &mut *self.shared.state.borrow_mut();
             let hosted = &mut state.processes[self.process];
