@@ -1,10 +1,10 @@
 //! Bytes from a connection as frames and their items, and what was taken encodes to the same.
 
-use gear_core::wire::frame::{FrameError, decode, encode};
+use gear_core::wire::frame::{FrameError, HEADER_BYTES, decode, encode};
 use gear_core::wire::item::{encode_item, item_of};
 
 /// Where a frame has its checksum, behind the rest of its header.
-const CRC_AT: usize = 44;
+const CRC_AT: usize = HEADER_BYTES - 4;
 
 /// Decodes the bytes as they are, and as if their checksum were right.
 pub fn run(bytes: &[u8]) {

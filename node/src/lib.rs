@@ -32,11 +32,6 @@ pub use gear_core as core;
 pub use options::{BadRecord, Explain, GuaranteeOption, RuntimeOptions};
 pub use report::Report;
 
-/// The job in the README compiles.
-#[cfg(doctest)]
-#[doc = include_str!("../../README.md")]
-pub struct Readme;
-
 pub(crate) use embedded::notice as embedded_notice;
 
 /// What a job's author needs, in one line.

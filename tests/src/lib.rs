@@ -100,3 +100,8 @@ pub(crate) fn walk_all(folder: &Path, found: &mut Vec<PathBuf>) {
         }
     }
 }
+
+/// The jobs in the README compile, and those that can be run are.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub struct Readme;

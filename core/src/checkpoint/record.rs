@@ -269,7 +269,7 @@ mod tests {
             EpochRecord { term: AppTerm(max), ..believable.clone() },
             EpochRecord { epoch: Epoch(max), ..believable.clone() },
             EpochRecord { floor: LogNumber(max), ..believable.clone() },
-            EpochRecord { sinks_committed: Epoch(max), ..believable.clone() },
+            EpochRecord { sinks_committed: Epoch(max), ..believable },
         ] {
             let bytes = Record::Epoch(record).encode();
             assert_eq!(Record::decode(&bytes), Err(RecordError::Malformed));

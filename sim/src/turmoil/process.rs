@@ -69,6 +69,8 @@ impl Watched {
                     ProcessEffect::Close { connection } => {
                         self.connections.remove(connection);
                     }
+                    // It waits for nobody any more.
+                    ProcessEffect::Exit { .. } => self.connections.clear(),
                     _ => {}
                 }
             }

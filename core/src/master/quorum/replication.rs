@@ -57,6 +57,9 @@ impl<S: Replicated, F: Faults> Quorum<S, F> {
         deltas: &[ByteBuf],
         out: &mut Vec<QuorumEffect>,
     ) -> Result<(), String> {
+        if first > TERM_MAX {
+            return Err(String::from("counts further than any leader does"));
+        }
         if !self.follow(now, from, heading, out)? {
             return Ok(());
         }
@@ -64,7 +67,7 @@ impl<S: Replicated, F: Faults> Quorum<S, F> {
         // Updates of a term go on from its whole state only.
         if self.position.term == heading.0 {
             for (number, bytes) in (first..).zip(deltas) {
-                if number != self.position.number + 1 || number > TERM_MAX {
+                if number != self.position.number + 1 {
                     continue;
                 }
                 let delta: Delta<S> =
