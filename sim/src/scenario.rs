@@ -7,6 +7,7 @@ use crate::cluster::{self, FaultKind, Faults, Planned, Setup, Swarm, Wanted};
 use crate::direct;
 use crate::random::Random;
 use crate::report::{Options, Report};
+use crate::turmoil;
 
 /// Something that a seed settles a run of.
 #[derive(Clone, Copy)]
@@ -33,6 +34,12 @@ pub const SCENARIOS: &[Scenario] = &[
         name: cluster::NAME,
         about: "masters, workers and apps on machines, under everything that may happen to them",
         run: cluster::run,
+        shrinks: true,
+    },
+    Scenario {
+        name: turmoil::NAME,
+        about: "the same, in the loop of production and over simulated sockets",
+        run: turmoil::run,
         shrinks: true,
     },
     Scenario {

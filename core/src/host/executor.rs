@@ -231,11 +231,12 @@ impl<F: Faults> ExecutorProcess<F> {
         self.executor.handle(input, world, &mut self.effects);
     }
 
-    /// Of two executors the one with the lower number dials.
+    /// Of two executors the one with the lower number dials; the other keeps what it has to say
+    /// until it is dialled.
     fn link_with(&mut self, now: Time, executor: ExecutorId, address: &Address) {
-        if self.id < executor {
-            let peer = Peer::Executor(self.app, executor);
-            self.links.open(now, peer, Some(address.clone()));
+        if self.id != executor {
+            let address = (self.id < executor).then(|| address.clone());
+            self.links.open(now, Peer::Executor(self.app, executor), address);
         }
     }
 

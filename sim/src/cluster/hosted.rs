@@ -273,6 +273,7 @@ impl World<'_> {
         self.perform(process, &mut effects);
         self.effects = effects;
         if self.processes[process].alive {
+            self.waits(process);
             self.settle_timeout(process);
         }
         activity

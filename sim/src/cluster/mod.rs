@@ -4,13 +4,13 @@
 //! It drives the same processes as production does, as [`gear_core::host::process::Process`]es, and
 //! knows nothing of what they say to each other.
 
-pub(crate) mod clock;
 mod client;
+pub(crate) mod clock;
 mod conn;
 pub(crate) mod disk;
 mod fault;
 mod hosted;
-mod inspect;
+pub(crate) mod inspect;
 mod jobs;
 mod nemesis;
 mod network;
@@ -28,6 +28,7 @@ mod world;
 
 pub use client::Client;
 pub use fault::{FaultKind, Faults, Planned};
+pub(crate) use hosted::LogState;
 pub use jobs::{Jobs, app_plan, program, spec};
 pub use real::Real;
 pub use setup::{Rates, Setup, Slow, Wanted};

@@ -29,16 +29,6 @@ pub(crate) struct Stopwatch {
 impl World<'_> {
     /// A process has made a step.
     pub(crate) fn watched(&mut self, process: usize, look: Look) {
-        let hosted = &mut self.processes[process];
-        let machine = hosted.machine;
-        if let Some(subject) = hosted.subject.as_ref().filter(|_| machine < self.machines.len()) {
-            let now = self.machines[machine].clock.local(self.now);
-            let judged = deadlines::judge(hosted.conns.len(), subject.next_timeout(), now);
-            if let Err(violation) = judged {
-                self.wrong(format!("process {process}: {violation}"));
-                return;
-            }
-        }
         let before = std::mem::replace(&mut self.processes[process].look, look);
         let judged = match look {
             _ if look == before => return,
@@ -51,6 +41,19 @@ impl World<'_> {
         };
         if let Err(violation) = judged {
             self.wrong(violation);
+        }
+    }
+
+    /// A process has got what it wanted: if it waits for anybody, it has a deadline.
+    pub(crate) fn waits(&mut self, process: usize) {
+        let hosted = &self.processes[process];
+        let Some(subject) = &hosted.subject else { return };
+        if hosted.machine < self.machines.len() {
+            let now = self.local(process);
+            let judged = deadlines::judge(hosted.conns.len(), subject.next_timeout(), now);
+            if let Err(violation) = judged {
+                self.wrong(format!("process {process}: {violation}"));
+            }
         }
     }
 

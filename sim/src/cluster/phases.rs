@@ -7,7 +7,7 @@
 
 use gear_core::time::{Duration, Time};
 
-use super::subject::{ClientStart, Look, Output};
+use super::subject::{ClientStart, Output};
 use super::world::{Event, World};
 use crate::random::Random;
 

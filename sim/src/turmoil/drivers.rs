@@ -15,8 +15,8 @@ use tokio::time::sleep;
 use super::children::Family;
 use super::shared::{Job, Shared};
 use super::transport::Sockets;
-use crate::cluster::FaultKind;
 use crate::cluster::clock::TRUE_RATE;
+use crate::cluster::{FaultKind, LogState};
 use crate::direct::Catch;
 
 /// A simulated machine.
@@ -35,6 +35,8 @@ impl Platform for Simulated {
 
 /// How much longer a straggler takes.
 const STRAGGLER: u64 = 100;
+/// An operator has seen that a disk has failed within this time, in nanoseconds.
+const OPERATOR: u64 = 2_000_000_000;
 /// Nanoseconds of the timers' resolution.
 const MILLI: u64 = 1_000_000;
 
@@ -129,6 +131,13 @@ impl Disk for SimDisk {
         }
         let full = machine.full_until > now;
         let reply = machine.disk.settle(token, full, &mut state.random.disk);
+        if matches!(reply, DiskReply::Failed { .. })
+            && let Some(node) = machine.node
+        {
+            let after = state.random.other.below(OPERATOR);
+            let at = machine.full_until.max(now) + Duration::from_nanos(after);
+            state.restarts.push((node, at));
+        }
         if full {
             state.count(FaultKind::FillDisk);
         }
@@ -200,6 +209,7 @@ impl SimStore {
             return reply;
         }
         if services.commits.epochs() > before {
+            state.processes[self.process].log = LogState::Appended;
             state.committed(now, self.app);
         }
         if !state.processes[self.process].alive {
@@ -315,6 +325,10 @@ impl Files for SimFiles {
 
     fn read_at(&mut self, path: &str, offset: u64, buffer: &mut [u8]) -> Result<usize, IoError> {
         self.with(path, |files| files.read_at(path, offset, buffer))
+    }
+
+    fn records_per_turn(&self) -> usize {
+        self.shared.state.borrow().records_per_turn
     }
 }
 

@@ -28,12 +28,34 @@ mod transport;
 
 use std::rc::Rc;
 
+use gear_core::host::{Faults, NoFaults};
 use gear_core::time::Time;
 
-use crate::cluster::{Assembly, Setup, Work};
+use crate::cluster::{Assembly, Real, Setup, Swarm, Wanted, Work};
 use crate::report::{Options, Report};
 use crate::trace::Trace;
 use stage::Stage;
+
+/// The scenario's name on the command line.
+pub const NAME: &str = "turmoil";
+
+/// Runs a seed.
+#[must_use]
+pub fn run(seed: u64, wanted: &Wanted, options: &Options) -> Report {
+    run_with::<NoFaults>(seed, wanted, options)
+}
+
+/// Runs a seed with a bug in the engine, to see whether it is found.
+#[must_use]
+pub fn run_with<F: Faults>(seed: u64, wanted: &Wanted, options: &Options) -> Report {
+    let swarm = Swarm::draw(seed);
+    let setup = Setup::draw(seed, swarm.slots(), wanted);
+    let mut report = simulate(&setup, &Real::<F>::new(&swarm), &swarm, options);
+    report.scenario = NAME;
+    report.about = format!("{}; {}", setup.describe(), swarm.describe());
+    report.changes = wanted.arguments();
+    report
+}
 
 /// Runs a cluster.
 #[must_use]

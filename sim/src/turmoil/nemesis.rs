@@ -3,13 +3,69 @@
 use gear_core::control::Role;
 use gear_core::time::{Duration, Time};
 
-use super::shared::Doom;
+use super::shared::{Doom, State};
 use super::stage::{Due, Stage};
 use crate::cluster::{FaultKind, Look, Planned};
 use crate::random::Random;
 
 /// Effects within which a process dies that is to die between two of them, at most.
 const TRAP_MAX: u64 = 60;
+
+/// Ambushes in a run.
+const AMBUSHES_MAX: u64 = 4;
+/// Effects after which whoever is ambushed dies, at most.
+const AMBUSH_EFFECTS: u64 = 6;
+/// The most that an ambushed machine is without power, in nanoseconds.
+const AMBUSH_NANOS: u64 = 4_000_000_000;
+
+impl State {
+    /// A process is at a moment at which one would be lost that matters: it is, at a rate.
+    pub(super) fn ambush(&mut self, process: usize, kind: FaultKind) {
+        let rate = match kind {
+            FaultKind::AmbushLeader => self.rates.ambush_leader,
+            FaultKind::AmbushAppMaster => self.rates.ambush_app_master,
+            _ => self.rates.ambush_executor,
+        };
+        if self.calm || self.ambushes >= AMBUSHES_MAX || !self.random.other.permille(rate) {
+            return;
+        }
+        let effects = 1 + self.random.other.below(AMBUSH_EFFECTS);
+        let doom = match kind {
+            FaultKind::AmbushLeader => {
+                Doom::Power(Duration::from_nanos(1 + self.random.other.below(AMBUSH_NANOS)))
+            }
+            _ => Doom::Kill,
+        };
+        let mut whom = process;
+        if kind == FaultKind::AmbushExecutor {
+            let app = self.processes[process].app();
+            let is_one = |other: &usize| {
+                let hosted = &self.processes[*other];
+                let executes = matches!(hosted.role(), Some(Role::Executor(_)));
+                hosted.alive && executes && hosted.app() == app
+            };
+            let others: Vec<usize> = (0..self.processes.len()).filter(is_one).collect();
+            if others.is_empty() {
+                return;
+            }
+            whom = others[self.random.other.place(others.len())];
+        }
+        self.ambushes += 1;
+        self.count(kind);
+        self.processes[whom].trap = Some((effects, doom));
+    }
+
+    /// The machine of the master that acts.
+    pub(super) fn leader(&self) -> Option<usize> {
+        let acts = |master: &usize| match self.processes[self.machines[*master].node?].look {
+            Look::Node(look) if look.acts => Some((look.term, *master)),
+            _ => None,
+        };
+        // One that was cut off may not know yet that another leads.
+        let masters = 0..self.masters;
+        masters.filter_map(|master| acts(&master)).max().map(|(_, master)| master)
+    }
+}
 
 impl Stage<'_> {
     /// A planned fault happens, if there is somebody whom it can meet.
@@ -210,14 +266,7 @@ impl Stage<'_> {
 
     /// The machine of the master that acts.
     pub(super) fn leader(&self) -> Option<usize> {
-        let state = self.shared.state.borrow();
-        let acts = |process: &Option<usize>| {
-            process.is_some_and(|process| match state.processes[process].look {
-                Look::Node(look) => look.acts,
-                _ => false,
-            })
-        };
-        (0..self.shared.setup.masters).find(|master| acts(&state.machines[*master].node))
+        self.shared.state.borrow().leader()
     }
 
     fn pause(&mut self, planned: &Planned, random: &mut Random) -> bool {

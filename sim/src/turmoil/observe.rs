@@ -2,11 +2,11 @@
 //! are those of the direct simulator.
 
 use gear_core::control::Role;
-use gear_core::id::AppId;
+use gear_core::id::{AppId, AppTerm};
 use gear_core::time::{Duration, Time};
 
 use super::shared::{Shared, State};
-use crate::cluster::{AppLook, Look, NodeLook};
+use crate::cluster::{Answer, AppLook, ExecutorLook, FaultKind, LogState, Look, NodeLook};
 use crate::oracle::deadlines;
 
 /// What is measured between two moments.
@@ -48,8 +48,10 @@ impl State {
             _ if look == before => return,
             Look::Nothing => Ok(()),
             Look::Node(look) => self.node_watched(now, process, &before, look),
-            Look::App(look) => self.app_watched(&before, look),
+            Look::App(look) => self.app_watched(process, &before, look),
+            Look::Executor(ExecutorLook { term: AppTerm(0), .. }) => Ok(()),
             Look::Executor(look) => self.watch.fences.obeys(process, look.term),
+            Look::Client(_) => self.client_watched(now, process),
         };
         if let Err(violation) = judged {
             self.wrong(now, violation);
@@ -70,22 +72,54 @@ impl State {
             if let Some(since) = self.stopwatch.leaderless.take() {
                 self.stopwatch.elections.push(now.since(since));
             }
-            let subject = self.processes[process].subject.as_ref();
-            if let Some(known) = subject.and_then(|subject| subject.known()) {
-                self.watch.updates.leader(&known)?;
-            }
+            self.leader_knows(now, process)?;
         }
         if acted && !look.acts {
             self.seen("a leader stepped down");
         }
+        if look.writes_back && !matches!(before, Look::Node(before) if before.writes_back) {
+            self.ambush(process, FaultKind::AmbushLeader);
+        }
         Ok(())
     }
 
-    fn app_watched(&mut self, before: &Look, look: AppLook) -> Result<(), String> {
+    fn client_watched(&mut self, now: Time, process: usize) -> Result<(), String> {
+        let subject = self.processes[process].subject.as_mut();
+        for answer in subject.map(|subject| subject.answers()).unwrap_or_default() {
+            match answer {
+                Answer::Submitted { id, app, name } => {
+                    self.watch.updates.submitted(id, app, &name)?;
+                    // Whoever acts now has to know of it.
+                    if let Some(process) = self.leader().and_then(|at| self.machines[at].node) {
+                        self.leader_knows(now, process)?;
+                    }
+                }
+                Answer::Read { stale: true } => self.seen("a stale answer was marked"),
+                Answer::Read { stale: false } => {}
+                Answer::Wrong(text) => return Err(text),
+            }
+        }
+        Ok(())
+    }
+
+    /// A leader that acts is asked what it knows.
+    fn leader_knows(&mut self, now: Time, process: usize) -> Result<(), String> {
+        let local = self.local(now, process);
+        let subject = self.processes[process].subject.as_ref();
+        match subject.and_then(|subject| subject.known(local)) {
+            Some(known) => self.watch.updates.leader(&known),
+            None => Ok(()),
+        }
+    }
+
+    fn app_watched(&mut self, process: usize, before: &Look, look: AppLook) -> Result<(), String> {
         let services = self.services.get(&look.app);
         let logged = services.map_or_else(Default::default, |services| services.commits.last());
         self.watch.fences.believes((look.app, look.term), look.committed, logged)?;
         let Look::App(before) = before else { return Ok(()) };
+        if look.recovers && !before.recovers {
+            self.ambush(process, FaultKind::AmbushExecutor);
+        }
         if before.recovers && !look.recovers && look.runs {
             self.seen("an app went back to its last epoch and runs again");
             if let Some((app, _, rolled)) = &mut self.stopwatch.outage
@@ -105,10 +139,10 @@ impl State {
             self.stopwatch.outages.push(now.since(since));
             self.stopwatch.outage = None;
         }
-        let alive = |process: Option<usize>| process.map(|process| &self.processes[process]);
-        let acts = |look: &Look| matches!(look, Look::Node(look) if look.acts);
-        let masters = self.machines.iter().filter_map(|machine| alive(machine.node));
-        if !masters.into_iter().any(|hosted| acts(&hosted.look)) {
+        let masters = &self.machines[..self.masters];
+        if masters.iter().all(|machine| machine.node.is_none()) {
+            self.seen("an epoch committed while all masters were down");
+        } else if self.leader().is_none() {
             self.seen("an epoch committed without a leader");
         }
         let leads = self.processes.iter().filter(|hosted| {
@@ -119,9 +153,9 @@ impl State {
         }
     }
 
-    /// A process is gone that looked like this.
-    pub(crate) fn died(&mut self, now: Time, look: Look) {
-        match look {
+    /// A process is gone; what was seen of it last is still there.
+    pub(crate) fn died(&mut self, now: Time, process: usize) {
+        match self.processes[process].look {
             Look::Node(look) => {
                 if look.acts {
                     self.stopwatch.leaderless.get_or_insert(now);
@@ -133,10 +167,20 @@ impl State {
             }
             Look::App(look) => {
                 self.stopwatch.recoveries += 1;
-                if look.appends && !look.ended {
-                    self.seen("an app master was lost while a record was on its way to the log");
+                if look.ended {
+                    return;
                 }
-                if look.recovers && !look.ended {
+                self.seen("an app master was lost");
+                match self.processes[process].log {
+                    LogState::Quiet => {}
+                    LogState::Asked => {
+                        self.seen("an app master was lost with a record on its way to the log");
+                    }
+                    LogState::Appended => {
+                        self.seen("an app master was lost before it heard of its record");
+                    }
+                }
+                if look.recovers {
                     self.seen("an app master was lost while tasks were rolled back");
                 }
             }
@@ -146,12 +190,19 @@ impl State {
                     Look::App(master) if hosted.alive && master.app == look.app => Some(master),
                     _ => None,
                 });
-                if master.is_some_and(|master| !master.ended) {
-                    self.stopwatch.outage.get_or_insert((look.app, now, false));
-                    self.seen("an executor was lost");
+                match master {
+                    Some(master) if master.ended => {}
+                    Some(master) => {
+                        self.stopwatch.outage.get_or_insert((look.app, now, false));
+                        self.seen("an executor was lost");
+                        if master.recovers {
+                            self.seen("an executor was lost while tasks were rolled back");
+                        }
+                    }
+                    None => self.seen("an executor was lost while there was no app master"),
                 }
             }
-            Look::Nothing => {}
+            Look::Nothing | Look::Client(_) => {}
         }
     }
 }

@@ -4,7 +4,8 @@
 use gear_core::time::{Duration, Time};
 
 use super::stage::{Due, Stage};
-use crate::cluster::{Look, Output};
+use crate::cluster::Output;
+use crate::cluster::inspect::{INSPECT_INTERVAL, inspected};
 use crate::random::Random;
 
 /// Thousandths of the input that are there before the core is healed.
@@ -18,8 +19,10 @@ impl Stage<'_> {
     /// Runs all phases.
     pub(super) fn run(&mut self) {
         self.work.feed(0);
+        let feeds = self.shared.setup.feeds;
         let (safety, quiet) = (self.shared.setup.safety, self.shared.setup.quiet);
-        for step in 1..=FEEDS {
+        self.due(Time::ZERO, Due::Inspect);
+        for step in (1..=FEEDS).take_while(|_| feeds) {
             let at = Time::ZERO + safety / FEEDS as u32 * step as u32;
             self.due(at, Due::Feed { permille: step * FED_EARLY / FEEDS });
         }
@@ -41,6 +44,24 @@ impl Stage<'_> {
             }
             self.run_until(self.now() + LOOK_INTERVAL);
         }
+    }
+
+    /// Looks at every executor, and will again.
+    pub(super) fn inspect(&mut self) {
+        let now = self.now();
+        self.due(now + INSPECT_INTERVAL, Due::Inspect);
+        let punctual = self.work.punctual();
+        let state = &mut *self.shared.state.borrow_mut();
+        let processes = state.processes.iter_mut().enumerate();
+        let subjects = processes.filter_map(|(number, hosted)| {
+            let app = hosted.app();
+            Some((number, app, hosted.subject.as_deref_mut()?))
+        });
+        let (wrong, resumed) = inspected(subjects, &mut state.watch, punctual);
+        if resumed {
+            state.seen("a link was resumed with what it had kept");
+        }
+        wrong.into_iter().for_each(|violation| state.wrong(now, violation));
     }
 
     /// A majority of the masters whose disks are as they were, and as many workers as are needed.
@@ -76,7 +97,8 @@ impl Stage<'_> {
         let state = self.shared.state.borrow();
         let Some(process) = state.machines[leader].node else { return false };
         let subject = state.processes[process].subject.as_ref();
-        let Some(known) = subject.and_then(|subject| subject.known()) else { return false };
+        let local = state.local(self.now(), process);
+        let Some(known) = subject.and_then(|subject| subject.known(local)) else { return false };
         let ended = known.values().filter(|app| app.ended).count();
         ended == self.work.specs().len() && ended == known.len()
     }
@@ -85,12 +107,15 @@ impl Stage<'_> {
     fn stuck(&self) {
         let now = self.now();
         let state = &mut *self.shared.state.borrow_mut();
-        let alive = state.processes.iter().enumerate().filter(|(_, hosted)| hosted.alive);
-        let shown = alive.map(|(number, hosted)| match hosted.look {
-            Look::Nothing => format!("process {number} on machine {}", hosted.machine),
-            look => format!("process {number} on machine {}: {look:?}", hosted.machine),
-        });
-        let shown = shown.collect::<Vec<_>>().join("\n    ");
+        let mut shown = Vec::new();
+        for process in 0..state.processes.len() {
+            let (local, hosted) = (state.local(now, process), &mut state.processes[process]);
+            if let Some(subject) = &mut hosted.subject {
+                let at = format!("process {process} on machine {}", hosted.machine);
+                shown.push(format!("{at}: {}", subject.describe(local)));
+            }
+        }
+        let shown = shown.join("\n    ");
         state.wrong(now, format!("liveness: the core has not come to its end:\n    {shown}"));
     }
 

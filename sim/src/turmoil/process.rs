@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
+use gear_core::checkpoint::record::FOLDER;
 use gear_core::control::{Address, Role};
+use gear_core::effect::StoreRequest;
 use gear_core::executor::Activity;
 use gear_core::host::process::{Process, ProcessEffect, ProcessInput};
 use gear_core::id::ConnectionId;
@@ -17,7 +19,7 @@ use super::drivers::{SimClock, SimDisk, SimFiles, SimIo, SimStore, Simulated};
 use super::gate::{Gate, gated};
 use super::shared::{Child, Doom, Hosted, Shared};
 use super::transport::Sockets;
-use crate::cluster::{FaultKind, Look, Subject};
+use crate::cluster::{FaultKind, LogState, Look, Subject};
 use crate::direct::{Catch, catch};
 use crate::trace::Trace;
 
@@ -35,6 +37,7 @@ impl Watched {
     /// Lets the process work, and cuts off what it wants where it dies.
     fn step(
         &mut self,
+        local: Time,
         out: &mut Vec<ProcessEffect>,
         call: impl FnOnce(&mut dyn Subject, &mut Vec<ProcessEffect>) -> Activity,
     ) -> Activity {
@@ -46,7 +49,7 @@ impl Watched {
         let Some(mut subject) = subject else { return self.nothing() };
         let result = catch(|| call(subject.as_mut(), out));
         self.next_timeout = subject.next_timeout();
-        let look = subject.look();
+        let look = subject.look(local);
         let now = self.shared.now();
         let dies = {
             let state = &mut *self.shared.state.borrow_mut();
@@ -66,11 +69,18 @@ impl Watched {
                     ProcessEffect::Close { connection } => {
                         self.connections.remove(connection);
                     }
+                    // It waits for nobody any more.
+                    ProcessEffect::Exit { .. } => self.connections.clear(),
                     _ => {}
                 }
             }
             let waits = (self.connections.len(), self.next_timeout);
             state.watched(now, self.process, waits, look);
+            let asks = out.iter().any(appends);
+            if asks {
+                state.processes[self.process].log = LogState::Asked;
+                state.ambush(self.process, FaultKind::AmbushAppMaster);
+            }
             dies
         };
         if let Some(doom) = dies {
@@ -119,6 +129,14 @@ impl Watched {
     }
 }
 
+/// Asks the store for a record of the commit log.
+fn appends(effect: &ProcessEffect) -> bool {
+    let ProcessEffect::Store { request: StoreRequest::Create { name, .. }, .. } = effect else {
+        return false;
+    };
+    name.starts_with(FOLDER)
+}
+
 /// Counts the effects of a process that is doomed; those behind its death are taken off.
 fn spring(hosted: &mut Hosted, out: &mut Vec<ProcessEffect>) -> Option<Doom> {
     let (left, doom) = hosted.trap.as_mut()?;
@@ -138,6 +156,9 @@ impl Process for Watched {
             return;
         }
         match &input {
+            ProcessInput::Stored { .. } => {
+                self.shared.state.borrow_mut().processes[self.process].log = LogState::Quiet;
+            }
             ProcessInput::Accepted { connection } => {
                 self.connections.insert(*connection);
             }
@@ -146,7 +167,8 @@ impl Process for Watched {
             }
             _ => {}
         }
-        self.step(out, |subject, out| {
+        let local = world.now;
+        self.step(local, out, |subject, out| {
             subject.handle(world, input, out);
             Activity::Idle(None)
         });
@@ -158,7 +180,8 @@ impl Process for Watched {
         if !works || !self.notes(|trace, now, process| trace.turn(now, process)) {
             return Activity::Idle(None);
         }
-        self.step(out, |subject, out| subject.turn(world, out))
+        let local = world.now;
+        self.step(local, out, |subject, out| subject.turn(world, out))
     }
 
     fn next_timeout(&self) -> Option<Time> {
@@ -188,6 +211,7 @@ pub(crate) fn reserve(shared: &Shared, machine: usize, child: Option<Child>) -> 
         gate: Rc::new(Gate::default()),
         abort: None,
         trap: None,
+        log: LogState::Quiet,
     });
     state.processes.len() - 1
 }
@@ -226,7 +250,7 @@ pub(crate) fn begin(
         notice: Box::new(move |notice| {
             let now = noticing.now();
             let text = &notice.text;
-            let line = || format!("process {process} says {:?}: {text}", notice.level);
+            let line = || format!("process {process} says: {text}");
             noticing.state.borrow_mut().trace.write(now, line);
         }),
     };

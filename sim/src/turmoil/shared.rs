@@ -19,7 +19,7 @@ use super::observe::Stopwatch;
 use super::transport::address;
 use crate::cluster::clock::{Clock, TRUE_RATE};
 use crate::cluster::disk::NodeDisk;
-use crate::cluster::{FaultKind, Look, Rates, Setup, Subject};
+use crate::cluster::{FaultKind, LogState, Look, Rates, Setup, Subject};
 use crate::direct::Store;
 use crate::oracle::commits::Commits;
 use crate::oracle::watch::Watch;
@@ -65,12 +65,22 @@ pub(crate) struct State {
     pub(crate) links: Links,
     /// What every app finds on its file system.
     pub(crate) files: ModelDisk,
+    /// The most records that a source reads in one turn.
+    pub(crate) records_per_turn: usize,
     pub(crate) services: BTreeMap<AppId, AppServices>,
     pub(crate) store_down_until: Time,
     pub(crate) random: Draws,
     pub(crate) trace: Trace,
     /// No planned fault happens any more.
     pub(crate) calm: bool,
+    /// Machines that vote; they are the first.
+    pub(crate) masters: usize,
+    /// Ambushes so far.
+    pub(crate) ambushes: u64,
+    /// How often whom is ambushed.
+    pub(crate) rates: Rates,
+    /// Nodes' processes that their operator starts again, and when.
+    pub(crate) restarts: Vec<(usize, Time)>,
     /// Machines that lose their power as soon as the present step has ended, and for how long.
     pub(crate) doomed: Vec<(usize, Duration)>,
     pub(crate) watch: Watch,
@@ -122,6 +132,8 @@ pub(crate) struct Hosted {
     pub(crate) abort: Option<AbortHandle>,
     /// It dies after so many effects, or takes its machine with it.
     pub(crate) trap: Option<(u64, Doom)>,
+    /// What it has on its way to the commit log.
+    pub(crate) log: LogState,
 }
 
 /// What a child is to its worker.
@@ -162,7 +174,7 @@ impl Hosted {
 impl Shared {
     pub(crate) fn new(
         setup: Rc<Setup>,
-        files: ModelDisk,
+        (files, records_per_turn): (ModelDisk, usize),
         trace: Trace,
         jobs: UnboundedSender<Job>,
     ) -> Self {
@@ -183,11 +195,16 @@ impl Shared {
             listeners: BTreeSet::new(),
             links: Links::new(setup.machines.len() + 1),
             files,
+            records_per_turn,
             services: BTreeMap::new(),
             store_down_until: Time::ZERO,
             random: Draws { store: draws(1), io: draws(2), disk: draws(3), other: draws(4) },
             trace,
             calm: false,
+            masters: setup.masters,
+            ambushes: 0,
+            rates: setup.rates,
+            restarts: Vec::new(),
             doomed: Vec::new(),
             watch: Watch::default(),
             stopwatch: Stopwatch::default(),
@@ -251,7 +268,6 @@ impl Shared {
         if !hosted.alive {
             return;
         }
-        let look = hosted.look;
         hosted.alive = false;
         hosted.subject = None;
         hosted.trap = None;
@@ -260,7 +276,7 @@ impl Shared {
         }
         state.trace.note(now, "a process is gone", &[process as u64]);
         state.trace.write(now, || format!("process {process}: {reason}"));
-        state.died(now, look);
+        state.died(now, process);
     }
 
     /// All processes of a machine are gone.
@@ -288,6 +304,12 @@ impl Shared {
 }
 
 impl State {
+    /// What a process's clock shows.
+    pub(crate) fn local(&self, now: Time, process: usize) -> Time {
+        let machine = self.machines.get(self.processes[process].machine);
+        machine.map_or(now, |machine| machine.clock.local(now))
+    }
+
     /// A fault has happened.
     pub(crate) fn count(&mut self, fault: FaultKind) {
         *self.fired.entry(fault.name()).or_default() += 1;
@@ -310,7 +332,7 @@ impl State {
         self.services.entry(app).or_insert_with(|| AppServices {
             name: name.to_owned(),
             store: Store::default(),
-            commits: Commits::default(),
+            commits: Commits::with_gaps(),
             disk: disk.clone(),
         });
     }

@@ -26,7 +26,7 @@ fn shared() -> Rc<Shared> {
     };
     let setup = Rc::new(Setup::draw(1, 1, &wanted));
     let (jobs, _) = unbounded_channel();
-    Rc::new(Shared::new(setup, ModelDisk::new(0), Trace::new(false, false), jobs))
+    Rc::new(Shared::new(setup, (ModelDisk::new(0), usize::MAX), Trace::new(false, false), jobs))
 }
 
 /// Runs a case between two machines, or on one.

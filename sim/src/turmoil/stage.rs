@@ -33,8 +33,12 @@ pub(super) enum Due {
     Boot { machine: usize, life: u64 },
     /// A paused process goes on.
     Resume { process: usize },
+    /// An operator starts a node again whose disk has failed.
+    Restart { process: usize },
     /// The so-manieth planned fault happens.
     Fault { place: usize },
+    /// Tasks and channels are looked at.
+    Inspect,
     /// So many thousandths of the input are there.
     Feed { permille: u64 },
     /// A machine's messages are as fast as before.
@@ -78,7 +82,8 @@ impl<'a> Stage<'a> {
         let mut sim = builder.build();
         let (jobs, asked) = unbounded_channel();
         let asked = RefCell::new(Some(asked));
-        let shared = Rc::new(Shared::new(setup, work.files(), trace, jobs));
+        let shared =
+            Rc::new(Shared::new(setup, (work.files(), work.records_per_turn()), trace, jobs));
         sim.host("services", move || {
             let asked = asked.borrow_mut().take().expect("the services never crash");
             machine::serve(asked)
@@ -146,6 +151,10 @@ impl<'a> Stage<'a> {
         for (machine, lasts) in doomed {
             self.power_off(machine, Some(lasts));
         }
+        let restarts = std::mem::take(&mut self.shared.state.borrow_mut().restarts);
+        for (process, at) in restarts {
+            self.due(at, Due::Restart { process });
+        }
     }
 
     /// Makes the processes that machines are about to start.
@@ -200,10 +209,16 @@ impl<'a> Stage<'a> {
         match due {
             Due::Boot { machine, life } => self.boot(machine, Some(life)),
             Due::Resume { process } => self.resume(process),
+            Due::Restart { process } => self.restart(process),
             Due::Fault { place } => self.strike(place),
+            Due::Inspect => self.inspect(),
             Due::Feed { permille } => self.work.feed(permille),
             Due::Fast { machine } => self.set_latency(machine, self.latency),
         }
+    }
+
+    fn restart(&mut self, process: usize) {
+        self.shared.end(process, "its operator starts it again");
     }
 
     fn resume(&mut self, process: usize) {
@@ -315,6 +330,13 @@ impl<'a> Stage<'a> {
             }
             self.set_latency(one, self.latency);
             self.boot(one, None);
+            let (node, failed) = {
+                let there = &self.shared.state.borrow().machines[one];
+                (there.node, there.disk.failed)
+            };
+            if let Some(node) = node.filter(|_| failed) {
+                self.restart(node);
+            }
         }
     }
 }

@@ -109,7 +109,7 @@ impl Process for Probe {
 }
 
 impl Subject for Probe {
-    fn look(&self) -> Look {
+    fn look(&self, _: Time) -> Look {
         Look::Nothing
     }
 }

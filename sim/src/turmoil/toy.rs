@@ -379,7 +379,7 @@ impl Process for Node {
 }
 
 impl Subject for Node {
-    fn look(&self) -> Look {
+    fn look(&self, _: Time) -> Look {
         Look::Nothing
     }
 }
@@ -445,7 +445,7 @@ impl Process for Baby {
 }
 
 impl Subject for Baby {
-    fn look(&self) -> Look {
+    fn look(&self, _: Time) -> Look {
         Look::Nothing
     }
 }
