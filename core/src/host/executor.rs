@@ -47,6 +47,8 @@ pub struct ExecutorProcess<F: Faults> {
     app_master: Option<Peer>,
     /// Executors that are lost to this one, and why: every app master has to know.
     lost: BTreeMap<ExecutorId, String>,
+    /// True once this process has asked to end.
+    exits: bool,
     heard: Vec<(Peer, LinkEvent)>,
     effects: Vec<Effect>,
 }
@@ -80,6 +82,7 @@ impl<F: Faults> ExecutorProcess<F> {
             },
             app_master: None,
             lost: BTreeMap::new(),
+            exits: false,
             heard: Vec::new(),
             effects: Vec::new(),
         }
@@ -257,6 +260,11 @@ impl<F: Faults> ExecutorProcess<F> {
                 break;
             }
             self.link_events(world, out);
+        }
+        if self.executor.is_stopped() && !self.exits {
+            // It answers nobody any more: a later app master must not wait for it.
+            self.exits = true;
+            out.push(ProcessEffect::Exit { reason: "the app has ended".into() });
         }
     }
 
