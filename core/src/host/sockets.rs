@@ -179,7 +179,7 @@ impl Sockets {
                 self.sockets.insert(connection, Socket { stage, deadline });
             }
             ProcessInput::Dialed { connection } => {
-                let Some(socket) = self.sockets.get_mut(&connection) else { return None };
+                let socket = self.sockets.get_mut(&connection)?;
                 if let Stage::Dialing(hello) = socket.stage {
                     out.push(written(connection, kind::HELLO, &hello));
                     let deadline = now + HANDSHAKE_TIMEOUT;

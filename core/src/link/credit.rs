@@ -16,6 +16,7 @@ use crate::limits::{
     CHANNEL_WINDOW_BYTES_MIN,
 };
 use crate::time::{Duration, Time};
+use alloc::boxed::Box;
 
 /// A channel's window, as its receiver keeps it.
 #[derive(Clone, Copy, Debug)]
@@ -157,7 +158,10 @@ pub struct CreditError {
 ///
 /// # Errors
 /// [`CreditError`] if credit was made or lost.
-pub fn check_credit(sender: &SenderFigures, receiver: &ReceiverFigures) -> Result<(), CreditError> {
+pub fn check_credit(
+    sender: &SenderFigures,
+    receiver: &ReceiverFigures,
+) -> Result<(), Box<CreditError>> {
     let first = CHANNEL_WINDOW_BYTES as u64;
     let rules = [
         (receiver.received <= sender.sent, "more was received than sent"),
@@ -175,7 +179,9 @@ pub fn check_credit(sender: &SenderFigures, receiver: &ReceiverFigures) -> Resul
         (sender.credit() <= receiver.window as i64, "there is more credit than the window"),
     ];
     match rules.iter().find(|(holds, _)| !holds) {
-        Some((_, what)) => Err(CreditError { what, sender: *sender, receiver: *receiver }),
+        Some((_, what)) => {
+            Err(Box::new(CreditError { what, sender: *sender, receiver: *receiver }))
+        }
         None => Ok(()),
     }
 }

@@ -52,7 +52,7 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::marker::PhantomData;
 
-pub use credit::{ReceiverFigures, SenderFigures, check_credit};
+pub use credit::{CreditError, ReceiverFigures, SenderFigures, check_credit};
 pub use error::{LinkError, LostReason};
 
 use crate::control::Peer;

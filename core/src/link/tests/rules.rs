@@ -82,7 +82,7 @@ impl Pair {
     }
 
     fn item(&mut self, place: usize, attempt: u64, item: Item) {
-        let attempt = Attempt(attempt.try_into().expect("a small one"));
+        let attempt = Attempt(attempt);
         self.links[place].send(self.now, Message::Item { channel: CHANNEL, attempt, item });
     }
 
