@@ -4,8 +4,8 @@
 //! It drives the same processes as production does, as [`gear_core::host::process::Process`]es, and
 //! knows nothing of what they say to each other.
 
-pub(crate) mod clock;
 mod client;
+pub(crate) mod clock;
 mod conn;
 pub(crate) mod disk;
 mod fault;
