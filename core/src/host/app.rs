@@ -256,6 +256,11 @@ impl<F: Faults> AppProcess<F> {
             Some(Outcome::Failed(Failure::Log(LogError::Superseded { .. }))) => {
                 self.exit("another app master leads the app", out);
             }
+            // The store may be back for the next app master: the masters start one, and say why.
+            Some(Outcome::Failed(failure @ Failure::Log(LogError::Store { .. }))) => {
+                let reason = failure.to_string();
+                self.exit(&reason, out);
+            }
             Some(outcome) => self.reports.ended(AppOutcome::from(outcome)),
         }
     }

@@ -620,6 +620,7 @@ impl World<'_> {
             return;
         }
         self.trace.note(self.now, "a machine loses its power", &[machine as u64]);
+        self.stopwatch.disturb();
         for process in 0..self.processes.len() {
             if self.processes[process].machine == machine {
                 self.die(process, "its machine lost its power", Doom::Power(0));

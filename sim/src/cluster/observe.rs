@@ -26,6 +26,13 @@ pub(crate) struct Stopwatch {
     pub(crate) recoveries: u64,
 }
 
+impl Stopwatch {
+    /// Something else goes wrong: what is measured would not be what it is called.
+    pub(crate) fn disturb(&mut self) {
+        (self.outage, self.leaderless) = (None, None);
+    }
+}
+
 impl World<'_> {
     /// A process has made a step.
     pub(crate) fn watched(&mut self, process: usize, look: Look) {

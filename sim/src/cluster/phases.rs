@@ -148,7 +148,7 @@ impl World<'_> {
     }
 
     /// True if the leader knows of all apps, and that each has ended.
-    fn all_done(&self) -> bool {
+    fn all_done(&mut self) -> bool {
         let Some(process) = self.leader().and_then(|leader| self.machines[leader].node) else {
             return false;
         };
@@ -156,6 +156,9 @@ impl World<'_> {
         let Some(known) = subject.and_then(|subject| subject.known(self.local(process))) else {
             return false;
         };
+        if let Err(violation) = self.watch.updates.leader(&known) {
+            self.wrong(violation);
+        }
         let ended = known.values().filter(|app| app.ended).count();
         ended == self.work.specs().len() && ended == known.len()
     }

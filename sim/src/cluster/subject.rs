@@ -131,6 +131,8 @@ pub struct KnownApp {
     pub wish: Wish,
     /// It has ended.
     pub ended: bool,
+    /// Why it has failed; none if it has not.
+    pub failure: Option<String>,
 }
 
 /// What a task has come to.

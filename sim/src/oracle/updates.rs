@@ -63,6 +63,9 @@ impl Updates {
             }
         }
         for (app, there) in known {
+            if let Some(reason) = &there.failure {
+                return Err(format!("updates: {app} was given up: {reason}"));
+            }
             let before = self.known.entry(*app).or_insert_with(|| there.name.clone());
             if *before != there.name {
                 return Err(format!("updates: {app} was `{before}` and is `{}`", there.name));
@@ -113,6 +116,14 @@ mod tests {
         updates.submitted(request(1), AppId(1), "a").unwrap();
         assert!(updates.submitted(request(1), AppId(2), "a").is_err());
         assert!(updates.submitted(request(2), AppId(1), "b").is_err());
+    }
+
+    #[test]
+    fn an_app_that_is_given_up_is_seen() {
+        let mut apps = known(&[(1, "a")]);
+        Updates::default().leader(&apps).unwrap();
+        apps.get_mut(&AppId(1)).expect("it was just made").failure = Some("no slots".into());
+        assert!(Updates::default().leader(&apps).is_err());
     }
 
     #[test]
