@@ -55,7 +55,7 @@ impl Toy {
     fn received(&mut self, connection: ConnectionId, bytes: &[u8]) {
         assert!(!bytes.is_empty(), "something or nothing comes");
         let (buffer, next) = self.accepted.get_mut(&connection).expect("it was accepted");
-        if bytes.len() % 8 != 0 {
+        if !bytes.len().is_multiple_of(8) {
             self.met.borrow_mut().cut += 1;
         }
         buffer.extend_from_slice(bytes);

@@ -87,7 +87,7 @@ impl Process for Probe {
                 if self.there {
                     self.number += 1;
                     out.push(ProcessEffect::Write { connection, bytes: vec![self.number] });
-                } else if self.connection % 1_000 == 0 {
+                } else if self.connection.is_multiple_of(1_000) {
                     self.connection += 1;
                     let connection = ConnectionId(self.connection);
                     out.push(ProcessEffect::Dial { connection, to });
