@@ -42,8 +42,8 @@ pub struct Retention {
     /// Numbers of records that count nothing, deleted once the floor is above them.
     stale: Vec<LogNumber>,
     /// Objects that nobody needs if this app master still leads. One that was fenced may know less
-    /// than its successor, which may let tasks go on that it took for gone; so they are deleted once
-    /// an epoch was committed since, in which every task took part in the attempt known here.
+    /// than its successor, which may let tasks go on that it took for gone; so they are deleted
+    /// once an epoch was committed since, in which every task took part in the attempt known here.
     suspects: BTreeSet<String>,
     doomed: VecDeque<String>,
     /// True once a failure to delete has been spoken of.

@@ -208,8 +208,8 @@ impl<F: Faults> ExecutorProcess<F> {
                 }
                 LinkEvent::AuditFailed { channel, epoch, sent, came } => {
                     let reason = format!(
-                        "{came:?} came over channel {channel} in {epoch}, but {sent:?} was sent; this \
-                         is a defect of Gear: the epoch is not taken, please report it"
+                        "{came:?} came over channel {channel} in {epoch}, but {sent:?} was sent; \
+                         this is a defect of Gear: the epoch is not taken, please report it"
                     );
                     self.executor.fail_channel(channel, &reason, &mut self.effects);
                 }

@@ -238,11 +238,10 @@ impl World<'_> {
     }
 
     /// Lets a process work, and performs what it wants.
-    fn step(
-        &mut self,
-        process: usize,
-        call: impl FnOnce(&mut dyn Subject, &mut task::World<'_>, &mut Vec<ProcessEffect>) -> Activity,
-    ) -> Activity {
+    fn step<C>(&mut self, process: usize, call: C) -> Activity
+    where
+        C: FnOnce(&mut dyn Subject, &mut task::World<'_>, &mut Vec<ProcessEffect>) -> Activity,
+    {
         self.events += 1;
         let mut effects = std::mem::take(&mut self.effects);
         let hosted = &mut self.processes[process];

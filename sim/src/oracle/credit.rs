@@ -1,5 +1,5 @@
-//! Credit is neither made nor lost: on each channel, what was worked off, what has arrived, what was
-//! sent and what was granted follow each other, and every frame is acknowledged once at most.
+//! Credit is neither made nor lost: on each channel, what was worked off, what has arrived, what
+//! was sent and what was granted follow each other, and every frame is acknowledged once at most.
 //!
 //! The engine compares the two accounts itself. This rule is written again, and looks at both ends
 //! at one moment, which they cannot.
