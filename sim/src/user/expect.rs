@@ -11,6 +11,9 @@ use crate::oracle::counted;
 /// The lines of all visible files, folder by folder, in no order.
 pub type Lines = BTreeMap<String, Vec<String>>;
 
+/// Says what is wrong with the lines.
+type Judge<'a> = dyn Fn(&Lines) -> Result<(), String> + Sync + 'a;
+
 /// What is expected.
 pub(super) enum Expect<'a> {
     /// What the reference model says.
@@ -18,7 +21,7 @@ pub(super) enum Expect<'a> {
     /// These lines, wherever they are.
     Given(Vec<String>),
     /// What this function has nothing against.
-    Judge(Box<dyn Fn(&Lines) -> Result<(), String> + Sync + 'a>),
+    Judge(Box<Judge<'a>>),
 }
 
 /// Differences that are told.
