@@ -88,6 +88,9 @@ impl World<'_> {
         for answer in subject.map(|subject| subject.answers()).unwrap_or_default() {
             match answer {
                 Answer::Submitted { id, app, name } => {
+                    if self.watch.updates.knows(id) {
+                        self.count(FaultKind::Resubmit);
+                    }
                     self.watch.updates.submitted(id, app, &name)?;
                     // Whoever acts now has to know of it.
                     if let Some(process) = self.leader().and_then(|at| self.machines[at].node) {

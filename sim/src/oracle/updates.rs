@@ -36,6 +36,12 @@ impl Updates {
         }
     }
 
+    /// True if a client has been told of this request before.
+    #[must_use]
+    pub fn knows(&self, id: RequestId) -> bool {
+        self.submitted.contains_key(&id)
+    }
+
     /// A client was told that its wish is kept.
     pub fn wished(&mut self, app: AppId, wish: Wish) {
         let before = self.wishes.entry(app).or_default();

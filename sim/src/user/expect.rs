@@ -11,8 +11,8 @@ use crate::oracle::counted;
 /// The lines of all visible files, folder by folder, in no order.
 pub type Lines = BTreeMap<String, Vec<String>>;
 
-/// Says what is wrong with the lines of a run.
-pub(super) type Judge<'a> = dyn Fn(&Lines) -> Result<(), String> + Sync + 'a;
+/// Says what is wrong with the lines.
+type Judge<'a> = dyn Fn(&Lines) -> Result<(), String> + Sync + 'a;
 
 /// What is expected.
 pub(super) enum Expect<'a> {

@@ -1,0 +1,59 @@
+//! The simulator finds bugs that were put into the machines of a cluster, each within so many seeds,
+//! and none without them.
+
+use gear_core::host::Faults;
+use sim::cluster::{Wanted, run, run_with};
+use sim::report::Options;
+use sim::sweep::{Limits, sweep};
+
+/// Each bug has to be found within so many seeds: a few times what it took when it was measured.
+const SEEDS: u64 = 400;
+
+macro_rules! bugs {
+    ($($test:ident: $name:ident, $const:ident;)+) => {
+        $(
+            struct $name;
+
+            impl Faults for $name {
+                const $const: bool = true;
+            }
+
+            #[test]
+            fn $test() {
+                found::<$name>(stringify!($const));
+            }
+        )+
+    };
+}
+
+/// The first seed that finds the bug; the same seed is right without it.
+fn found<F: Faults>(name: &str) {
+    let (wanted, options) = (Wanted::default(), Options::default());
+    let limits = Limits { threads: 1, failures: 1, ..Limits::default() };
+    let all = sweep(0..SEEDS, &limits, |seed| run_with::<F>(seed, &wanted, &options), |_| {});
+    let (seed, failure) = all
+        .failures
+        .first_key_value()
+        .unwrap_or_else(|| panic!("{name} was not found in {SEEDS} seeds"));
+    let first = failure.violations[0].lines().next().unwrap_or_default();
+    println!("| {name} | {} | {first} |", seed + 1);
+    let violations = run(*seed, &wanted, &options).violations;
+    assert!(violations.is_empty(), "{name}: seed {seed} is wrong without it: {violations:?}");
+}
+
+bugs! {
+    snapshot_before_alignment: SnapshotBeforeAlignment, SNAPSHOT_BEFORE_ALIGNMENT;
+    commit_before_record: CommitBeforeRecord, COMMIT_BEFORE_RECORD;
+    report_before_stored: ReportBeforeStored, REPORT_BEFORE_STORED;
+    forget_state_on_restore: ForgetStateOnRestore, FORGET_STATE_ON_RESTORE;
+    act_on_unacknowledged: ActOnUnacknowledged, ACT_ON_UNACKNOWLEDGED;
+    reuse_executor_ids: ReuseExecutorIds, REUSE_EXECUTOR_IDS;
+    forget_request_ids: ForgetRequestIds, FORGET_REQUEST_IDS;
+    resume_without_deduplication: ResumeWithoutDeduplication, RESUME_WITHOUT_DEDUPLICATION;
+    grant_credit_twice: GrantCreditTwice, GRANT_CREDIT_TWICE;
+    reuse_attempt_on_roll_back: ReuseAttemptOnRollBack, REUSE_ATTEMPT_ON_ROLL_BACK;
+    roll_back_only_lost_tasks: RollBackOnlyLostTasks, ROLL_BACK_ONLY_LOST_TASKS;
+    take_over_without_reports: TakeOverWithoutReports, TAKE_OVER_WITHOUT_REPORTS;
+    acknowledge_before_majority: AcknowledgeBeforeMajority, ACKNOWLEDGE_BEFORE_MAJORITY;
+    ignore_lease: IgnoreLease, IGNORE_LEASE;
+}
