@@ -47,7 +47,8 @@ struct Known {
 pub(crate) struct Control {
     lines: BTreeMap<ConnectionId, Line>,
     known: BTreeMap<Peer, Known>,
-    /// Where whoever has connected last is answered.
+    /// Where each peer that has connected is answered: over the connection that it used last, since
+    /// an older one may have been let in after a newer one.
     accepted: BTreeMap<Peer, ConnectionId>,
 }
 
@@ -170,6 +171,9 @@ impl Control {
         let Some(line) = self.lines.get_mut(&connection) else { return false };
         line.heard = now;
         let peer = line.peer;
+        if !line.dialed {
+            self.accepted.insert(peer, connection);
+        }
         let error = loop {
             let entry = match line.decoder.next(&mut bytes) {
                 Ok(None) => return true,

@@ -11,6 +11,7 @@ use crate::id::{AppTerm, ConnectionId, NodeId, RequestId};
 use crate::limits::{HANDSHAKE_TIMEOUT, PING_INTERVAL, SILENCE_MAX, STRANGERS_MAX};
 use crate::link::handshake::{Door, Purpose, Refusal, Standing, VERSIONS};
 use crate::time::{Duration, Time};
+use crate::wire::stream::{encode_entry, kind};
 
 const A: Peer = Peer::Node(NodeId(1));
 const B: Peer = Peer::Node(NodeId(2));
@@ -156,4 +157,26 @@ fn a_peer_that_stays_silent_is_asked_and_then_dialled_anew() {
     assert_eq!(out, vec![]);
     control.send(now + Duration::from_secs(1), B, &message, &mut a, &mut out);
     assert!(matches!(out[..], [ProcessEffect::Dial { .. }]), "{out:?}");
+}
+
+#[test]
+fn a_peer_is_answered_where_it_was_heard_last() {
+    let (mut a, mut control) = (sockets(A), Control::default());
+    let [newer, older] = [ConnectionId(ACCEPTED | 2), ConnectionId(ACCEPTED | 1)];
+    // The hello over the older one was held up.
+    control.welcomed(Time(0), newer, B);
+    control.welcomed(Time(0), older, B);
+    let mut ping = Vec::new();
+    encode_entry(kind::PING, &(), &mut ping).expect("short");
+    let mut out = Vec::new();
+    assert!(control.received(Time(1), (newer, &ping), &mut a, (&mut Vec::new(), &mut out)));
+    control.down(Time(2), older);
+    out.clear();
+    let request = RequestId { client: 1, number: 1 };
+    let message = ControlMessage::Request { id: request, request: Request::Apps };
+    control.send(Time(3), B, &message, &mut a, &mut out);
+    assert!(
+        matches!(out[..], [ProcessEffect::Write { connection, .. }] if connection == newer),
+        "{out:?}"
+    );
 }
