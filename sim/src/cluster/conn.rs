@@ -23,6 +23,8 @@ pub(crate) struct Conn {
     pub(crate) accepted: bool,
     /// The dialler has heard that it has.
     pub(crate) dialed: bool,
+    /// It is broken: nothing that is written arrives, whether an end knows it or not.
+    pub(crate) severed: bool,
 }
 
 /// An end.

@@ -36,6 +36,8 @@ pub(crate) struct Hosted {
     pub(crate) paused_until: Time,
     /// What it will hear when it goes on.
     pub(crate) backlog: Vec<Event>,
+    /// It hears what it has missed, and does not know all of its connections yet.
+    pub(crate) catches_up: bool,
     /// Its connections: the number of each, and its side of it.
     pub(crate) conns: BTreeMap<ConnectionId, (usize, Side)>,
     /// Connections that it has accepted.
@@ -141,6 +143,7 @@ impl World<'_> {
             look: Look::Nothing,
             paused_until: Time::ZERO,
             backlog: Vec::new(),
+            catches_up: false,
             conns: BTreeMap::new(),
             accepted: 0,
             turn: None,
@@ -360,9 +363,12 @@ impl World<'_> {
         if self.processes[process].defers(self.now) {
             return;
         }
-        for event in std::mem::take(&mut self.processes[process].backlog) {
+        let missed = std::mem::take(&mut self.processes[process].backlog);
+        self.processes[process].catches_up = true;
+        for event in missed {
             self.again(event);
         }
+        self.processes[process].catches_up = false;
     }
 
     /// Everything that stands still goes on at once.

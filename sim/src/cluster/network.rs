@@ -102,6 +102,7 @@ impl World<'_> {
             to: self.addresses.number(to),
             accepted: false,
             dialed: false,
+            severed: false,
         });
         self.processes[process].conns.insert(id, (conn, 0));
         let at = self.travel(machine, host);
@@ -188,6 +189,9 @@ impl World<'_> {
     }
 
     fn send(&mut self, conn: usize, side: Side, segment: Segment) {
+        if self.conns[conn].severed {
+            return;
+        }
         let (from, to) =
             (self.conns[conn].ends[side].machine, self.conns[conn].ends[1 - side].machine);
         let at = self.travel(from, to);
@@ -305,6 +309,7 @@ impl World<'_> {
 
     /// A connection breaks: both ends hear of it, each in its time.
     pub(crate) fn sever(&mut self, conn: usize, random: &mut crate::random::Random) {
+        self.conns[conn].severed = true;
         self.conns[conn].pipes.iter_mut().for_each(Pipe::cut);
         for side in 0..2 {
             let most = random.pick(&[1_000, 300_000_000]);

@@ -55,7 +55,7 @@ impl World<'_> {
     pub(crate) fn waits(&mut self, process: usize) {
         let hosted = &self.processes[process];
         let Some(subject) = &hosted.subject else { return };
-        if hosted.machine < self.machines.len() {
+        if hosted.machine < self.machines.len() && !hosted.catches_up {
             let now = self.local(process);
             let judged = deadlines::judge(hosted.conns.len(), subject.next_timeout(), now);
             if let Err(violation) = judged {
