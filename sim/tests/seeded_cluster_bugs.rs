@@ -7,7 +7,7 @@ use sim::report::Options;
 use sim::sweep::{Limits, sweep};
 
 /// Each bug has to be found within so many seeds: a few times what it took when it was measured.
-const SEEDS: u64 = 400;
+const SEEDS: u64 = 1_500;
 
 macro_rules! bugs {
     ($($test:ident: $name:ident, $const:ident;)+) => {
