@@ -9,6 +9,9 @@ use crate::cluster::{Cluster, Who};
 use crate::job::{Numbers, expected, visible};
 
 const SEEDS: u64 = 300;
+/// Seeds beyond those that got stuck or went wrong once.
+const REGRESSIONS: [u64; 14] =
+    [6090, 6783, 7000, 11001, 13080, 13263, 14074, 15603, 18962, 19743, 21579, 21850, 25044, 28470];
 
 /// What the runs have reached together.
 #[derive(Debug, Default)]
@@ -127,4 +130,11 @@ fn output_is_exact_whoever_is_lost() {
     let Reached { roll_backs, taken_over, zombie_masters, zombie_executors, stops, .. } = sum;
     let all = [roll_backs, taken_over, zombie_masters, zombie_executors, stops];
     assert!(all.iter().all(|count| *count > SEEDS / 20), "the runs reach too little: {sum:?}");
+}
+
+#[test]
+fn seeds_that_failed_once_pass() {
+    let fails = |seed: &u64| catch_unwind(|| run::<NoFaults>(*seed)).is_err();
+    let failed: Vec<u64> = REGRESSIONS.into_iter().filter(fails).collect();
+    assert!(failed.is_empty(), "these seeds fail again: {failed:?}");
 }

@@ -1,5 +1,6 @@
 //! The app master over a model store.
 
 mod random;
+mod regions;
 mod single;
 mod world;
