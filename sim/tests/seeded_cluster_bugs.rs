@@ -1,5 +1,5 @@
-//! The simulator finds bugs that were put into the machines of a cluster, each within so many seeds,
-//! and none without them.
+//! The simulator finds bugs that were put into the machines of a cluster, each within so many
+//! seeds, and none without them.
 
 use gear_core::host::Faults;
 use sim::cluster::{Wanted, run, run_with};
