@@ -1,7 +1,7 @@
 //! What the leader of the masters does: it hears workers, app masters and clients, decides what is
 //! to change in the [`State`], and orders what follows from it.
 //!
-//! It decides one [`Change`] at a time, and the next only when a majority has that on disk. So
+//! It decides one `Change` at a time, and the next only when a majority has that on disk. So
 //! every decision, every order and every answer comes from a state that survives, and whatever is
 //! asked meanwhile is decided together in the next change.
 //!
