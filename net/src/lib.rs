@@ -13,6 +13,7 @@ mod driver;
 mod event_loop;
 mod outbox;
 mod requests;
+pub mod tcp;
 
 pub use chopped::{Chopped, ChoppedListener, ChoppedRead, ChoppedWrite};
 pub use driver::{

@@ -12,10 +12,11 @@ use gear_core::flow::push::Unguarded;
 use gear_core::host::process::{DiskReply, DiskRequest};
 use gear_core::id::{AppId, ExecutorId, TaskId};
 use gear_core::time::{Time, WallTime};
+use gear_net::tcp::Tcp;
 use gear_net::{ChildEvents, Children, Clock, Disk, Drivers, Io, Platform, Store};
 use tokio::time::sleep;
 
-use crate::common::{Tcp, anywhere};
+use crate::anywhere;
 
 /// What a test sees of a machine.
 #[derive(Clone, Default)]
@@ -40,7 +41,7 @@ impl Platform for Toy {
 pub(crate) fn drivers(machine: &Machine) -> Drivers<Toy> {
     let notices = Rc::clone(&machine.notices);
     Drivers {
-        transport: Tcp,
+        transport: Tcp::new(),
         disk: MapDisk(Rc::clone(&machine.disk)),
         store: NoStore,
         io: SlowIo,

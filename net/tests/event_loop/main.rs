@@ -1,25 +1,28 @@
 //! The loop over toy processes and the operating system's sockets.
 
-#[path = "../common/mod.rs"]
-mod common;
 mod drivers;
 mod scripted;
 
 use std::time::Duration;
 
-use common::{Tcp, anywhere};
 use drivers::{Machine, drivers};
 use gear_core::control::Address;
 use gear_core::effect::{IoRequest, StoreReply, StoreRequest};
 use gear_core::host::process::{ACCEPTED, DiskReply, DiskRequest, ProcessEffect, ProcessInput};
 use gear_core::id::{ConnectionId, ProcessorId, TaskId, Token};
 use gear_core::time::{Time, millis};
+use gear_net::tcp::Tcp;
 use gear_net::{EventLoop, Limits, Listener, Transport};
 use scripted::Scripted;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::LocalSet;
 use tokio::time::timeout;
+
+/// Where nobody has asked for a port of its own.
+fn anywhere() -> Address {
+    Address("127.0.0.1:0".into())
+}
 
 const DIALED: ConnectionId = ConnectionId(7);
 const FIRST: ConnectionId = ConnectionId(ACCEPTED);
@@ -42,7 +45,7 @@ async fn run_with<F>(
 where
     F: Future<Output = ()>,
 {
-    let listener = Tcp.listen(&anywhere()).await.expect("there is a port");
+    let listener = Tcp::new().listen(&anywhere()).await.expect("there is a port");
     let address = listener.address();
     let local = LocalSet::new();
     let both = local.run_until(async {
@@ -115,7 +118,7 @@ async fn last_words_are_delivered_before_the_end() {
 
 #[tokio::test]
 async fn dials_are_answered_refused_or_forgotten() {
-    let gone = Tcp.listen(&anywhere()).await.unwrap().address();
+    let gone = Tcp::new().listen(&anywhere()).await.unwrap().address();
     let to = gone.clone();
     let process = Scripted::new(move |input, out| match input {
         ProcessInput::Start => {
