@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod drivers;
+mod handles;
 mod scripted;
 
 use std::time::Duration;
