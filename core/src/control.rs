@@ -93,6 +93,11 @@ pub struct AppSpec {
     pub strategy: String,
     /// Who goes first when there is not enough for all: the higher.
     pub priority: i32,
+    /// Its folder in the checkpoint store; the leader names one after the app if this is empty.
+    pub state: String,
+    /// The savepoint, as a folder of the checkpoint store, from which it begins if its own folder
+    /// holds no commit log yet.
+    pub from: Option<String>,
 }
 
 /// What is wanted of an app.
@@ -185,6 +190,8 @@ pub struct WorkerOrders {
     pub incarnation: Incarnation,
     /// The processes.
     pub launch: Vec<LaunchOrder>,
+    /// Who votes, and where their nodes listen: whom to report to. None say nothing.
+    pub voters: BTreeMap<NodeId, Address>,
 }
 
 /// A process to be run, and all that it is told.
@@ -249,6 +256,8 @@ pub struct AppOrders {
     pub executors: BTreeMap<ExecutorId, Grant>,
     /// Why there are fewer executors than the app wants, in words; empty if there are not.
     pub waiting: String,
+    /// Who votes, and where their nodes listen: whom to report to. None say nothing.
+    pub voters: BTreeMap<NodeId, Address>,
 }
 
 /// An executor that was granted to an app.
@@ -279,6 +288,22 @@ pub enum Request {
         /// All who vote from then on, with the addresses of their nodes.
         voters: BTreeMap<NodeId, Address>,
     },
+    /// Tell about masters and workers; any master answers, and says whether it may be stale.
+    Cluster,
+    /// Move everything away from a worker and give it nothing new, or let it have work again. It is
+    /// done when nothing runs there, which [`Request::Cluster`] shows.
+    Drain {
+        /// The worker's node.
+        node: NodeId,
+        /// Whether it is to have no work.
+        drains: bool,
+    },
+    /// Run an app again from where it is: an app of a new id with the same spec and state, which
+    /// begins when nothing of the old one runs any more. The old one stops first if it runs.
+    Restart {
+        /// The old app.
+        app: AppId,
+    },
 }
 
 /// What the masters answer.
@@ -298,6 +323,8 @@ pub enum Reply {
         /// The apps.
         apps: Vec<AppStatus>,
     },
+    /// The masters and the workers.
+    Cluster(ClusterStatus),
     /// Ask this master, or any other if none is named, later.
     NotLeader {
         /// Who seems to lead.
@@ -329,4 +356,50 @@ pub struct AppStatus {
     pub executors: BTreeMap<ExecutorId, Grant>,
     /// Why it waits, in words; empty if it does not.
     pub waiting: String,
+    /// What was submitted.
+    pub spec: AppSpec,
+    /// Its app master; none while it has no place.
+    pub app_master: Option<Grant>,
+    /// App masters and executors that took the place of others.
+    pub restarts: u64,
+}
+
+/// What the masters know of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterStatus {
+    /// True if the answer comes from a master that does not lead: it may be old, and does not know
+    /// who is alive.
+    pub stale: bool,
+    /// Who leads, as far as the master knows.
+    pub leader: Option<NodeId>,
+    /// The term of the masters.
+    pub term: MasterTerm,
+    /// Who votes, and where their nodes listen.
+    pub voters: BTreeMap<NodeId, Address>,
+    /// Updates of the common state that a majority has on disk, in this term.
+    pub updates: u64,
+    /// The workers.
+    pub workers: BTreeMap<NodeId, WorkerStatus>,
+}
+
+/// What the masters know of a worker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerStatus {
+    /// Its life.
+    pub incarnation: Incarnation,
+    /// Where its node listens.
+    pub address: Address,
+    /// What it has to give.
+    pub capacity: Resources,
+    /// What the processes take that have their place there.
+    pub used: Resources,
+    /// What its operator says of it.
+    pub labels: BTreeMap<String, String>,
+    /// Whether it is to have no work.
+    pub drains: bool,
+    /// Whether the leader hears it; false in the answer of another master.
+    pub alive: bool,
+    /// The processes that have their place there or still run there, as the leader last heard of
+    /// them.
+    pub processes: BTreeMap<ProcessId, ProcessState>,
 }

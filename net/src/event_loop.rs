@@ -24,6 +24,7 @@ use crate::connection::{self, LINGER};
 use crate::driver::{
     ChildEvents, Children, Clock, Connection, Drivers, Platform, Store, Transport,
 };
+use crate::handle::{Commands, Handle, Said};
 use crate::outbox::Outbox;
 use crate::requests;
 
@@ -110,6 +111,7 @@ pub struct EventLoop<P: Process, E: Platform> {
     writers: JoinSet<()>,
     events: Ends<E::Transport>,
     completions: (UnboundedSender<Completion>, UnboundedReceiver<Completion>),
+    commands: Commands,
     disk: UnboundedSender<(Token, DiskRequest)>,
     io: BTreeMap<TaskId, UnboundedSender<(Token, IoRequest)>>,
     effects: Vec<ProcessEffect>,
@@ -155,12 +157,19 @@ impl<P: Process, E: Platform> EventLoop<P, E> {
             writers: JoinSet::new(),
             events,
             completions,
+            commands: Commands::new(),
             disk: disk_requests,
             io: BTreeMap::new(),
             effects: Vec::new(),
             exit: None,
             deadlines: 0,
         }
+    }
+
+    /// Through which others, on any thread, have the process do something.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        self.commands.handle()
     }
 
     /// Runs the process until it wants to end, and gives its reason. What it has written by then
@@ -210,6 +219,8 @@ impl<P: Process, E: Platform> EventLoop<P, E> {
                 self.complete(completion);
             } else if let Ok(event) = self.events.1.try_recv() {
                 self.socket(event);
+            } else if let Some(said) = self.commands.try_next() {
+                self.said(said);
             } else {
                 break;
             }
@@ -233,6 +244,7 @@ impl<P: Process, E: Platform> EventLoop<P, E> {
             Some(joined) = self.writers.join_next() => check(joined),
             Some(completion) = self.completions.1.recv() => self.complete(completion),
             Some(event) = self.events.1.recv() => self.socket(event),
+            said = self.commands.next() => self.said(said),
             () = sleep(until.since(now)), if until < Time::MAX => {}
         }
     }
@@ -297,6 +309,12 @@ impl<P: Process, E: Platform> EventLoop<P, E> {
             }
         };
         self.hear(input);
+    }
+
+    fn said(&mut self, said: Said) {
+        if let Some(input) = self.commands.take(said) {
+            self.hear(input);
+        }
     }
 
     /// The end of a connection. True if the process still had it.
@@ -396,6 +414,7 @@ impl<P: Process, E: Platform> EventLoop<P, E> {
                     self.drivers.children.spawn(order, events);
                 }
                 ProcessEffect::Kill { process } => self.drivers.children.kill(process),
+                ProcessEffect::Answer { id, answer } => self.commands.answer(id, answer),
                 ProcessEffect::Notice(notice) => (self.drivers.notice)(notice),
                 ProcessEffect::Exit { reason } => {
                     self.exit = Some(reason);

@@ -11,6 +11,7 @@ pub mod conformance;
 mod connection;
 mod driver;
 mod event_loop;
+mod handle;
 mod outbox;
 mod requests;
 pub mod tcp;
@@ -21,3 +22,4 @@ pub use driver::{
     Transport,
 };
 pub use event_loop::{EventLoop, Limits};
+pub use handle::Handle;

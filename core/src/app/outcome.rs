@@ -95,7 +95,7 @@ pub struct OpenEpoch {
 }
 
 /// What an app master is at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Stage {
     /// Not started.
     New,

@@ -201,6 +201,7 @@ mod tests {
             wish: Wish::Run,
             executors,
             waiting: String::new(),
+            voters: BTreeMap::new(),
         }
     }
 

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use super::Faults;
 use super::control::Control;
 use super::links::Links;
-use super::process::{Process, ProcessEffect, ProcessInput};
+use super::process::{Answer, Process, ProcessEffect, ProcessInput};
 use super::sockets::{Heard, Local, Sockets};
 use crate::app::reports::{Change, Reports};
 use crate::app::{AppMaster, AppPlan, Failure, Outcome};
@@ -302,6 +302,13 @@ impl<F: Faults> Process for AppProcess<F> {
                 if self.app_master.next_timeout().is_some_and(|(at, _)| at <= now) {
                     self.tell(now, Input::Timeout);
                 }
+            }
+            Some(ProcessInput::Known { node, address }) if self.masters.contains(&node) => {
+                self.control.know(Peer::Node(node), &address);
+            }
+            Some(ProcessInput::Command { id, .. }) => {
+                let reason = "an app master does not do that yet".into();
+                out.push(ProcessEffect::Answer { id, answer: Answer::Refused { reason } });
             }
             _ => {}
         }

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use super::Faults;
 use super::links::Links;
-use super::process::{Process, ProcessEffect, ProcessInput};
+use super::process::{Answer, Process, ProcessEffect, ProcessInput};
 use super::sockets::{Heard, Local, Sockets};
 use crate::control::{Address, LaunchOrder, Peer, Role};
 use crate::effect::{Effect, Level, Notice, Place};
@@ -306,6 +306,10 @@ impl<F: Faults> Process for ExecutorProcess<F> {
             Some(ProcessInput::Timeout) => {
                 self.sockets.handle_timeout(now, out);
                 self.links.handle_timeout(now);
+            }
+            Some(ProcessInput::Command { id, .. }) => {
+                let reason = "an executor does not do that yet".into();
+                out.push(ProcessEffect::Answer { id, answer: Answer::Refused { reason } });
             }
             _ => {}
         }

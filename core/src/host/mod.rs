@@ -1,8 +1,10 @@
 //! What is the same wherever an app runs: in threads, on a cluster, in a simulator.
 
 mod app;
+pub mod command;
 mod control;
 mod executor;
+pub mod figures;
 mod links;
 mod node;
 pub mod process;

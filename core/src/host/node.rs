@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use super::Faults;
 use super::control::Control;
-use super::process::{Process, ProcessEffect, ProcessInput};
+use super::process::{Answer, Process, ProcessEffect, ProcessInput};
 use super::sockets::{Heard, Local, Sockets};
 use crate::control::{Address, ControlMessage, Peer, Resources};
 use crate::executor::Activity;
@@ -231,6 +231,13 @@ impl<F: Faults> Process for NodeProcess<F> {
                 if self.master.as_ref().is_some_and(due) {
                     self.tell_master(now, MasterInput::Timeout);
                 }
+            }
+            Some(ProcessInput::Known { node, address }) if node != self.node => {
+                self.control.know(Peer::Node(node), &address);
+            }
+            Some(ProcessInput::Command { id, .. }) => {
+                let reason = "a node does not do that yet".into();
+                out.push(ProcessEffect::Answer { id, answer: Answer::Refused { reason } });
             }
             // A node has neither tasks nor a checkpoint store.
             _ => {}

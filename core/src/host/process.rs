@@ -6,10 +6,11 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
+pub use super::command::{Answer, Command};
 use crate::control::{Address, LaunchOrder, ProcessId};
 use crate::effect::{IoError, IoRequest, Notice, StoreReply, StoreRequest};
 use crate::executor::Activity;
-use crate::id::{ConnectionId, TaskId, Token};
+use crate::id::{ConnectionId, NodeId, TaskId, Token};
 use crate::task::World;
 use crate::time::Time;
 
@@ -88,6 +89,21 @@ pub enum ProcessInput {
         /// What a user should know of it.
         reason: String,
     },
+    /// Somebody on this machine wants something of the process; answered by exactly one
+    /// [`ProcessEffect::Answer`], unless the process ends before.
+    Command {
+        /// Names the command in its answer; no two of a process's life have the same.
+        id: u64,
+        /// What is wanted.
+        command: Command,
+    },
+    /// It was found out where a node listens.
+    Known {
+        /// The node.
+        node: NodeId,
+        /// Where.
+        address: Address,
+    },
     /// The deadline that `next_timeout` gave has come.
     Timeout,
 }
@@ -146,6 +162,13 @@ pub enum ProcessEffect {
     Kill {
         /// The child.
         process: ProcessId,
+    },
+    /// What came of a command.
+    Answer {
+        /// The command.
+        id: u64,
+        /// What came of it.
+        answer: Answer,
     },
     /// Tell the user.
     Notice(Notice),

@@ -332,7 +332,14 @@ impl<F: Faults> Master<F> {
                 let apps = leader.statuses(state);
                 reply(from, id, Reply::Apps { stale: false, apps }, said);
             }
-            Request::Submit(_) | Request::Wish { .. } => {
+            Request::Cluster => {
+                let reason = "the masters do not do that yet".into();
+                reply(from, id, Reply::Refused { reason }, said);
+            }
+            Request::Submit(_)
+            | Request::Wish { .. }
+            | Request::Drain { .. }
+            | Request::Restart { .. } => {
                 leader.hear_request(from, id, request, said);
             }
             Request::Voters { voters } => {

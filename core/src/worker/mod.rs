@@ -205,7 +205,7 @@ impl<F: Faults> Worker<F> {
         orders: WorkerOrders,
         out: &mut Vec<WorkerEffect>,
     ) -> bool {
-        let WorkerOrders { term, number, incarnation, launch } = orders;
+        let WorkerOrders { term, number, incarnation, launch, voters: _ } = orders;
         if incarnation != self.config.incarnation {
             return false;
         }

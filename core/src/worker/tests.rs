@@ -31,6 +31,7 @@ pub(super) fn orders(term: u64, number: u64, processes: &[ProcessId]) -> WorkerI
         number,
         incarnation: config().incarnation,
         launch: processes.iter().copied().map(order).collect(),
+        voters: BTreeMap::new(),
     };
     WorkerInput::Orders { from: MASTER, orders }
 }

@@ -1,6 +1,7 @@
 //! The loop over toy processes and the operating system's sockets.
 
 mod drivers;
+mod handles;
 mod scripted;
 
 use std::time::Duration;

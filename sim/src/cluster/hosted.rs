@@ -412,6 +412,8 @@ impl World<'_> {
                 ProcessEffect::Spawn { order } => self.spawn(process, order),
                 ProcessEffect::Kill { process: child } => self.kill_child(process, child),
                 ProcessEffect::Notice(notice) => self.noticed(process, &notice),
+                // Nobody asks the processes of this simulator through their driver.
+                ProcessEffect::Answer { .. } => {}
                 ProcessEffect::Exit { reason } => self.die(process, &reason, Doom::Kill),
             }
             self.spring(process);

@@ -354,7 +354,10 @@ impl Process for Node {
             ProcessInput::Closed { connection } | ProcessInput::DialFailed { connection, .. } => {
                 self.over(now, connection);
             }
-            ProcessInput::Stored { .. } | ProcessInput::IoDone { .. } => panic!("nobody asked"),
+            ProcessInput::Stored { .. }
+            | ProcessInput::IoDone { .. }
+            | ProcessInput::Command { .. }
+            | ProcessInput::Known { .. } => panic!("nobody asked"),
             ProcessInput::ChildRunning { address, .. } => {
                 self.peers.insert(CHILD, Peer { dial_at: now, ..Peer::at(address) });
             }

@@ -100,7 +100,8 @@ impl<F: Faults> Leader<F> {
         });
         let launch = launch.collect();
         let number = self.orders.next_number();
-        let orders = WorkerOrders { term: self.term, number, incarnation, launch };
+        let orders =
+            WorkerOrders { term: self.term, number, incarnation, launch, voters: BTreeMap::new() };
         let message = ControlMessage::WorkerOrders(orders);
         out.push(Said::Send { to: Peer::Node(worker), message });
         self.orders.workers.insert(place, processes);
@@ -139,6 +140,7 @@ impl<F: Faults> Leader<F> {
                     wish: Wish::Kill,
                     executors: BTreeMap::new(),
                     waiting: String::new(),
+                    voters: BTreeMap::new(),
                 };
                 let message = ControlMessage::AppOrders(orders);
                 out.push(Said::Send { to: Peer::AppMaster(id, term), message });
@@ -161,6 +163,7 @@ impl<F: Faults> Leader<F> {
             wish: app.wish.0,
             executors: self.grants(id, app),
             waiting: self.why_fewer(id, app),
+            voters: BTreeMap::new(),
         };
         if !repeat && self.orders.apps.get(&id) == Some(&orders) {
             return;

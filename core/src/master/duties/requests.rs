@@ -66,7 +66,10 @@ impl<F: Faults> Leader<F> {
             let reply = match request {
                 Request::Submit(spec) => self.submit(id, spec, state, scheduler, change),
                 Request::Wish { app, wish } => on_wish(app, wish, state, change),
-                Request::Apps | Request::Voters { .. } => {
+                Request::Drain { .. } | Request::Restart { .. } => {
+                    Reply::Refused { reason: "the masters do not do that yet".into() }
+                }
+                Request::Apps | Request::Voters { .. } | Request::Cluster => {
                     unreachable!("what changes nothing in the state is answered by the master")
                 }
             };
@@ -150,6 +153,9 @@ pub(in crate::master) fn status(id: AppId, app: &App) -> AppStatus {
         committed: app.committed.0,
         executors: super::orders::placed(app),
         waiting: String::new(),
+        spec: app.spec().clone(),
+        app_master: None,
+        restarts: 0,
     }
 }
 
