@@ -7,17 +7,19 @@
 #![deny(unsafe_code)]
 
 mod chopped;
+pub mod clock;
 pub mod conformance;
 mod connection;
 mod driver;
 mod event_loop;
+pub mod halves;
 mod outbox;
 mod requests;
 pub mod tcp;
 
 pub use chopped::{Chopped, ChoppedListener, ChoppedRead, ChoppedWrite};
 pub use driver::{
-    ChildEvents, Children, Clock, Connection, Disk, Drivers, Io, Listener, Platform, Store,
-    Transport,
+    ChildEvents, Children, Clock, Connection, Disk, Drivers, Io, Listener, Platform, ReadHalf,
+    Store, Transport, WriteHalf,
 };
 pub use event_loop::{EventLoop, Limits};
