@@ -3,14 +3,12 @@
 
 use std::cell::Cell;
 use std::io;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use gear_core::control::Address;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::driver::{Connection, Listener, Transport};
+use crate::driver::{Connection, Listener, ReadHalf, Transport, WriteHalf};
 
 /// Numbers that follow from a seed (splitmix64).
 #[derive(Clone, Debug)]
@@ -57,8 +55,8 @@ impl<T: Transport> Chopped<T> {
     fn chop(&self, (read, write): Connection<T>) -> Connection<Self> {
         let (random, percent) = (&self.random, self.percent);
         (
-            ChoppedRead { inner: read, random: random.clone(), percent },
-            ChoppedWrite { inner: write, random: random.clone(), percent },
+            ChoppedRead { inner: read, random: random.clone(), percent, begun: None },
+            ChoppedWrite { inner: write, random: random.clone(), percent, begun: None },
         )
     }
 }
@@ -94,33 +92,53 @@ impl<T: Transport> Listener<Chopped<T>> for ChoppedListener<T> {
     }
 }
 
+/// A read or a write under way: it has to be repeated as it was begun.
+#[derive(Debug)]
+enum Begun {
+    Whole,
+    /// With a buffer of its own.
+    Piece(Vec<u8>),
+}
+
 /// What comes in over a [`Chopped`] transport.
 #[derive(Debug)]
 pub struct ChoppedRead<R> {
     inner: R,
     random: Random,
     percent: usize,
+    begun: Option<Begun>,
 }
 
-impl<R: AsyncRead + Unpin> AsyncRead for ChoppedRead<R> {
+impl<R: ReadHalf> ReadHalf for ChoppedRead<R> {
     fn poll_read(
-        mut self: Pin<&mut Self>,
+        &mut self,
         context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        let room = buffer.remaining();
-        if room == 0 || this.random.below(100) >= this.percent {
-            return Pin::new(&mut this.inner).poll_read(context, buffer);
+        buffer: &mut Vec<u8>,
+    ) -> Poll<io::Result<usize>> {
+        if self.begun.is_none() {
+            let room = buffer.capacity() - buffer.len();
+            self.begun = Some(if room == 0 || self.random.below(100) >= self.percent {
+                Begun::Whole
+            } else if self.random.below(8) == 0 {
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            } else {
+                Begun::Piece(Vec::with_capacity(self.random.cut(room)))
+            });
         }
-        if this.random.below(8) == 0 {
-            context.waker().wake_by_ref();
-            return Poll::Pending;
+        let poll = match &mut self.begun {
+            Some(Begun::Piece(piece)) => {
+                let poll = self.inner.poll_read(context, piece);
+                if poll.is_ready() {
+                    buffer.append(piece);
+                }
+                poll
+            }
+            Some(Begun::Whole) | None => self.inner.poll_read(context, buffer),
+        };
+        if poll.is_ready() {
+            self.begun = None;
         }
-        let mut piece = vec![0; this.random.cut(room)];
-        let mut part = ReadBuf::new(&mut piece);
-        let poll = Pin::new(&mut this.inner).poll_read(context, &mut part);
-        buffer.put_slice(part.filled());
         poll
     }
 }
@@ -131,31 +149,38 @@ pub struct ChoppedWrite<W> {
     inner: W,
     random: Random,
     percent: usize,
+    begun: Option<Begun>,
 }
 
-impl<W: AsyncWrite + Unpin> AsyncWrite for ChoppedWrite<W> {
+impl<W: WriteHalf> WriteHalf for ChoppedWrite<W> {
     fn poll_write(
-        mut self: Pin<&mut Self>,
+        &mut self,
         context: &mut Context<'_>,
-        bytes: &[u8],
+        buffer: &mut Vec<u8>,
+        from: usize,
     ) -> Poll<io::Result<usize>> {
-        let this = &mut *self;
-        if bytes.is_empty() || this.random.below(100) >= this.percent {
-            return Pin::new(&mut this.inner).poll_write(context, bytes);
+        if self.begun.is_none() {
+            let rest = buffer.len() - from;
+            self.begun = Some(if rest == 0 || self.random.below(100) >= self.percent {
+                Begun::Whole
+            } else if self.random.below(8) == 0 {
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            } else {
+                Begun::Piece(buffer[from..from + self.random.cut(rest)].to_vec())
+            });
         }
-        if this.random.below(8) == 0 {
-            context.waker().wake_by_ref();
-            return Poll::Pending;
+        let poll = match &mut self.begun {
+            Some(Begun::Piece(piece)) => self.inner.poll_write(context, piece, 0),
+            Some(Begun::Whole) | None => self.inner.poll_write(context, buffer, from),
+        };
+        if poll.is_ready() {
+            self.begun = None;
         }
-        let cut = this.random.cut(bytes.len());
-        Pin::new(&mut this.inner).poll_write(context, &bytes[..cut])
+        poll
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(context)
+    fn poll_shutdown(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.inner.poll_shutdown(context)
     }
 }

@@ -5,10 +5,10 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use gear_core::control::Address;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{sleep, timeout};
 
-use crate::driver::{Connection, Listener, Transport};
+use crate::driver::{Connection, Listener, ReadHalf, Transport, WriteHalf};
+use crate::halves;
 
 /// What is tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,12 +29,18 @@ pub enum Case {
     Large,
     /// A reader that takes its time gets everything.
     SlowReader,
-    /// Several connections to one listener do not mix.
+    /// A writer that takes its time is waited for.
+    SlowWriter,
+    /// A side that has said that it writes no more still reads.
+    HalfClosed,
+    /// A writer that waits for a reader hears that the reader is gone.
+    StuckWriter,
+    /// Several connections to one listener do not mix, and one that says nothing holds none up.
     Several,
 }
 
 /// Every case.
-pub const CASES: [Case; 9] = [
+pub const CASES: [Case; 12] = [
     Case::Echo,
     Case::Pieces,
     Case::BothWays,
@@ -43,6 +49,9 @@ pub const CASES: [Case; 9] = [
     Case::Refused,
     Case::Large,
     Case::SlowReader,
+    Case::SlowWriter,
+    Case::HalfClosed,
+    Case::StuckWriter,
     Case::Several,
 ];
 
@@ -50,6 +59,8 @@ pub const CASES: [Case; 9] = [
 const LARGE: usize = 8 * 1_024 * 1_024;
 /// Bytes that each side writes at once.
 const BOTH: usize = 2 * 1_024 * 1_024;
+/// Bytes of a writer that takes its time.
+const TRICKLE: usize = 100;
 /// Connections of [`Case::Several`].
 const SEVERAL: u8 = 5;
 /// Far more than any case takes.
@@ -62,19 +73,20 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub async fn listen<T: Transport>(case: Case, listener: &mut T::Listener) -> Result<(), String> {
     within(case, "the listening side", async {
         let mut connections = Vec::new();
-        let count = if case == Case::Several { SEVERAL } else { 1 };
+        let count = if case == Case::Several { 1 + SEVERAL } else { 1 };
         for _ in 0..count {
             connections.push(listener.accept().await.map_err(|error| said("accept", &error))?);
         }
         match case {
             Case::Several => {
+                let (mut silent, _write) = connections.remove(0);
                 // The last first: none may depend on another.
                 for (mut read, mut write) in connections.into_iter().rev() {
                     let name = get(&mut read, 1).await?;
                     put(&mut write, &[name[0]; 100]).await?;
                     ended(&mut read).await?;
                 }
-                Ok(())
+                ended(&mut silent).await
             }
             _ => listen_one::<T>(case, connections.remove(0)).await,
         }
@@ -88,20 +100,17 @@ async fn listen_one<T: Transport>(
 ) -> Result<(), String> {
     match case {
         Case::Echo | Case::Pieces => {
-            let mut buffer = vec![0; 1_000];
-            loop {
-                let count = read.read(&mut buffer).await.map_err(|error| said("read", &error))?;
-                if count == 0 {
-                    break;
-                }
-                put(&mut write, &buffer[..count]).await?;
+            let mut buffer = Vec::with_capacity(1_000);
+            while some(&mut read, &mut buffer).await? > 0 {
+                put(&mut write, &buffer).await?;
+                buffer.clear();
             }
-            write.shutdown().await.map_err(|error| said("shutdown", &error))
+            end(&mut write).await
         }
         Case::BothWays => both(&mut read, &mut write, 1).await,
         Case::Close => {
             put(&mut write, b"the last words").await?;
-            write.shutdown().await.map_err(|error| said("shutdown", &error))?;
+            end(&mut write).await?;
             ended(&mut read).await
         }
         Case::Reset => {
@@ -122,6 +131,20 @@ async fn listen_one<T: Transport>(
             }
             ended(&mut read).await
         }
+        Case::SlowWriter => {
+            expect(&get(&mut read, TRICKLE).await?, &pattern(TRICKLE, 0))?;
+            ended(&mut read).await
+        }
+        Case::HalfClosed => {
+            ended(&mut read).await?;
+            put(&mut write, &pattern(BOTH, 0)).await?;
+            end(&mut write).await
+        }
+        Case::StuckWriter => {
+            get(&mut read, 10).await?;
+            sleep(Duration::from_millis(300)).await;
+            Ok(())
+        }
         Case::Refused | Case::Several => Err(format!("{case:?} has no such side")),
     }
 }
@@ -140,6 +163,7 @@ pub async fn dial<T: Transport>(case: Case, transport: &T, to: &Address) -> Resu
                 Err(error) => Err(said("dial", &error)),
             },
             Case::Several => {
+                let silent = connect(transport, to).await?;
                 let mut connections = Vec::new();
                 for _ in 0..SEVERAL {
                     connections.push(connect(transport, to).await?);
@@ -151,6 +175,7 @@ pub async fn dial<T: Transport>(case: Case, transport: &T, to: &Address) -> Resu
                     expect(&get(&mut read, 100).await?, &[name; 100])?;
                     drop((read, write));
                 }
+                drop(silent);
                 Ok(())
             }
             _ => dial_one::<T>(case, connect(transport, to).await?).await,
@@ -174,7 +199,7 @@ async fn dial_one<T: Transport>(
                 put(&mut write, &text).await?;
                 expect(&get(&mut read, text.len()).await?, &text)?;
             }
-            write.shutdown().await.map_err(|error| said("shutdown", &error))?;
+            end(&mut write).await?;
             ended(&mut read).await
         }
         Case::Pieces => {
@@ -187,7 +212,7 @@ async fn dial_one<T: Transport>(
                 rest = behind;
                 len = len % 1_000 + 37;
             }
-            write.shutdown().await.map_err(|error| said("shutdown", &error))?;
+            end(&mut write).await?;
             expect(&get(&mut read, text.len()).await?, &text)?;
             ended(&mut read).await
         }
@@ -199,13 +224,12 @@ async fn dial_one<T: Transport>(
         Case::Reset => {
             put(&mut write, &pattern(100_000, 0)).await?;
             // However the end is told: it has to be told.
-            let mut buffer = [0; 16];
-            match read.read(&mut buffer).await {
+            match halves::read(&mut read, &mut Vec::with_capacity(16)).await {
                 Ok(0) | Err(_) => {}
                 Ok(_) => return Err("something came from who sends nothing".into()),
             }
             for _ in 0..100 {
-                if write.write_all(&[0; 100]).await.is_err() {
+                if put(&mut write, &[0; 100]).await.is_err() {
                     return Ok(());
                 }
                 sleep(Duration::from_millis(20)).await;
@@ -214,13 +238,35 @@ async fn dial_one<T: Transport>(
         }
         Case::Large => {
             put(&mut write, &pattern(LARGE, 0)).await?;
-            write.shutdown().await.map_err(|error| said("shutdown", &error))?;
+            end(&mut write).await?;
             ended(&mut read).await
         }
         Case::SlowReader => {
             put(&mut write, &pattern(BOTH, 0)).await?;
-            write.shutdown().await.map_err(|error| said("shutdown", &error))?;
+            end(&mut write).await?;
             ended(&mut read).await
+        }
+        Case::SlowWriter => {
+            for byte in pattern(TRICKLE, 0) {
+                put(&mut write, &[byte]).await?;
+                sleep(Duration::from_millis(1)).await;
+            }
+            end(&mut write).await?;
+            ended(&mut read).await
+        }
+        Case::HalfClosed => {
+            end(&mut write).await?;
+            expect(&get(&mut read, BOTH).await?, &pattern(BOTH, 0))?;
+            ended(&mut read).await
+        }
+        Case::StuckWriter => {
+            for _ in 0..500 {
+                if put(&mut write, &[0; 100_000]).await.is_err() {
+                    return Ok(());
+                }
+                sleep(Duration::from_millis(2)).await;
+            }
+            Err("writes to who is gone go on and on".into())
         }
         Case::Refused | Case::Several => Err(format!("{case:?} has no such side")),
     }
@@ -229,13 +275,13 @@ async fn dial_one<T: Transport>(
 /// Writes while it reads as much.
 async fn both<R, W>(read: &mut R, write: &mut W, salt: u8) -> Result<(), String>
 where
-    R: tokio::io::AsyncRead + Unpin,
-    W: tokio::io::AsyncWrite + Unpin,
+    R: ReadHalf,
+    W: WriteHalf,
 {
     let ours = pattern(BOTH, salt);
     let writing = async {
         put(write, &ours).await?;
-        write.shutdown().await.map_err(|error| said("shutdown", &error))
+        end(write).await
     };
     let reading = async {
         expect(&get(read, BOTH).await?, &pattern(BOTH, 3 - salt))?;
@@ -253,19 +299,37 @@ where
     written.into_iter().chain(read).collect()
 }
 
-async fn put<W: tokio::io::AsyncWrite + Unpin>(write: &mut W, bytes: &[u8]) -> Result<(), String> {
-    write.write_all(bytes).await.map_err(|error| said("write", &error))
+async fn put<W: WriteHalf>(write: &mut W, bytes: &[u8]) -> Result<(), String> {
+    let mut buffer = bytes.to_vec();
+    halves::write_all(write, &mut buffer).await.map_err(|error| said("write", &error))?;
+    if buffer == bytes { Ok(()) } else { Err("a write does not give the buffer back".into()) }
 }
 
-async fn get<R: tokio::io::AsyncRead + Unpin>(read: &mut R, len: usize) -> Result<Vec<u8>, String> {
-    let mut bytes = vec![0; len];
-    read.read_exact(&mut bytes).await.map_err(|error| said("read", &error))?;
+async fn end<W: WriteHalf>(write: &mut W) -> Result<(), String> {
+    halves::shutdown(write).await.map_err(|error| said("shutdown", &error))
+}
+
+async fn some<R: ReadHalf>(read: &mut R, buffer: &mut Vec<u8>) -> Result<usize, String> {
+    let (before, room) = (buffer.len(), buffer.capacity());
+    let count = halves::read(read, buffer).await.map_err(|error| said("read", &error))?;
+    match before + count == buffer.len() && buffer.capacity() == room {
+        true => Ok(count),
+        false => Err(format!("{count} bytes came, and the buffer has {}", buffer.len())),
+    }
+}
+
+async fn get<R: ReadHalf>(read: &mut R, len: usize) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::with_capacity(len);
+    while bytes.len() < len {
+        if some(read, &mut bytes).await? == 0 {
+            return Err(format!("the end came after {} of {len} bytes", bytes.len()));
+        }
+    }
     Ok(bytes)
 }
 
-async fn ended<R: tokio::io::AsyncRead + Unpin>(read: &mut R) -> Result<(), String> {
-    let mut byte = [0];
-    match read.read(&mut byte).await {
+async fn ended<R: ReadHalf>(read: &mut R) -> Result<(), String> {
+    match halves::read(read, &mut Vec::with_capacity(16)).await {
         Ok(0) => Ok(()),
         Ok(_) => Err("more came than was sent".into()),
         Err(error) => Err(said("read of the end", &error)),

@@ -4,18 +4,19 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use gear_core::id::ConnectionId;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc::{Sender, UnboundedSender};
 use tokio::time::{sleep, timeout};
 
+use crate::driver::{ReadHalf, WriteHalf};
 use crate::event_loop::{Completion, SocketEvent};
+use crate::halves;
 use crate::outbox::Outbox;
 
 /// How long a connection that was let go may take to deliver what had been written.
 pub(crate) const LINGER: Duration = Duration::from_secs(1);
 
 /// Hands over what comes, one piece a time, until the connection is over.
-pub(crate) async fn read<R: AsyncRead + Unpin, T: crate::Transport>(
+pub(crate) async fn read<R: ReadHalf, T: crate::Transport>(
     mut half: R,
     connection: ConnectionId,
     most: usize,
@@ -23,7 +24,7 @@ pub(crate) async fn read<R: AsyncRead + Unpin, T: crate::Transport>(
 ) {
     let mut buffer = Vec::with_capacity(most);
     loop {
-        match half.read_buf(&mut buffer).await {
+        match halves::read(&mut half, &mut buffer).await {
             Ok(0) | Err(_) => break,
             Ok(_) => {}
         }
@@ -44,15 +45,15 @@ pub(crate) async fn read<R: AsyncRead + Unpin, T: crate::Transport>(
 }
 
 /// Writes what the outbox gives, until it is closed and empty.
-pub(crate) async fn write<W: AsyncWrite + Unpin>(
+pub(crate) async fn write<W: WriteHalf>(
     mut half: W,
     connection: ConnectionId,
     outbox: Rc<Outbox>,
     completions: UnboundedSender<Completion>,
 ) {
     let mut written = 0;
-    while let Some(chunk) = outbox.next(written).await {
-        if half.write_all(&chunk).await.is_err() {
+    while let Some(mut chunk) = outbox.next(written).await {
+        if halves::write_all(&mut half, &mut chunk).await.is_err() {
             // What the peer said last may still be unread, so the reader ends the connection; it
             // has this long.
             sleep(LINGER).await;
@@ -62,7 +63,7 @@ pub(crate) async fn write<W: AsyncWrite + Unpin>(
         written = chunk.len();
     }
     // A peer that is gone already has all that it will ever get.
-    let _ = half.shutdown().await;
+    let _ = halves::shutdown(&mut half).await;
 }
 
 /// Lets a writer end: at once, or as long as it may linger.

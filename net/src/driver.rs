@@ -4,6 +4,7 @@
 
 use std::future::Future;
 use std::io;
+use std::task::{Context, Poll};
 
 use gear_core::api::Files;
 use gear_core::control::{Address, LaunchOrder, ProcessId};
@@ -12,7 +13,6 @@ use gear_core::flow::push::Guard;
 use gear_core::host::process::{DiskReply, DiskRequest};
 use gear_core::id::TaskId;
 use gear_core::time::{Time, WallTime};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::event_loop::Completion;
@@ -29,9 +29,9 @@ pub trait Transport: Clone + 'static {
     /// What accepts connections.
     type Listener: Listener<Self>;
     /// What comes in. Dropped with unread bytes, it may reset the connection.
-    type Read: AsyncRead + Unpin + 'static;
-    /// What goes out. A write may take a part of the bytes.
-    type Write: AsyncWrite + Unpin + 'static;
+    type Read: ReadHalf;
+    /// What goes out.
+    type Write: WriteHalf;
 
     /// Listens at an address; the transport says which forms it knows.
     ///
@@ -45,6 +45,37 @@ pub trait Transport: Clone + 'static {
     /// [`io::ErrorKind::ConnectionRefused`] only if the host is there and nobody listens: who
     /// hears that takes the process for gone.
     fn dial(&self, to: &Address) -> impl Future<Output = io::Result<Connection<Self>>>;
+}
+
+/// The half of a connection out of which bytes come. [`halves`](crate::halves) has what reads it.
+pub trait ReadHalf: 'static {
+    /// Reads behind what a buffer holds, as much as is there and fits in its capacity; 0 is the
+    /// end.
+    ///
+    /// A call that is not ready is repeated with the same buffer, which the kernel may have until
+    /// then: it is empty meanwhile.
+    fn poll_read(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut Vec<u8>,
+    ) -> Poll<io::Result<usize>>;
+}
+
+/// The half of a connection into which bytes go. [`halves`](crate::halves) has what writes to it.
+pub trait WriteHalf: 'static {
+    /// Writes what a buffer holds from a position on, or a part of that; gives how much.
+    ///
+    /// A call that is not ready is repeated with the same buffer and position; the kernel may have
+    /// the buffer until then, which is empty meanwhile.
+    fn poll_write(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut Vec<u8>,
+        from: usize,
+    ) -> Poll<io::Result<usize>>;
+
+    /// Says to the peer that nothing more comes, behind what was written.
+    fn poll_shutdown(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>>;
 }
 
 /// What accepts the connections of a [`Transport`].

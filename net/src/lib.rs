@@ -7,10 +7,12 @@
 #![deny(unsafe_code)]
 
 mod chopped;
+pub mod clock;
 pub mod conformance;
 mod connection;
 mod driver;
 mod event_loop;
+pub mod halves;
 mod handle;
 mod outbox;
 mod requests;
@@ -18,8 +20,8 @@ pub mod tcp;
 
 pub use chopped::{Chopped, ChoppedListener, ChoppedRead, ChoppedWrite};
 pub use driver::{
-    ChildEvents, Children, Clock, Connection, Disk, Drivers, Io, Listener, Platform, Store,
-    Transport,
+    ChildEvents, Children, Clock, Connection, Disk, Drivers, Io, Listener, Platform, ReadHalf,
+    Store, Transport, WriteHalf,
 };
 pub use event_loop::{EventLoop, Limits};
 pub use handle::Handle;

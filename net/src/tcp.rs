@@ -8,6 +8,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream, lookup_host};
 
 use crate::driver::{Connection, Listener, Transport};
+use crate::halves::{TokioRead, TokioWrite};
 
 /// TCP. Addresses are `HOST:PORT`, an IPv6 address in brackets; a listener's port may be 0 for one
 /// that is free.
@@ -49,8 +50,8 @@ impl Tcp {
 
 impl Transport for Tcp {
     type Listener = TcpAccepting;
-    type Read = OwnedReadHalf;
-    type Write = OwnedWriteHalf;
+    type Read = TokioRead<OwnedReadHalf>;
+    type Write = TokioWrite<OwnedWriteHalf>;
 
     async fn listen(&self, at: &Address) -> io::Result<TcpAccepting> {
         let inner =
@@ -65,7 +66,7 @@ impl Transport for Tcp {
         let known = lookup_host(&to.0).await.map_err(|error| named(&error, "find", to))?;
         for address in known {
             match connect(address).await {
-                Ok(stream) => return Ok(stream.into_split()),
+                Ok(stream) => return Ok(halves(stream)),
                 Err(error) if error.kind() == ErrorKind::ConnectionRefused => refused = Some(error),
                 Err(error) => failed = Some(error),
             }
@@ -75,6 +76,11 @@ impl Transport for Tcp {
         let error = failed.or(refused).unwrap_or_else(none);
         Err(named(&error, "connect to", to))
     }
+}
+
+fn halves(stream: TcpStream) -> Connection<Tcp> {
+    let (read, write) = stream.into_split();
+    (TokioRead(read), TokioWrite(write))
 }
 
 async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
@@ -111,7 +117,7 @@ impl Listener<Tcp> for TcpAccepting {
     async fn accept(&mut self) -> io::Result<Connection<Tcp>> {
         let (stream, _) = self.inner.accept().await?;
         stream.set_nodelay(true)?;
-        Ok(stream.into_split())
+        Ok(halves(stream))
     }
 }
 
@@ -159,7 +165,7 @@ mod tests {
         let (accepted, dialed) =
             tokio::join!(listener.accept(), async { Tcp::new().dial(&address).await });
         for (read, _) in [accepted, dialed].map(|halves| halves.expect("both are there")) {
-            assert!(read.as_ref().nodelay().expect("it has the option"));
+            assert!(read.0.as_ref().nodelay().expect("it has the option"));
         }
     }
 

@@ -2,13 +2,13 @@
 
 use gear_core::host::process::{Answer, Command, ProcessEffect, ProcessInput};
 use gear_core::id::{Epoch, NodeId};
+use gear_net::tcp::Tcp;
 use gear_net::{EventLoop, Handle, Limits};
 use tokio::task::LocalSet;
 
-use super::common::{Tcp, anywhere};
 use super::drivers::{Machine, drivers};
 use super::scripted::Scripted;
-use super::{Listener, Transport, exit};
+use super::{Listener, Transport, anywhere, exit};
 
 fn savepoint(name: &str) -> Command {
     Command::Savepoint { name: name.into() }
@@ -22,7 +22,7 @@ fn run<T: Send + 'static>(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let local = LocalSet::new();
     local.block_on(&runtime, async {
-        let listener = Tcp.listen(&anywhere()).await.unwrap();
+        let listener = Tcp::new().listen(&anywhere()).await.unwrap();
         assert!(!listener.address().0.is_empty());
         let machine = Machine::default();
         let running = EventLoop::new(process, listener, drivers(&machine), Limits::default());

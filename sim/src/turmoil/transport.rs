@@ -5,6 +5,7 @@ use std::io::{self, ErrorKind};
 use std::rc::Rc;
 
 use gear_core::control::Address;
+use gear_net::halves::{TokioRead, TokioWrite};
 use gear_net::{Connection, Listener, Transport};
 use turmoil::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use turmoil::net::{TcpListener, TcpStream};
@@ -42,8 +43,8 @@ pub(crate) fn address(machine: usize, port: u16) -> Address {
 
 impl Transport for Sockets {
     type Listener = Accepting;
-    type Read = OwnedReadHalf;
-    type Write = OwnedWriteHalf;
+    type Read = TokioRead<OwnedReadHalf>;
+    type Write = TokioWrite<OwnedWriteHalf>;
 
     async fn listen(&self, at: &Address) -> io::Result<Accepting> {
         let (machine, port) = parse(at).ok_or(ErrorKind::InvalidInput)?;
@@ -58,7 +59,7 @@ impl Transport for Sockets {
     async fn dial(&self, to: &Address) -> io::Result<Connection<Self>> {
         let (machine, port) = parse(to).ok_or(ErrorKind::InvalidInput)?;
         match TcpStream::connect((name(machine), port)).await {
-            Ok(stream) => Ok(stream.into_split()),
+            Ok(stream) => Ok(halves(stream)),
             Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
                 // The simulated network refuses at once what it cannot deliver. Where that says
                 // nothing about who listens, a dial gets no answer, as on a real network.
@@ -70,6 +71,11 @@ impl Transport for Sockets {
             Err(error) => Err(error),
         }
     }
+}
+
+fn halves(stream: TcpStream) -> Connection<Sockets> {
+    let (read, write) = stream.into_split();
+    (TokioRead(read), TokioWrite(write))
 }
 
 /// A simulated listener.
@@ -85,7 +91,7 @@ impl Listener<Sockets> for Accepting {
     }
 
     async fn accept(&mut self) -> io::Result<Connection<Sockets>> {
-        Ok(self.inner.accept().await?.0.into_split())
+        Ok(halves(self.inner.accept().await?.0))
     }
 }
 

@@ -1,0 +1,31 @@
+//! The clocks of the operating system.
+
+use std::sync::OnceLock;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use gear_core::time::{Time, WallTime};
+
+use crate::driver::Clock;
+
+/// The clocks of a real machine. The monotonic time begins when the process first asks, and is the
+/// same on all of its threads.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Time {
+        static ORIGIN: OnceLock<Instant> = OnceLock::new();
+        let since = ORIGIN.get_or_init(Instant::now).elapsed();
+        Time(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    fn wall(&self) -> WallTime {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        WallTime(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+    }
+
+    async fn breathe(&self) {
+        // The runtime looks at the sockets, without sleeping, before it comes back here.
+        tokio::task::yield_now().await;
+    }
+}

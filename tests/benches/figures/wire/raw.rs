@@ -1,0 +1,129 @@
+//! The same records over a bare socket, and the time that a sink takes.
+
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::time::Instant;
+
+use gear_core::api::Ref;
+use gear_core::api::sink::{Sink, SinkConnector, SinkContext, SinkTask};
+use gear_core::flow::push::Meta;
+use gear_core::id::Epoch;
+use gear_core::message::Pending;
+
+use super::RECORDS;
+
+const RECORD: usize = 100;
+const SIZES: [usize; 5] = [48 << 10, 64 << 10, 96 << 10, 128 << 10, 256 << 10];
+
+/// The best of several sizes of a write.
+pub(crate) fn best() -> f64 {
+    SIZES.into_iter().map(receive).fold(0.0, f64::max)
+}
+
+/// Reads and parses what another process sends in writes of this size.
+fn receive(size: usize) -> f64 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let (mut child, _) = super::launch(&["raw", &address, &size.to_string()]);
+    let (mut stream, _) = listener.accept().unwrap();
+    let mut buffer = vec![0; size + RECORD];
+    let (mut held, mut sum, mut records) = (0, 0_u64, 0);
+    let begin = Instant::now();
+    loop {
+        let count = stream.read(&mut buffer[held..]).unwrap();
+        if count == 0 {
+            break;
+        }
+        held += count;
+        let whole = buffer[..held].chunks_exact(RECORD);
+        let rest = whole.remainder().len();
+        for record in whole {
+            sum = sum.wrapping_add(u64::from_le_bytes(record[1..9].try_into().unwrap()));
+            records += 1;
+        }
+        buffer.copy_within(held - rest..held, 0);
+        held = rest;
+    }
+    let took = begin.elapsed().as_secs_f64();
+    child.wait().unwrap();
+    assert_eq!((records, sum), (RECORDS, RECORDS * (RECORDS - 1) / 2));
+    RECORDS as f64 / took / 1e6
+}
+
+/// Fills and sends records in writes of about this size.
+pub(crate) fn send(to: &str, size: usize) {
+    let mut stream = TcpStream::connect(to).unwrap();
+    stream.set_nodelay(true).unwrap();
+    let mut buffer = Vec::with_capacity(size + RECORD);
+    let mut body = [7; RECORD - 1];
+    for number in 0..RECORDS {
+        if buffer.len() + RECORD > size {
+            stream.write_all(&buffer).unwrap();
+            buffer.clear();
+        }
+        body[..8].copy_from_slice(&number.to_le_bytes());
+        buffer.push(body.len() as u8);
+        buffer.extend_from_slice(&body);
+    }
+    stream.write_all(&buffer).unwrap();
+}
+
+/// A sink of byte strings that prints M records/s between the first and the last.
+pub(crate) const fn timed<S>(inner: S) -> Timed<S> {
+    Timed(inner)
+}
+
+pub(crate) struct Timed<S>(S);
+
+impl<S> SinkConnector for Timed<S>
+where
+    S: SinkConnector,
+    S::Sink: Sink<In = Ref<[u8]>>,
+{
+    type Sink = TimedSink<S::Sink>;
+
+    fn sink(&self, task: &SinkTask) -> Self::Sink {
+        TimedSink { inner: self.0.sink(task), began: None }
+    }
+
+    fn transactional(&self) -> bool {
+        self.0.transactional()
+    }
+}
+
+pub(crate) struct TimedSink<S> {
+    inner: S,
+    began: Option<Instant>,
+}
+
+impl<S: Sink<In = Ref<[u8]>>> Sink for TimedSink<S> {
+    type In = Ref<[u8]>;
+
+    fn open(&mut self, pending: &[Pending], cx: &mut SinkContext<'_>) -> Result<(), String> {
+        self.inner.open(pending, cx)
+    }
+
+    #[inline(always)]
+    fn write(&mut self, meta: Meta, view: &[u8], cx: &mut SinkContext<'_>) -> Result<(), String> {
+        if self.began.is_none() {
+            self.began = Some(Instant::now());
+        }
+        self.inner.write(meta, view, cx)
+    }
+
+    fn prepare(
+        &mut self,
+        epoch: Epoch,
+        last: bool,
+        cx: &mut SinkContext<'_>,
+    ) -> Result<Vec<u8>, String> {
+        if let (true, Some(began)) = (last, self.began) {
+            println!("{}", RECORDS as f64 / began.elapsed().as_secs_f64() / 1e6);
+        }
+        self.inner.prepare(epoch, last, cx)
+    }
+
+    fn commit(&mut self, epoch: Epoch, cx: &mut SinkContext<'_>) -> Result<(), String> {
+        self.inner.commit(epoch, cx)
+    }
+}
