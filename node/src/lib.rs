@@ -18,11 +18,13 @@
 //! ```
 
 mod command;
+mod disk;
 mod embedded;
 mod options;
 mod progress;
 mod quarantine;
 mod report;
+mod server;
 pub mod testing;
 
 pub use command::{NoOptions, Result, build, main, main_with};
