@@ -25,6 +25,7 @@ mod progress;
 mod quarantine;
 mod report;
 mod server;
+mod store;
 pub mod testing;
 
 pub use command::{NoOptions, Result, build, main, main_with};

@@ -10,8 +10,8 @@ use gear_core::task::decode_quarantine;
 use object_store::ObjectStore;
 use serde_json::json;
 
-use crate::embedded::store::perform;
 use crate::report::Report;
+use crate::store::perform;
 
 /// Writes what was put aside in committed epochs to a file in `folder`; none if nothing was.
 pub(crate) fn export(

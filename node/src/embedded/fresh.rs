@@ -6,7 +6,7 @@ use gear_core::checkpoint::record::Record;
 use gear_core::effect::{IoRequest, StoreReply, StoreRequest};
 use object_store::ObjectStore;
 
-use super::store::perform;
+use crate::store::perform;
 
 /// Removes the job's epochs, the objects and the output that they name, and the log itself.
 pub(crate) fn remove(store: &dyn ObjectStore) -> Result<(), String> {

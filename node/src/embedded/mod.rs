@@ -8,7 +8,7 @@ mod io;
 mod lock;
 mod mailbox;
 mod master;
-pub(crate) mod store;
+mod store;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -124,14 +124,14 @@ pub fn run(job: &Job, arguments: &str, options: &RuntimeOptions) -> Result<Repor
     }
     let folder = state_folder(&job.graph.name, options);
     let _lock = lock::StateLock::take(&folder, options.take_over)?;
-    let objects = store::local(&folder).map_err(|error| RunError::StateFolder {
+    let objects = crate::store::local(&folder).map_err(|error| RunError::StateFolder {
         folder: folder.clone(),
         reason: error.to_string(),
     })?;
     if !options.take_over {
         for part in ["log", "state", "quarantine"].map(|part| folder.join(part)) {
             // It is in nobody's way if it stays.
-            if let Err(error) = store::sweep(&part) {
+            if let Err(error) = crate::store::sweep(&part) {
                 tracing::debug!(target: "gear", "{} is not swept: {error}", part.display());
             }
         }

@@ -1,0 +1,54 @@
+use tempfile::TempDir;
+
+use super::*;
+
+fn store(folder: &TempDir) -> CheckpointStore {
+    CheckpointStore::open(&CheckpointStore::url_of(folder.path())).expect("it can be opened")
+}
+
+#[tokio::test]
+async fn a_local_folder_passes_the_probe_twice_and_keeps_nothing_of_it() {
+    let folder = TempDir::new().expect("there is a folder");
+    let store = store(&folder);
+    for _ in 0..2 {
+        store.probe("here").await.expect("it does what is needed");
+    }
+    let left = list(&*store.objects, "probes/").await.expect("it can be listed");
+    assert_eq!(left, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_probe_that_meets_another_is_refused_by_name() {
+    let folder = TempDir::new().expect("there is a folder");
+    let store = store(&folder);
+    put(&*store.objects, "probes/here/object", Blob::from(vec![1]), PutMode::Create).await;
+    let error = store.probe("here").await.expect_err("it is taken");
+    assert!(error.to_string().contains("create an object"), "{error}");
+}
+
+#[tokio::test]
+async fn apps_have_folders_of_their_own() {
+    let folder = TempDir::new().expect("there is a folder");
+    let store = store(&folder);
+    let (one, other) = (store.app("app-1"), store.app("app-2"));
+    let create = |bytes: &[u8]| StoreRequest::Create {
+        name: "log/1".into(),
+        bytes: Blob::from(bytes.to_vec()),
+    };
+    assert_eq!(perform(&*one, create(b"a")).await, StoreReply::Done);
+    assert_eq!(perform(&*other, create(b"b")).await, StoreReply::Done);
+    let get = StoreRequest::Get { name: "log/1".into() };
+    assert_eq!(perform(&*one, get.clone()).await, StoreReply::Bytes(b"a".to_vec()));
+    assert_eq!(perform(&*other, get).await, StoreReply::Bytes(b"b".to_vec()));
+    let names = perform(&*one, StoreRequest::List { prefix: "log/".into() }).await;
+    assert_eq!(names, StoreReply::Names(vec!["log/1".into()]));
+    assert!(folder.path().join("apps/app-2/log/1").exists());
+}
+
+#[test]
+fn what_is_no_store_is_refused_with_an_example() {
+    for url in ["", "/tmp/x", "s3://bucket", "file://host/x", "ftp://x/y"] {
+        let error = CheckpointStore::open(url).expect_err(url);
+        assert!(error.to_string().contains("file:///mnt/gear"), "{error}");
+    }
+}
