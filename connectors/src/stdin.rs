@@ -35,4 +35,8 @@ impl SourceConnector for Stdin {
     fn rewinds(&self) -> bool {
         false
     }
+
+    fn reads_stdin(&self) -> bool {
+        true
+    }
 }

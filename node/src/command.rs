@@ -3,10 +3,16 @@
 use std::fmt::Debug;
 use std::process::ExitCode;
 
-use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser};
+use gear_connectors::os::OsFiles;
+use gear_core::app::{AppPlan, Placement};
 use gear_core::dag::{explain_dot, explain_text};
 use gear_core::dsl::{App, Job, Settings};
+use gear_core::executor::Program;
 
+use crate::child::protocol::CHILD;
+use crate::child::{self, DESCRIBE};
 use crate::embedded;
 use crate::options::{Explain, RuntimeOptions};
 use crate::report::Report;
@@ -43,13 +49,18 @@ where
     F: Fn(&mut App<O>) -> Result<()>,
     A: FnOnce(&O, &Report) -> Result<()>,
 {
-    let about = format!("The job {name}, run by Gear in this process");
-    let matches = Cli::<O>::command().name(name).about(about).get_matches();
+    if std::env::var_os(CHILD).is_some() {
+        return child::run(name, job);
+    }
+    let matches = command_of::<O>(name).get_matches();
     let cli = match Cli::<O>::from_arg_matches(&matches) {
         Ok(cli) => cli,
         Err(error) => error.exit(),
     };
     start_logging(&cli.runtime.log);
+    if std::env::var_os(DESCRIBE).is_some() {
+        return child::describe(name, &Called { cli, matches }, job);
+    }
     match start(name, &cli, job) {
         Ok(None) => ExitCode::SUCCESS,
         Ok(Some(report)) => finish(&cli, &report, after),
@@ -57,6 +68,85 @@ where
             eprintln!("{name}: {error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+fn command_of<O: Args>(name: &'static str) -> clap::Command {
+    let about = format!("The job {name}, run by Gear in this process");
+    Cli::<O>::command().name(name).about(about)
+}
+
+/// A command line that was understood.
+pub(crate) struct Called<O: Args> {
+    cli: Cli<O>,
+    matches: ArgMatches,
+}
+
+impl<O: Args + Clone + Debug> Called<O> {
+    /// Understands the arguments with which a job was submitted.
+    pub(crate) fn parse(name: &'static str, arguments: &[String]) -> Result<Self, String> {
+        let words = std::iter::once(name).chain(arguments.iter().map(String::as_str));
+        let text = |error: clap::Error| error.to_string();
+        let matches = command_of::<O>(name).try_get_matches_from(words).map_err(text)?;
+        let cli = Cli::from_arg_matches(&matches).map_err(text)?;
+        Ok(Self { cli, matches })
+    }
+
+    /// The arguments with all that was taken from the environment or this machine, so that other
+    /// machines understand the same.
+    pub(crate) fn resolved(&self, given: impl Iterator<Item = String>) -> Vec<String> {
+        let mut resolved = Vec::new();
+        for argument in command_of::<O>("").get_arguments() {
+            let id = argument.get_id().as_str();
+            let Some(long) = argument.get_long() else { continue };
+            if self.matches.value_source(id) != Some(ValueSource::EnvVariable) {
+                continue;
+            }
+            if argument.get_action().takes_values() {
+                for value in self.matches.get_raw(id).into_iter().flatten() {
+                    resolved.push(format!("--{long}={}", value.to_string_lossy()));
+                }
+            } else if self.matches.get_flag(id) {
+                resolved.push(format!("--{long}"));
+            }
+        }
+        if self.cli.runtime.parallelism.is_none() {
+            resolved.push(format!("--parallelism={}", self.cli.runtime.parallelism()));
+        }
+        resolved.extend(given);
+        resolved
+    }
+
+    /// The tasks of a processor that does not set its own.
+    pub(crate) fn parallelism(&self) -> u32 {
+        self.cli.runtime.parallelism()
+    }
+
+    /// Builds the job.
+    pub(crate) fn build<F>(&self, name: &str, describe: F) -> Result<Job>
+    where
+        F: Fn(&mut App<O>) -> Result<()>,
+    {
+        let runtime = &self.cli.runtime;
+        let settings =
+            Settings { parallelism: runtime.parallelism(), key_groups: runtime.key_groups };
+        build(name, self.cli.job.clone(), settings, describe)
+    }
+
+    /// How executors run the job.
+    pub(crate) fn program(&self, job: &Job) -> Program {
+        embedded::program(job, &self.cli.runtime)
+    }
+
+    /// How an app master runs the job on a cluster.
+    pub(crate) fn plan(&self, job: &Job, executors: u32) -> Result<AppPlan, String> {
+        let arguments = format!("{:?}", self.cli.job);
+        let mut files = OsFiles::default();
+        let plan = embedded::plan(job, &arguments, &self.cli.runtime, &mut files);
+        let mut plan = plan.map_err(|error| error.to_string())?;
+        let channels = job.graph.joined_tasks().collect();
+        plan.placement = Placement::Executors { wanted: executors, channels };
+        Ok(plan)
     }
 }
 
@@ -119,7 +209,7 @@ where
     })
 }
 
-fn start_logging(level: &str) {
+pub(crate) fn start_logging(level: &str) {
     let filter = tracing_subscriber::EnvFilter::try_new(level)
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
     // A program that logs already keeps its own way.

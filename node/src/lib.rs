@@ -17,9 +17,13 @@
 //! }
 //! ```
 
+mod binaries;
+pub mod child;
 mod command;
 mod disk;
+mod drivers;
 mod embedded;
+mod logs;
 mod options;
 mod progress;
 mod quarantine;
@@ -54,4 +58,14 @@ pub mod prelude {
 
     /// A job that is being described; `O` are its own options.
     pub type App<O = NoOptions> = gear_core::dsl::App<O>;
+}
+
+/// A random number, not 0: what nobody else has drawn.
+///
+/// # Panics
+/// If the operating system has no entropy to give: no two nodes could be told apart then.
+pub(crate) fn draw() -> u64 {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).expect("the operating system gives entropy");
+    u64::from_le_bytes(bytes).max(1)
 }

@@ -34,6 +34,11 @@ pub trait SourceConnector: Send + Sync + 'static {
         true
     }
 
+    /// True if it reads standard input, which the processes of a cluster do not have.
+    fn reads_stdin(&self) -> bool {
+        false
+    }
+
     /// What the source will read, in bytes, if it knows: for a progress bar.
     fn total_bytes(&self, files: &mut dyn Files) -> Option<u64> {
         let _ = files;

@@ -226,6 +226,8 @@ pub trait SourceAdmin: Send + Sync {
     fn discovers(&self) -> bool;
     /// See [`SourceConnector::rewinds`].
     fn rewinds(&self) -> bool;
+    /// See [`SourceConnector::reads_stdin`].
+    fn reads_stdin(&self) -> bool;
     /// See [`SourceConnector::total_bytes`].
     fn total_bytes(&self, files: &mut dyn Files) -> Option<u64>;
 
@@ -247,6 +249,10 @@ impl<S: SourceConnector> SourceAdmin for S {
 
     fn rewinds(&self) -> bool {
         SourceConnector::rewinds(self)
+    }
+
+    fn reads_stdin(&self) -> bool {
+        SourceConnector::reads_stdin(self)
     }
 
     fn total_bytes(&self, files: &mut dyn Files) -> Option<u64> {

@@ -1,6 +1,6 @@
 //! A job in one process: executors as threads, and the app master on the thread that called.
 
-mod clock;
+pub(crate) mod clock;
 mod executor;
 mod fresh;
 mod guard;
@@ -32,7 +32,7 @@ use crate::options::{BadRecord, GuaranteeOption, RuntimeOptions};
 use crate::report::Report;
 
 pub use guard::CatchPanic;
-use guard::unwinds;
+pub(crate) use guard::unwinds;
 use mailbox::Mailbox;
 pub(crate) use master::stop_on_interrupt;
 

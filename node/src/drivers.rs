@@ -1,0 +1,195 @@
+//! The drivers of this machine: clocks, files, the checkpoint store and connectors' requests, as
+//! every process of a cluster uses them.
+
+use std::sync::Arc;
+use std::sync::mpsc;
+
+use gear_connectors::os::{IoPerformer, OsFiles};
+use gear_core::control::{LaunchOrder, ProcessId};
+use gear_core::effect::{IoError, IoErrorKind, IoRequest, Notice, StoreReply, StoreRequest};
+use gear_core::host::process::{DiskReply, DiskRequest};
+use gear_core::id::TaskId;
+use gear_core::time::{Time, WallTime};
+use gear_net::tcp::Tcp;
+use gear_net::{ChildEvents, Children, Clock, Disk, Drivers, Io, Platform, Store};
+use object_store::ObjectStore;
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+
+use crate::child::Family;
+use crate::disk::NodeDisk;
+use crate::embedded::{CatchPanic, clock};
+
+/// The machine of a node.
+pub(crate) struct NodeMachine;
+
+impl Platform for NodeMachine {
+    type Transport = Tcp;
+    type Disk = NodeDisk;
+    type Store = Nothing;
+    type Io = Nothing;
+    type Children = Family;
+    type Clock = SystemClock;
+    type Files = OsFiles;
+    type Guard = CatchPanic;
+}
+
+/// The machine of a job's process.
+pub(crate) struct JobMachine;
+
+impl Platform for JobMachine {
+    type Transport = Tcp;
+    type Disk = Nothing;
+    type Store = RemoteStore;
+    type Io = IoThread;
+    type Children = Nothing;
+    type Clock = SystemClock;
+    type Files = OsFiles;
+    type Guard = CatchPanic;
+}
+
+/// The drivers of a node.
+pub(crate) fn of_node(transport: Tcp, disk: NodeDisk, children: Family) -> Drivers<NodeMachine> {
+    Drivers {
+        transport,
+        disk,
+        store: Nothing,
+        io: Nothing,
+        children,
+        clock: SystemClock,
+        files: OsFiles::default(),
+        guard: CatchPanic::new(),
+        notice: Box::new(notice),
+    }
+}
+
+/// The drivers of a job's process.
+pub(crate) fn of_job(transport: Tcp, store: RemoteStore, io: IoThread) -> Drivers<JobMachine> {
+    Drivers {
+        transport,
+        disk: Nothing,
+        store,
+        io,
+        children: Nothing,
+        clock: SystemClock,
+        files: OsFiles::default(),
+        guard: CatchPanic::new(),
+        notice: Box::new(notice),
+    }
+}
+
+fn notice(notice: Notice) {
+    crate::embedded::notice(notice.level, &notice.text);
+}
+
+/// The clocks of this machine.
+pub(crate) struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Time {
+        clock::now()
+    }
+
+    fn wall(&self) -> WallTime {
+        clock::wall()
+    }
+
+    async fn breathe(&self) {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// A checkpoint store that another runtime serves, so that no task waits for it.
+#[derive(Clone)]
+pub(crate) struct RemoteStore {
+    runtime: Handle,
+    objects: Arc<dyn ObjectStore>,
+}
+
+impl RemoteStore {
+    pub(crate) fn new(runtime: Handle, objects: Arc<dyn ObjectStore>) -> Self {
+        Self { runtime, objects }
+    }
+}
+
+impl Store for RemoteStore {
+    async fn perform(&self, request: StoreRequest) -> StoreReply {
+        let objects = Arc::clone(&self.objects);
+        let performing = self
+            .runtime
+            .spawn(async move { crate::store::perform(objects.as_ref(), request).await });
+        performing.await.unwrap_or_else(|error| StoreReply::Failed {
+            reason: format!("a request of the checkpoint store has ended: {error}"),
+            retriable: true,
+        })
+    }
+}
+
+/// A request of a connector, and who waits for its end.
+type IoWork = (IoRequest, oneshot::Sender<Result<(), IoError>>);
+
+/// The thread that performs connectors' requests, in the order in which they come.
+#[derive(Clone)]
+pub(crate) struct IoThread(mpsc::Sender<IoWork>);
+
+impl IoThread {
+    /// Starts the thread; it ends when all that could ask it are gone.
+    pub(crate) fn start() -> std::io::Result<Self> {
+        let (work, incoming) = mpsc::channel::<IoWork>();
+        std::thread::Builder::new().name("gear-io".into()).spawn(move || {
+            let mut performer = IoPerformer::default();
+            while let Ok((request, asker)) = incoming.recv() {
+                // Who does not wait any more does not mind.
+                let _ = asker.send(performer.perform(&request));
+            }
+        })?;
+        Ok(Self(work))
+    }
+}
+
+impl Io for IoThread {
+    async fn perform(&self, _: TaskId, request: IoRequest) -> Result<(), IoError> {
+        let (asker, done) = oneshot::channel();
+        let gone = || IoError {
+            path: "the thread that performs requests".into(),
+            reason: "it has ended; this is a defect of Gear: please report it".into(),
+            kind: IoErrorKind::Other,
+        };
+        self.0.send((request, asker)).map_err(|_| gone())?;
+        done.await.unwrap_or_else(|_| Err(gone()))
+    }
+}
+
+/// What a process has that it never asks for.
+#[derive(Clone, Copy)]
+pub(crate) struct Nothing;
+
+const NEVER: &str = "this process has none; this is a defect of Gear: please report it";
+
+impl Disk for Nothing {
+    async fn perform(&mut self, _: DiskRequest) -> DiskReply {
+        DiskReply::Failed { reason: format!("a disk: {NEVER}") }
+    }
+}
+
+impl Store for Nothing {
+    async fn perform(&self, _: StoreRequest) -> StoreReply {
+        let reason = format!("a checkpoint store: {NEVER}");
+        StoreReply::Failed { reason, retriable: false }
+    }
+}
+
+impl Io for Nothing {
+    async fn perform(&self, _: TaskId, _: IoRequest) -> Result<(), IoError> {
+        let (path, reason) = ("connectors".into(), NEVER.into());
+        Err(IoError { path, reason, kind: IoErrorKind::Other })
+    }
+}
+
+impl Children for Nothing {
+    fn spawn(&mut self, order: LaunchOrder, events: ChildEvents) {
+        events.exited(order.process, format!("children: {NEVER}"));
+    }
+
+    fn kill(&mut self, _: ProcessId) {}
+}
