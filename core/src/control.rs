@@ -4,6 +4,7 @@
 //! until it is, and may be lost, come twice or out of order. Nothing here is an event that is lost
 //! for good if one message is.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -273,7 +274,7 @@ pub struct Grant {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
     /// Run this app.
-    Submit(AppSpec),
+    Submit(Box<AppSpec>),
     /// Let an app stop, or end it.
     Wish {
         /// The app.

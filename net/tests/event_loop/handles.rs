@@ -19,16 +19,17 @@ fn run<T: Send + 'static>(
     process: Scripted,
     beside: impl AsyncFnOnce(Handle) -> T + Send + 'static,
 ) -> (String, T) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let local = LocalSet::new();
     local.block_on(&runtime, async {
-        let listener = Tcp::new().listen(&anywhere()).await.unwrap();
+        let listener = Tcp::new().listen(&anywhere()).await.expect("there is a port");
         assert!(!listener.address().0.is_empty());
         let machine = Machine::default();
         let running = EventLoop::new(process, listener, drivers(&machine), Limits::default());
         let handle = running.handle();
         let other = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
             runtime.block_on(beside(handle))
         });
         let reason = running.run().await;

@@ -90,7 +90,7 @@ impl Client {
         let submit = open.or_else(|| again.then(|| self.random.place(self.specs.len())));
         if let Some(place) = submit {
             let id = RequestId { client: CLIENT, number: place as u64 + 1 };
-            return (id, Request::Submit(self.specs[place].clone()));
+            return (id, Request::Submit(Box::new(self.specs[place].clone())));
         }
         self.reads += 1;
         (RequestId { client: CLIENT, number: 1_000 + self.reads }, Request::Apps)

@@ -64,7 +64,7 @@ impl<F: Faults> Leader<F> {
     ) {
         while let Some(Asked { from, id, request }) = self.requests.pop_front() {
             let reply = match request {
-                Request::Submit(spec) => self.submit(id, spec, state, scheduler, change),
+                Request::Submit(spec) => self.submit(id, *spec, state, scheduler, change),
                 Request::Wish { app, wish } => on_wish(app, wish, state, change),
                 Request::Drain { .. } | Request::Restart { .. } => {
                     Reply::Refused { reason: "the masters do not do that yet".into() }

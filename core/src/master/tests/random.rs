@@ -1,5 +1,6 @@
 //! Anything goes wrong in any order; then all is well again, and everything runs.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use proptest::prelude::*;
@@ -95,7 +96,7 @@ impl Run {
         let id = self.world.request_id();
         let name = alloc::format!("app-{}", id.number);
         let Some(leader) = self.world.leader() else { return };
-        let request = Request::Submit(spec(&name, executors));
+        let request = Request::Submit(Box::new(spec(&name, executors)));
         if let Some(Reply::Submitted { app }) = self.world.ask(leader, id, request) {
             self.apps.push(app);
         }

@@ -1,5 +1,6 @@
 //! One behaviour a test.
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -55,7 +56,7 @@ fn a_repeated_submission_is_one_app() {
     let mut world = World::<NoFaults>::with_workers(3, 2, 4);
     let id = world.request_id();
     let first = world.leader().unwrap();
-    let submit = Request::Submit(spec("words", 1));
+    let submit = Request::Submit(Box::new(spec("words", 1)));
     let reply = world.ask(first, id, submit.clone()).unwrap();
     assert_eq!(world.ask(first, id, submit.clone()), Some(reply.clone()));
     world.stop_master(first);
@@ -74,7 +75,7 @@ fn the_seeded_bug_makes_a_second_app() {
     }
     let mut world = World::<Forgetful>::with_workers(1, 2, 4);
     let id = world.request_id();
-    let submit = Request::Submit(spec("words", 1));
+    let submit = Request::Submit(Box::new(spec("words", 1)));
     let first = world.ask(1, id, submit.clone());
     assert_ne!(world.ask(1, id, submit), first);
     assert_eq!(world.state().apps().count(), 2);
@@ -83,7 +84,7 @@ fn the_seeded_bug_makes_a_second_app() {
 #[test]
 fn says_why_a_submission_is_refused() {
     let (mut world, app) = with_app(1, 1);
-    let mut refused = |spec| why(world.command(Request::Submit(spec)));
+    let mut refused = |spec| why(world.command(Request::Submit(Box::new(spec))));
     assert_eq!(
         refused(spec("words", 1)),
         format!("{app} is called `words` and runs: stop it, or take another name")
@@ -380,7 +381,7 @@ fn a_minority_answers_old_news_and_takes_nothing() {
     let leader = world.leader().unwrap();
     world.cut.insert(leader);
     let id = world.request_id();
-    let late = world.ask(leader, id, Request::Submit(spec("late", 1)));
+    let late = world.ask(leader, id, Request::Submit(Box::new(spec("late", 1))));
     assert!(!matches!(late, Some(Reply::Submitted { .. })), "{late:?}");
     world.run(5 * SECOND);
     let id = world.request_id();
@@ -395,7 +396,7 @@ fn a_minority_answers_old_news_and_takes_nothing() {
     let second = world.leader().unwrap();
     let follower = (1..=3).find(|node| *node != leader && *node != second).unwrap();
     let id = world.request_id();
-    let reply = world.ask(follower, id, Request::Submit(spec("late", 1)));
+    let reply = world.ask(follower, id, Request::Submit(Box::new(spec("late", 1))));
     assert_eq!(reply, Some(Reply::NotLeader { leader: Some(NodeId(second)) }));
 }
 
@@ -405,7 +406,7 @@ fn convinces_nobody<F: Faults + core::fmt::Debug>() {
     let leader = world.leader().unwrap();
     world.cut.extend((1..=3).filter(|node| *node != leader));
     let id = world.request_id();
-    world.ask(leader, id, Request::Submit(spec("words", 1)));
+    world.ask(leader, id, Request::Submit(Box::new(spec("words", 1))));
     assert_eq!(world.launched, []);
 }
 

@@ -1,6 +1,7 @@
 //! A small cluster: real masters and workers, app masters that only report, a network that is
 //! instant or cut, disks that are instant and never lie.
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -470,7 +471,7 @@ impl<F: Faults + Debug> World<F> {
     }
 
     pub(super) fn submit(&mut self, spec: AppSpec) -> AppId {
-        match self.command(Request::Submit(spec)) {
+        match self.command(Request::Submit(Box::new(spec))) {
             Reply::Submitted { app } => app,
             reply => panic!("{reply:?}"),
         }
