@@ -17,19 +17,20 @@
 //! }
 //! ```
 
-mod binaries;
+pub mod binaries;
 pub mod child;
 mod command;
 mod disk;
 mod drivers;
 mod embedded;
+pub mod gossip;
 mod logs;
 mod options;
 mod progress;
 mod quarantine;
 mod report;
-mod server;
-mod store;
+pub mod server;
+pub mod store;
 pub mod testing;
 
 pub use command::{NoOptions, Result, build, main, main_with};

@@ -172,7 +172,7 @@ impl RuntimeOptions {
     }
 }
 
-fn cores() -> u32 {
+pub(crate) fn cores() -> u32 {
     std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32)
 }
 
@@ -180,7 +180,7 @@ fn cores() -> u32 {
 const MEMORY_UNKNOWN: u64 = 4 << 30;
 
 /// The machine's memory in bytes, or that of the control group if it is less.
-fn machine_memory() -> u64 {
+pub(crate) fn machine_memory() -> u64 {
     let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let total = meminfo
         .lines()
@@ -211,7 +211,7 @@ fn no_duration(text: &str) -> String {
 }
 
 /// A number of bytes such as `512M`.
-fn parse_bytes(text: &str) -> Result<u64, String> {
+pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
     let number_end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(number_end);
     let shift = match unit.to_ascii_uppercase().as_str() {

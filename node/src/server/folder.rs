@@ -72,6 +72,8 @@ pub(crate) struct Identity {
     pub(crate) layout: u32,
     /// The node, drawn once.
     pub(crate) node: NodeId,
+    /// Lives of the node so far: each start has a higher number.
+    pub(crate) life: u64,
     /// The cluster; none until it is known.
     pub(crate) cluster: Option<u64>,
     /// True once the master of this node has begun to store: from then on an empty disk is a lost
@@ -84,7 +86,7 @@ pub(crate) struct Identity {
 impl Identity {
     /// Of a node that has not been anywhere.
     pub(crate) fn new(node: NodeId) -> Self {
-        Self { layout: LAYOUT, node, cluster: None, formed: false, voters: BTreeMap::new() }
+        Self { layout: LAYOUT, node, life: 0, cluster: None, formed: false, voters: BTreeMap::new() }
     }
 }
 
@@ -245,7 +247,7 @@ mod tests {
         folder.write_identity(&identity).expect("it can be written");
         assert_eq!(folder.identity().expect("it can be read"), Some(identity));
         let path = folder.root().join("identity.json");
-        for damage in ["", "{}", "{\"layout\": 2, \"node\": 1, \"formed\": true, \"voters\": {}}"] {
+        for damage in ["", "{}", "{\"layout\": 2, \"node\": 1, \"life\": 1, \"formed\": true, \"voters\": {}}"] {
             fs::write(&path, damage).expect("it can be written");
             let error = folder.identity().expect_err("it is damaged");
             assert!(error.to_string().contains("identity.json"), "{error}");
