@@ -1,5 +1,6 @@
 //! What the tests of the whole workspace share.
 
+pub mod cluster;
 pub mod process;
 pub mod words;
 

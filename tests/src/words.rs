@@ -1,6 +1,7 @@
 //! Texts for the word count, and what there is to count in them.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use crate::process::Dice;
 
@@ -78,4 +79,45 @@ pub fn text(bytes: usize, seed: u64) -> Vec<u8> {
         text.push(b'\n');
     }
     text
+}
+
+/// What of a result is wrong, shortly.
+///
+/// # Panics
+/// If a line is no word and its count.
+#[must_use]
+pub fn differences(lines: &[String], expected: &Count) -> Vec<String> {
+    let mut left = expected.words.clone();
+    let mut wrong = Vec::new();
+    for line in lines {
+        let (word, count) = line.rsplit_once('\t').expect("a line is a word and a count");
+        match left.remove(word) {
+            Some(right) if right == count => {}
+            Some(right) => wrong.push(format!("{word}: {count} instead of {right}")),
+            None => wrong.push(format!("{word}: {count} once more")),
+        }
+    }
+    wrong.extend(left.iter().map(|(word, count)| format!("{word}: {count} is missing")));
+    let all = wrong.len();
+    wrong.truncate(10);
+    if all > 10 {
+        wrong.push(format!("and {} more", all - 10));
+    }
+    wrong
+}
+
+/// The lines of the visible files below an output folder.
+///
+/// # Panics
+/// If they cannot be read, or are no text.
+#[must_use]
+pub fn lines(folder: &Path) -> Vec<String> {
+    let mut files = Vec::new();
+    if folder.exists() {
+        crate::walk_all(folder, &mut files);
+    }
+    let staged = folder.join(".staged");
+    let visible = files.into_iter().filter(|file| !file.starts_with(&staged));
+    let texts = visible.map(|file| std::fs::read_to_string(file).expect("it is text"));
+    texts.flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>()).collect()
 }

@@ -64,7 +64,7 @@ fn killed_at_any_moment_it_goes_on_and_counts_each_word_once() {
         let runs = run_with_kills(&room, rescales, &mut dice);
         kills += runs.iter().filter(|run| run.code.is_none()).count();
         went_on += runs.iter().filter(|run| run.err.contains("goes on from epoch")).count();
-        let wrong = differences(&room.lines("out"), &expected);
+        let wrong = words::differences(&room.lines("out"), &expected);
         assert!(wrong.is_empty(), "{wrong:#?} after {runs:#?}");
     }
     assert!(went_on > 10, "the kills came too early or too late to mean anything: {went_on}");
@@ -87,25 +87,4 @@ fn run_with_kills(room: &Room, rescales: bool, dice: &mut Dice) -> Vec<Ended> {
     let arguments = ["in", "--parallelism", parallelism, "--epoch-interval", "20ms"];
     runs.push(room.run(&arguments).ok());
     runs
-}
-
-/// What of a result is wrong, shortly.
-fn differences(lines: &[String], expected: &Count) -> Vec<String> {
-    let mut left = expected.words.clone();
-    let mut wrong = Vec::new();
-    for line in lines {
-        let (word, count) = line.rsplit_once('\t').expect("a line is a word and a count");
-        match left.remove(word) {
-            Some(right) if right == count => {}
-            Some(right) => wrong.push(format!("{word}: {count} instead of {right}")),
-            None => wrong.push(format!("{word}: {count} once more")),
-        }
-    }
-    wrong.extend(left.iter().map(|(word, count)| format!("{word}: {count} is missing")));
-    let all = wrong.len();
-    wrong.truncate(10);
-    if all > 10 {
-        wrong.push(format!("and {} more", all - 10));
-    }
-    wrong
 }

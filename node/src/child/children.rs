@@ -168,7 +168,7 @@ impl One {
                     kill(&started.child);
                 }
                 Some(message) = started.said.recv() => self.hear(message, &mut talk),
-                Some(asked) = asked.recv() => talk.ask(asked, &started.say),
+                Some(asked) = asked.recv(), if talk.listens => talk.ask(asked, &started.say),
                 _ = looks.tick() => {
                     talk.look(&started.say);
                     if !talk.listens && begun.elapsed() > START_TIMEOUT {
@@ -226,9 +226,9 @@ impl One {
         let (here, there) = std::os::unix::net::UnixStream::pair().map_err(text)?;
         here.set_nonblocking(true).map_err(text)?;
         let here = UnixStream::from_std(here).map_err(text)?;
-        let mut child = spawn(&binary, OwnedFd::from(there))
-            .await
-            .map_err(|error| format!("{}: {error}", binary.display()))?;
+        let title = format!("{}: {}", order.spec.name, self.process);
+        let child = spawn(&binary, &title, OwnedFd::from(there)).await;
+        let mut child = child.map_err(|error| format!("{}: {error}", binary.display()))?;
         self.note(|info| info.pid = child.id());
         let launch = ToChild::Launch(Box::new(self.home.launch(order)));
         let (reading, writing) = here.into_split();
@@ -296,12 +296,12 @@ impl Talk {
     }
 }
 
-/// Runs a job's binary, in a process group of its own.
-async fn spawn(binary: &Path, input: OwnedFd) -> io::Result<Child> {
+/// Runs a job's binary, in a process group of its own and under a name that people recognise.
+async fn spawn(binary: &Path, title: &str, input: OwnedFd) -> io::Result<Child> {
     let input = File::from(input);
     for _ in 0..BUSY_RETRIES {
         let mut program = Program::new(binary);
-        program.env_clear().env(CHILD, "1").process_group(0).kill_on_drop(true);
+        program.arg0(title).env_clear().env(CHILD, "1").process_group(0).kill_on_drop(true);
         program.envs(ENVIRONMENT.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
         program.stdin(input.try_clone()?).stdout(Stdio::piped()).stderr(Stdio::piped());
         match program.spawn() {

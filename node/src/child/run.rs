@@ -142,7 +142,13 @@ async fn hear(
     };
     // Whoever waits for it ends the process if it cannot be.
     let _ = launch.send(launched);
-    let Ok(handle) = handled.await else { return };
+    let handle = tokio::select! {
+        biased;
+        handle = handled => handle,
+        // Nothing is said before the process listens, so this is the worker's end.
+        _ = read::<ToChild>(&mut reading) => std::process::exit(ORPHAN),
+    };
+    let Ok(handle) = handle else { return };
     while let Ok(Some(message)) = read(&mut reading).await {
         let ToChild::Command { id, command } = message else { break };
         let (handle, say) = (handle.clone(), say.clone());

@@ -121,8 +121,7 @@ impl Gossip {
     ) -> Result<Self, GossipError> {
         let reach = tokio::net::lookup_host(&me.listen.0).await.ok();
         let reach = reach.and_then(|mut found| found.next());
-        let reach =
-            reach.ok_or_else(|| GossipError::Advertise { address: me.listen.0.clone() })?;
+        let reach = reach.ok_or_else(|| GossipError::Advertise { address: me.listen.0.clone() })?;
         let config = ChitchatConfig {
             chitchat_id: ChitchatId::new(me.node.0.to_string(), me.life, reach),
             cluster_id: CLUSTER.into(),
@@ -147,19 +146,12 @@ impl Gossip {
         ];
         let values = values.map(|(key, value)| (key.to_owned(), value)).to_vec();
         let dropped = Arc::new(AtomicU64::new(0));
-        let transport =
-            Sealed::new(Sealer::new(key, me.node.0, me.life), Arc::clone(&dropped));
+        let transport = Sealed::new(Sealer::new(key, me.node.0, me.life), Arc::clone(&dropped));
         let handle = spawn_chitchat(config, values, &transport).await;
-        let handle = handle.map_err(|error| {
-            GossipError::Listen { at, reason: format!("{error:#}") }
-        })?;
+        let handle =
+            handle.map_err(|error| GossipError::Listen { at, reason: format!("{error:#}") })?;
         let (change, changed) = watch::channel(0);
-        let this = Self {
-            handle: Arc::new(handle),
-            nodes: Arc::default(),
-            changed,
-            dropped,
-        };
+        let this = Self { handle: Arc::new(handle), nodes: Arc::default(), changed, dropped };
         this.look().await;
         tokio::spawn(this.clone().watch(change));
         Ok(this)
@@ -356,10 +348,9 @@ mod tests {
 
     #[test]
     fn voters_are_written_so_that_they_can_be_read() {
-        let voters: BTreeMap<_, _> =
-            [(NodeId(1), "[::1]:7"), (NodeId(u64::MAX), "host:8")]
-                .map(|(node, at)| (node, Address(at.into())))
-                .into();
+        let voters: BTreeMap<_, _> = [(NodeId(1), "[::1]:7"), (NodeId(u64::MAX), "host:8")]
+            .map(|(node, at)| (node, Address(at.into())))
+            .into();
         assert_eq!(read_voters(&write_voters(&voters)), voters);
         for wrong in ["", "1", "x=a:1", "1=a:1,2"] {
             assert_eq!(read_voters(wrong), BTreeMap::new());

@@ -1,10 +1,12 @@
 //! The cluster, as its REST interface sees it from one node.
 
+use std::io;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use gear_core::control::{Reply, Request};
+use gear_core::control::{ProcessId, Reply, Request};
 use gear_core::host::process::{Answer, Command};
 use gear_core::id::{NodeId, RequestId};
 use gear_net::Handle;
@@ -39,7 +41,7 @@ struct Shared {
     client: u64,
     requests: AtomicU64,
     /// Why the cluster is not formed yet, in words.
-    waits: std::sync::Mutex<String>,
+    waits: Mutex<String>,
 }
 
 /// The cluster, from one of its nodes.
@@ -54,7 +56,7 @@ impl Cluster {
             formed: OnceLock::new(),
             client: crate::draw(),
             requests: AtomicU64::new(0),
-            waits: std::sync::Mutex::default(),
+            waits: Mutex::default(),
         }))
     }
 
@@ -66,7 +68,7 @@ impl Cluster {
 
     /// The cluster is not formed yet, for this reason.
     pub(super) fn waits(&self, reason: String) {
-        *self.0.waits.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = reason;
+        *self.0.waits.lock().unwrap_or_else(PoisonError::into_inner) = reason;
     }
 
     /// Has the masters do something, whichever of them leads, and waits for their answer.
@@ -80,7 +82,7 @@ impl Cluster {
     pub async fn request_as(&self, id: RequestId, request: Request) -> Reply {
         let refused = |reason: String| Reply::Refused { reason };
         let Some((_, handle)) = self.0.formed.get() else {
-            let waits = self.0.waits.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let waits = self.0.waits.lock().unwrap_or_else(PoisonError::into_inner);
             return refused(format!("the cluster is not formed yet: {waits}"));
         };
         let asking = handle.command(Command::Request { id, request });
@@ -150,13 +152,21 @@ impl Cluster {
 
     /// The folder of what processes print.
     #[must_use]
-    pub fn logs(&self) -> std::path::PathBuf {
+    pub fn logs(&self) -> PathBuf {
         self.0.parts.folder.logs()
+    }
+
+    /// The last bytes of what a process has printed here, at most so many, in whole lines.
+    ///
+    /// # Errors
+    /// As the operating system says it: not found if it has printed nothing here.
+    pub fn log(&self, process: ProcessId, bytes: u64) -> io::Result<Vec<u8>> {
+        crate::logs::tail(&self.0.parts.folder.logs(), process, bytes)
     }
 
     /// The folder of keys and tokens.
     #[must_use]
-    pub fn secrets(&self) -> std::path::PathBuf {
+    pub fn secrets(&self) -> PathBuf {
         self.0.parts.folder.secrets()
     }
 }

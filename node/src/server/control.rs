@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::thread::JoinHandle;
 
 use gear_core::control::Address;
-use gear_core::host::{NodeConfig, NodeProcess, NoFaults};
+use gear_core::host::{NoFaults, NodeConfig, NodeProcess};
 use gear_net::tcp::Tcp;
 use gear_net::{EventLoop, Handle, Limits, Listener as _, Transport as _};
 use tokio::sync::oneshot;

@@ -86,7 +86,14 @@ pub(crate) struct Identity {
 impl Identity {
     /// Of a node that has not been anywhere.
     pub(crate) fn new(node: NodeId) -> Self {
-        Self { layout: LAYOUT, node, life: 0, cluster: None, formed: false, voters: BTreeMap::new() }
+        Self {
+            layout: LAYOUT,
+            node,
+            life: 0,
+            cluster: None,
+            formed: false,
+            voters: BTreeMap::new(),
+        }
     }
 }
 
@@ -247,7 +254,11 @@ mod tests {
         folder.write_identity(&identity).expect("it can be written");
         assert_eq!(folder.identity().expect("it can be read"), Some(identity));
         let path = folder.root().join("identity.json");
-        for damage in ["", "{}", "{\"layout\": 2, \"node\": 1, \"life\": 1, \"formed\": true, \"voters\": {}}"] {
+        for damage in [
+            "",
+            "{}",
+            "{\"layout\": 2, \"node\": 1, \"life\": 1, \"formed\": true, \"voters\": {}}",
+        ] {
             fs::write(&path, damage).expect("it can be written");
             let error = folder.identity().expect_err("it is damaged");
             assert!(error.to_string().contains("identity.json"), "{error}");

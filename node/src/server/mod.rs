@@ -16,7 +16,7 @@ use gear_core::host::NodeConfig;
 use gear_core::id::{Incarnation, NodeId};
 use gear_core::master::quorum::Formation;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 pub use cluster::Cluster;
 pub use config::{Config, ConfigError, HTTP, LogFormat, StartOptions, TransportKind};
@@ -35,6 +35,8 @@ use crate::store::{CheckpointStore, StoreError};
 const SERVICE_THREADS: usize = 2;
 /// Time between two looks at how busy the machine is.
 const LOAD_INTERVAL: Duration = Duration::from_secs(5);
+/// How long the masters may take to say who votes; the next look asks again.
+const VOTERS_TIMEOUT: Duration = Duration::from_secs(2);
 /// What seals gossip where everybody on the machine may take part: it keeps nobody out.
 const OPEN_KEY: [u8; 32] = *b"gear gossip with no cluster key.";
 
@@ -253,14 +255,8 @@ async fn begin(
     let (handle, running) = begun.ok_or_else(failed)?;
     cluster.formed(id, handle.clone());
     tracing::info!(target: "gear", "{} is part of cluster {id:016x}", identity.node);
-    let follower = Follower {
-        cluster: cluster.clone(),
-        id,
-        kept: Arc::clone(kept),
-        gossip,
-        handle,
-        masters,
-    };
+    let follower =
+        Follower { cluster: cluster.clone(), id, kept: Arc::clone(kept), gossip, handle, masters };
     Ok(Begun { running, follower })
 }
 
@@ -363,7 +359,8 @@ impl Follower {
     async fn learn_voters(&self) -> Result<(), StartError> {
         use gear_core::control::{Reply, Request};
 
-        let Reply::Cluster(status) = self.cluster.request(Request::Cluster).await else {
+        let asking = self.cluster.request(Request::Cluster);
+        let Ok(Reply::Cluster(status)) = timeout(VOTERS_TIMEOUT, asking).await else {
             return Ok(());
         };
         if status.stale || status.voters.is_empty() {
