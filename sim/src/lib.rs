@@ -11,6 +11,7 @@ mod random;
 pub mod report;
 pub mod scenario;
 pub mod shrink;
+mod stopwatch;
 pub mod sweep;
 mod trace;
 pub mod turmoil;

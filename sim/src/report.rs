@@ -13,6 +13,28 @@ pub struct Options {
     pub keep: bool,
 }
 
+/// Times that were measured.
+#[derive(Clone, Debug, Default)]
+pub struct Times {
+    /// While nothing else was wrong than the loss from which they were measured.
+    pub clean: Vec<Duration>,
+    /// While something else was: another loss or fault, too few machines left to go on with.
+    pub disturbed: Vec<Duration>,
+}
+
+impl Times {
+    /// One more.
+    pub fn add(&mut self, time: Duration, disturbed: bool) {
+        if disturbed { &mut self.disturbed } else { &mut self.clean }.push(time);
+    }
+
+    /// Those of another.
+    pub fn extend(&mut self, other: &Self) {
+        self.clean.extend(&other.clean);
+        self.disturbed.extend(&other.disturbed);
+    }
+}
+
 /// How a run went.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
@@ -39,9 +61,9 @@ pub struct Report {
     /// Simulated time.
     pub simulated: Duration,
     /// From the death of an executor to the first epoch that committed after the roll-back.
-    pub outages: Vec<Duration>,
+    pub outages: Times,
     /// From the death of a leader to the next one that acted.
-    pub elections: Vec<Duration>,
+    pub elections: Times,
     /// The hash of the trace.
     pub hash: u64,
     /// The trace, if it was to be kept.
@@ -81,9 +103,9 @@ pub struct Ensemble {
     /// Simulated time.
     pub simulated: Duration,
     /// From deaths of executors to new output.
-    pub outages: Vec<Duration>,
+    pub outages: Times,
     /// From deaths of leaders to new ones.
-    pub elections: Vec<Duration>,
+    pub elections: Times,
     /// Seeds of which something was wrong, with what it was and how to see it again.
     pub failures: BTreeMap<u64, Failure>,
 }
@@ -137,8 +159,8 @@ impl Ensemble {
         self.records += other.records;
         self.events += other.events;
         self.simulated += other.simulated;
-        self.outages.extend(other.outages);
-        self.elections.extend(other.elections);
+        self.outages.extend(&other.outages);
+        self.elections.extend(&other.elections);
         self.failures.extend(other.failures);
     }
 }

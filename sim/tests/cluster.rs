@@ -53,7 +53,8 @@ fn seeds_of_this_commit_are_right() {
     }
     println!("{:?}\n{:?}", all.fired, all.rare);
     for (name, times) in [("executor", &all.outages), ("leader", &all.elections)] {
-        println!("{name}: {:?} of {}", spread(times), times.len());
+        let (clean, disturbed) = (spread(&times.clean), spread(&times.disturbed));
+        println!("{name}: {clean:?} of {}, disturbed {disturbed:?}", times.clean.len());
     }
 }
 

@@ -17,7 +17,7 @@ use alloc::collections::BTreeMap;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 
-use duties::{Leader, Said};
+use duties::{Hearing, Leader, Said};
 pub use quorum::QuorumMessage;
 use quorum::{
     Formation, Quorum, QuorumConfig, QuorumEffect, QuorumInput, QuorumRole, UpdateNumber,
@@ -132,6 +132,7 @@ pub struct Master<F: Faults = NoFaults> {
     quorum: Quorum<State, F>,
     scheduler: Scheduler,
     leader: Option<Leader<F>>,
+    hearing: Hearing,
     /// Whether it might act when it was last looked at.
     serving: bool,
     voters_asked: Option<VotersAsked>,
@@ -162,6 +163,7 @@ impl<F: Faults> Master<F> {
             quorum: Quorum::new(quorum),
             scheduler,
             leader: None,
+            hearing: Hearing::default(),
             serving: false,
             voters_asked: None,
         }
@@ -218,6 +220,7 @@ impl<F: Faults> Master<F> {
         if let Some(input) = input {
             self.quorum.handle(now, input, &mut asked);
         }
+        self.hearing.wake(now, self.quorum.leader_hint(now).is_some());
         self.settle(now, &mut said);
         if let Some((from, message)) = heard {
             self.hear(now, from, message, &mut asked, &mut said);
@@ -250,7 +253,7 @@ impl<F: Faults> Master<F> {
         }
         if let (true, None, Some(state)) = (serves, &self.leader, self.quorum.acknowledged_state())
         {
-            self.leader = Some(Leader::new(now, term, self.seed, state));
+            self.leader = Some(Leader::new(now, term, self.seed, state, &self.hearing));
         }
         if let Some(leader) = self.leader.as_mut().filter(|_| serves) {
             if !self.serving {
@@ -276,6 +279,7 @@ impl<F: Faults> Master<F> {
     ) {
         match message {
             ControlMessage::WorkerReport(report) if from == Peer::Node(report.worker) => {
+                self.hearing.heard(now, report.worker);
                 if let Some((leader, state)) = self.in_office() {
                     leader.hear_worker(now, report, state, said);
                 }

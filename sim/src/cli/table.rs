@@ -21,12 +21,14 @@ pub(crate) fn text(scenario: &str, all: &Ensemble, seconds: f64) -> String {
     row("epochs committed", all.epochs.to_string());
     row("rows of committed output", all.records.to_string());
     for (name, times) in [
-        ("executor's death to new output", &all.outages),
-        ("leader's death to the next", &all.elections),
+        ("executor's death to new output", &all.outages.clean),
+        ("  with another fault meanwhile", &all.outages.disturbed),
+        ("leader's death to the next", &all.elections.clean),
+        ("  with another fault meanwhile", &all.elections.disturbed),
     ] {
         if let Some((median, worst)) = spread(times) {
             let count = times.len();
-            row(name, format!("median {median:.0?}, worst {worst:.0?}, {count} times"));
+            row(name, format!("median {median:.1?}, worst {worst:.1?}, {count} times"));
         }
     }
     let mut list = |title: &str, counts: &BTreeMap<&str, u64>| {
@@ -67,8 +69,10 @@ pub(crate) fn json(scenario: &str, all: &Ensemble, seconds: f64) -> Value {
         "recoveries": all.recoveries,
         "epochs": all.epochs,
         "records": all.records,
-        "outage_seconds": seconds_of(&all.outages),
-        "election_seconds": seconds_of(&all.elections),
+        "outage_seconds": seconds_of(&all.outages.clean),
+        "disturbed_outage_seconds": seconds_of(&all.outages.disturbed),
+        "election_seconds": seconds_of(&all.elections.clean),
+        "disturbed_election_seconds": seconds_of(&all.elections.disturbed),
         "faults": all.fired,
         "rare": all.rare,
         "failures": failures.collect::<Vec<_>>(),
@@ -87,7 +91,11 @@ pub(crate) fn json_of(report: &Report) -> Value {
 fn seconds_of(times: &[std::time::Duration]) -> Value {
     match spread(times) {
         Some((median, worst)) => {
-            json!({ "median": median.as_secs_f64(), "worst": worst.as_secs_f64() })
+            json!({
+                "times": times.len(),
+                "median": median.as_secs_f64(),
+                "worst": worst.as_secs_f64(),
+            })
         }
         None => Value::Null,
     }

@@ -214,6 +214,27 @@ impl Planned {
     pub const fn random(&self) -> Random {
         Random::new(self.salt)
     }
+
+    /// For how long it hinders those that it does not end: who is without power, or has lost a
+    /// process, is counted for itself.
+    #[must_use]
+    pub(crate) fn hinders(&self) -> Duration {
+        match self.kind {
+            FaultKind::Latency
+            | FaultKind::Clog
+            | FaultKind::PartitionSize
+            | FaultKind::PartitionNodes
+            | FaultKind::Isolate
+            | FaultKind::OneWay
+            | FaultKind::PauseMachine
+            | FaultKind::PauseProcess
+            | FaultKind::FillDisk
+            | FaultKind::SlowDisk
+            | FaultKind::StoreOutage => self.lasts,
+            FaultKind::Swizzle => self.lasts * 2,
+            _ => Duration::ZERO,
+        }
+    }
 }
 
 /// Kinds that are an event with a time; the others are rates.

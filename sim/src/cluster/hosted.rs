@@ -472,6 +472,7 @@ impl World<'_> {
         let room_at = machine.full_until;
         if full {
             self.count(FaultKind::FillDisk);
+            self.stopwatch.disturb(room_at);
         }
         if matches!(reply, DiskReply::Failed { .. }) {
             let nanos = 1 + self.random.other.below(OPERATOR);
@@ -498,6 +499,7 @@ impl World<'_> {
         if self.random.other.permille(self.setup.rates.spawn_slow) {
             self.count(FaultKind::SpawnSlow);
             nanos *= 10;
+            self.stopwatch.disturb(Time(self.now.0 + nanos));
         }
         self.push(Time(self.now.0 + nanos), Event::Spawned { process });
     }
@@ -521,6 +523,7 @@ impl World<'_> {
         }
         if taken || (!self.calm && self.random.other.permille(self.setup.rates.spawn_fails)) {
             self.count(FaultKind::SpawnFails);
+            self.stopwatch.disturb(self.now);
             self.hear(child.parent, exited("it could not be launched: out of processes"));
             return;
         }
@@ -578,7 +581,7 @@ impl World<'_> {
         self.trace.note(self.now, "a process is gone", &[process as u64, u64::from(silent)]);
         self.trace.write(self.now, || format!("process {process}: {reason}"));
         self.addresses.listen(address, None);
-        self.died(process);
+        self.died(process, silent);
         self.drop_connections(process, silent);
         if silent {
             return;
@@ -627,7 +630,7 @@ impl World<'_> {
             return;
         }
         self.trace.note(self.now, "a machine loses its power", &[machine as u64]);
-        self.stopwatch.disturb();
+        self.stopwatch.disturb(self.now);
         for process in 0..self.processes.len() {
             if self.processes[process].machine == machine {
                 self.die(process, "its machine lost its power", Doom::Power(0));

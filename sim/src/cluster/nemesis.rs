@@ -27,7 +27,7 @@ impl World<'_> {
         }
         let planned = self.setup.planned[place];
         let mut random = planned.random();
-        self.stopwatch.disturb();
+        self.stopwatch.disturb(self.now + planned.hinders());
         self.trace.note(self.now, planned.kind.name(), &[place as u64]);
         let met = match planned.kind {
             FaultKind::Disconnect | FaultKind::DisconnectMachine => {
@@ -132,7 +132,7 @@ impl World<'_> {
             _ => process,
         };
         self.ambushes += 1;
-        self.stopwatch.disturb();
+        self.stopwatch.disturb(self.now);
         self.count(kind);
         self.processes[whom].trap = Some((effects, doom));
     }

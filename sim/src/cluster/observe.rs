@@ -3,35 +3,12 @@
 use gear_core::control::Role;
 use gear_core::effect::Notice;
 use gear_core::id::{AppId, AppTerm};
-use gear_core::time::{Duration, Time};
 
 use super::fault::FaultKind;
 use super::hosted::LogState;
 use super::subject::{Answer, AppLook, ExecutorLook, Look, NodeLook};
-use super::world::World;
+use super::world::{Machine, World};
 use crate::oracle::deadlines;
-
-/// What is measured between two moments.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Stopwatch {
-    /// When an executor of an app died, and whether its tasks have been rolled back since.
-    outage: Option<(AppId, Time, bool)>,
-    /// When the leader died.
-    leaderless: Option<Time>,
-    /// From deaths of executors to epochs.
-    pub(crate) outages: Vec<Duration>,
-    /// From deaths of leaders to new ones.
-    pub(crate) elections: Vec<Duration>,
-    /// Processes that were started in the place of others.
-    pub(crate) recoveries: u64,
-}
-
-impl Stopwatch {
-    /// Something else goes wrong: what is measured would not be what it is called.
-    pub(crate) fn disturb(&mut self) {
-        (self.outage, self.leaderless) = (None, None);
-    }
-}
 
 impl World<'_> {
     /// A process has made a step.
@@ -69,9 +46,7 @@ impl World<'_> {
         self.watch.leaders.observe((id, process as u64), now.term, now.acts)?;
         let acted = matches!(before, Look::Node(look) if look.acts);
         if now.acts && !acted {
-            if let Some(since) = self.stopwatch.leaderless.take() {
-                self.stopwatch.elections.push(self.now.since(since));
-            }
+            self.stopwatch.leader_acts(self.now);
             self.leader_knows(process)?;
         }
         if acted && !now.acts {
@@ -129,23 +104,17 @@ impl World<'_> {
             if now.roll_backs == 0 {
                 self.seen("a new app master took running tasks over, or took all back");
             }
-            if let Some((app, _, rolled)) = &mut self.stopwatch.outage
-                && *app == now.app
-            {
-                *rolled = true;
-            }
+            self.stopwatch.rolled(now.app);
+        }
+        if now.ended && !before.ended {
+            self.stopwatch.output(self.now, now.app, true);
         }
         Ok(())
     }
 
     /// An epoch has committed.
     pub(crate) fn committed(&mut self, app: AppId) {
-        if let Some((its, since, true)) = self.stopwatch.outage
-            && its == app
-        {
-            self.stopwatch.outages.push(self.now.since(since));
-            self.stopwatch.outage = None;
-        }
+        self.stopwatch.output(self.now, app, false);
         if self.masters_up() == 0 {
             self.seen("an epoch committed while all masters were down");
         } else if self.leader().is_none() {
@@ -163,13 +132,36 @@ impl World<'_> {
         (0..self.setup.masters).filter(|master| self.machines[*master].node.is_some()).count()
     }
 
-    /// A process is gone; what was seen of it last is still there.
-    pub(crate) fn died(&mut self, process: usize) {
+    /// True if more is wrong than that a machine is down, or only a process of it: another one is
+    /// down too, a master cannot vote, or nobody is left to lead or to take the tasks.
+    fn is_troubled(&self, machine: usize, down: bool) -> bool {
+        let unfit = |(place, there): (usize, &Machine)| {
+            let is_down = place != machine && (!there.up || there.node.is_none());
+            let spoilt = place < self.setup.masters && there.disk.damaged;
+            is_down || spoilt || there.disk.failed
+        };
+        let alone = self.setup.masters == 1 && machine == 0;
+        self.machines.iter().enumerate().any(unfit)
+            || down && (alone || !self.fits_without(machine))
+    }
+
+    /// True if the other machines have slots for everything.
+    fn fits_without(&self, machine: usize) -> bool {
+        let others = self.setup.machines.iter().enumerate().filter(|(place, _)| *place != machine);
+        let slots: u32 = others.map(|(_, resources)| resources.slots).sum();
+        slots >= self.slots_needed()
+    }
+
+    /// A process is gone, with its machine perhaps; what was seen of it last is still there.
+    pub(crate) fn died(&mut self, process: usize, silent: bool) {
         let hosted = &self.processes[process];
+        let machine = hosted.machine;
+        let down = silent || self.machines.get(machine).is_some_and(|there| there.node.is_none());
         match hosted.look {
             Look::Node(look) => {
                 if look.acts {
-                    self.stopwatch.leaderless.get_or_insert(self.now);
+                    let troubled = self.is_troubled(machine, true);
+                    self.stopwatch.leader_died(self.now, troubled);
                     self.seen("the leader was lost");
                 }
                 if look.writes_back {
@@ -198,14 +190,16 @@ impl World<'_> {
             Look::Executor(look) => {
                 self.stopwatch.recoveries += 1;
                 let master = self.processes.iter().rev().find_map(|hosted| match hosted.look {
-                    Look::App(master) if hosted.alive && master.app == look.app => Some(master),
+                    Look::App(master) if master.app == look.app => Some((master, hosted.alive)),
                     _ => None,
                 });
-                match master {
+                if look.works && master.is_some_and(|(master, _)| !master.ended) {
+                    let troubled = self.is_troubled(machine, down);
+                    self.stopwatch.executor_died(self.now, look.app, troubled);
+                }
+                match master.filter(|(_, alive)| *alive).map(|(master, _)| master) {
                     Some(master) if master.ended => {}
                     Some(master) => {
-                        let (app, now) = (look.app, self.now);
-                        self.stopwatch.outage.get_or_insert((app, now, false));
                         self.seen("an executor was lost");
                         if master.recovers {
                             self.seen("an executor was lost while tasks were rolled back");

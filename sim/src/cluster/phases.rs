@@ -88,7 +88,9 @@ impl World<'_> {
         let numbers: Vec<u64> = core.iter().map(|machine| *machine as u64).collect();
         self.trace.note(self.now, "only this core goes on", &numbers);
         let client = self.machines.len();
+        self.stopwatch.heal(self.now);
         for machine in (0..self.machines.len()).filter(|machine| !core.contains(machine)) {
+            self.stopwatch.disturb(self.now);
             if cut_off {
                 for other in (0..=client).filter(|other| *other != machine) {
                     self.links.shut_both(machine, other, Time::MAX);
@@ -134,10 +136,7 @@ impl World<'_> {
         let slots = |core: &[usize]| -> u32 {
             core.iter().map(|machine| self.setup.machines[*machine].slots).sum()
         };
-        let specs = self.work.specs();
-        let needed =
-            specs.iter().map(|spec| spec.app_master.slots + spec.executors * spec.executor.slots);
-        let needed: u32 = needed.sum();
+        let needed = self.slots_needed();
         for machine in order {
             let more = slots(&core) < needed || random.permille(300);
             if more && !core.contains(&machine) && self.setup.machines[machine].slots > 0 {
@@ -145,6 +144,13 @@ impl World<'_> {
             }
         }
         core
+    }
+
+    /// Slots that all apps together take.
+    pub(crate) fn slots_needed(&self) -> u32 {
+        let specs = self.work.specs();
+        let specs = specs.iter();
+        specs.map(|spec| spec.app_master.slots + spec.executors * spec.executor.slots).sum()
     }
 
     /// True if the leader knows of all apps, and that each has ended.

@@ -130,8 +130,9 @@ impl<F: Faults> Subject for AppProcess<F> {
 
 impl<F: Faults> Subject for ExecutorProcess<F> {
     fn look(&self, _: Time) -> Look {
-        let term = self.app_term();
-        Look::Executor(ExecutorLook { app: self.app(), term })
+        let (app, term) = (self.app(), self.app_term());
+        let works = self.executor().attempts().next().is_some();
+        Look::Executor(ExecutorLook { app, term, works })
     }
 
     fn describe(&mut self, _: Time) -> String {

@@ -107,6 +107,9 @@ impl World<'_> {
             self.count(FaultKind::StoreStragglers);
         }
         let most = self.setup.slow.store * if straggles { STRAGGLER } else { 1 };
+        if straggles {
+            self.stopwatch.disturb(Time(self.now.0 + most));
+        }
         Time(self.now.0 + 1 + self.random.store.below(most))
     }
 
@@ -128,6 +131,7 @@ impl World<'_> {
         }
         let reply = if self.random.store.permille(rates.store_errors) {
             self.count(FaultKind::StoreErrors);
+            self.stopwatch.disturb(self.now);
             failed("the store is busy")
         } else {
             let Some(services) = self.services.get_mut(&app) else { return };
@@ -146,6 +150,7 @@ impl World<'_> {
             }
             if self.random.store.permille(rates.store_lost_replies) {
                 self.count(FaultKind::StoreLostReplies);
+                self.stopwatch.disturb(self.now);
                 failed("the store's answer was lost")
             } else {
                 reply
@@ -167,6 +172,9 @@ impl World<'_> {
             self.count(FaultKind::SlowIo);
         }
         let most = self.setup.slow.io * if slow { STRAGGLER } else { 1 };
+        if slow {
+            self.stopwatch.disturb(Time(self.now.0 + most));
+        }
         let perform = Time(self.now.0 + 1 + self.random.io.below(most));
         let answer = Time(self.now.0 + 1 + self.random.io.below(most));
         let hosted = &mut self.processes[process];

@@ -120,6 +120,8 @@ pub struct ExecutorLook {
     pub app: AppId,
     /// The term of the app master that it obeys; 0 if it obeys none at the moment.
     pub term: AppTerm,
+    /// It has tasks.
+    pub works: bool,
 }
 
 /// What a master knows of an app.

@@ -16,12 +16,12 @@ use super::disk::NodeDisk;
 use super::fault::FaultKind;
 use super::hosted::{Doom, Hosted};
 use super::network::Links;
-use super::observe::Stopwatch;
 use super::services::AppServices;
 use super::setup::Setup;
 use super::subject::{Assembly, Work};
 use crate::oracle::watch::Watch;
 use crate::random::Random;
+use crate::stopwatch::Stopwatch;
 use crate::trace::Trace;
 
 /// Something that will happen.

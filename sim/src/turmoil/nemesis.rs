@@ -77,7 +77,11 @@ impl Stage<'_> {
         let planned = &setup.planned[place];
         let mut random = planned.random();
         let now = self.now();
-        self.shared.state.borrow_mut().trace.note(now, planned.kind.name(), &[place as u64]);
+        {
+            let state = &mut *self.shared.state.borrow_mut();
+            state.stopwatch.disturb(now + planned.hinders());
+            state.trace.note(now, planned.kind.name(), &[place as u64]);
+        }
         let machine = random.place(self.machines());
         let until = now + planned.lasts;
         let met = match planned.kind {

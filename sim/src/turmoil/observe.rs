@@ -3,26 +3,11 @@
 
 use gear_core::control::Role;
 use gear_core::id::{AppId, AppTerm};
-use gear_core::time::{Duration, Time};
+use gear_core::time::Time;
 
-use super::shared::{Shared, State};
+use super::shared::{Machine, Shared, State};
 use crate::cluster::{Answer, AppLook, ExecutorLook, FaultKind, LogState, Look, NodeLook};
 use crate::oracle::deadlines;
-
-/// What is measured between two moments.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Stopwatch {
-    /// When an executor of an app died, and whether its tasks have been rolled back since.
-    outage: Option<(AppId, Time, bool)>,
-    /// When the leader died.
-    leaderless: Option<Time>,
-    /// From deaths of executors to epochs.
-    pub(crate) outages: Vec<Duration>,
-    /// From deaths of leaders to new ones.
-    pub(crate) elections: Vec<Duration>,
-    /// Processes that were started in the place of others.
-    pub(crate) recoveries: u64,
-}
 
 impl State {
     /// A process has made a step: it holds or dials so many connections, and wants to be woken at
@@ -48,7 +33,7 @@ impl State {
             _ if look == before => return,
             Look::Nothing => Ok(()),
             Look::Node(look) => self.node_watched(now, process, &before, look),
-            Look::App(look) => self.app_watched(process, &before, look),
+            Look::App(look) => self.app_watched(now, process, &before, look),
             Look::Executor(ExecutorLook { term: AppTerm(0), .. }) => Ok(()),
             Look::Executor(look) => self.watch.fences.obeys(process, look.term),
             Look::Client(_) => self.client_watched(now, process),
@@ -69,9 +54,7 @@ impl State {
         self.watch.leaders.observe((id, process as u64), look.term, look.acts)?;
         let acted = matches!(before, Look::Node(before) if before.acts);
         if look.acts && !acted {
-            if let Some(since) = self.stopwatch.leaderless.take() {
-                self.stopwatch.elections.push(now.since(since));
-            }
+            self.stopwatch.leader_acts(now);
             self.leader_knows(now, process)?;
         }
         if acted && !look.acts {
@@ -112,7 +95,13 @@ impl State {
         }
     }
 
-    fn app_watched(&mut self, process: usize, before: &Look, look: AppLook) -> Result<(), String> {
+    fn app_watched(
+        &mut self,
+        now: Time,
+        process: usize,
+        before: &Look,
+        look: AppLook,
+    ) -> Result<(), String> {
         let services = self.services.get(&look.app);
         let logged = services.map_or_else(Default::default, |services| services.commits.last());
         self.watch.fences.believes((look.app, look.term), look.committed, logged)?;
@@ -122,23 +111,17 @@ impl State {
         }
         if before.recovers && !look.recovers && look.runs {
             self.seen("an app went back to its last epoch and runs again");
-            if let Some((app, _, rolled)) = &mut self.stopwatch.outage
-                && *app == look.app
-            {
-                *rolled = true;
-            }
+            self.stopwatch.rolled(look.app);
+        }
+        if look.ended && !before.ended {
+            self.stopwatch.output(now, look.app, true);
         }
         Ok(())
     }
 
     /// An epoch has committed.
     pub(crate) fn committed(&mut self, now: Time, app: AppId) {
-        if let Some((its, since, true)) = self.stopwatch.outage
-            && its == app
-        {
-            self.stopwatch.outages.push(now.since(since));
-            self.stopwatch.outage = None;
-        }
+        self.stopwatch.output(now, app, false);
         let masters = &self.machines[..self.masters];
         if masters.iter().all(|machine| machine.node.is_none()) {
             self.seen("an epoch committed while all masters were down");
@@ -153,12 +136,24 @@ impl State {
         }
     }
 
+    /// True if more is wrong than that a machine is down, or only a process of it: another one is
+    /// down too, a master cannot vote, or nobody is left to lead.
+    fn is_troubled(&self, machine: usize, leads: bool) -> bool {
+        let unfit = |(place, there): (usize, &Machine)| {
+            let is_down = place != machine && (!there.up || there.node.is_none());
+            is_down || place < self.masters && there.disk.damaged || there.disk.failed
+        };
+        self.machines.iter().enumerate().any(unfit) || leads && self.masters == 1
+    }
+
     /// A process is gone; what was seen of it last is still there.
     pub(crate) fn died(&mut self, now: Time, process: usize) {
+        let machine = self.processes[process].machine;
         match self.processes[process].look {
             Look::Node(look) => {
                 if look.acts {
-                    self.stopwatch.leaderless.get_or_insert(now);
+                    let troubled = self.is_troubled(machine, true);
+                    self.stopwatch.leader_died(now, troubled);
                     self.seen("the leader was lost");
                 }
                 if look.writes_back {
@@ -193,7 +188,10 @@ impl State {
                 match master {
                     Some(master) if master.ended => {}
                     Some(master) => {
-                        self.stopwatch.outage.get_or_insert((look.app, now, false));
+                        if look.works {
+                            let troubled = self.is_troubled(machine, false);
+                            self.stopwatch.executor_died(now, look.app, troubled);
+                        }
                         self.seen("an executor was lost");
                         if master.recovers {
                             self.seen("an executor was lost while tasks were rolled back");

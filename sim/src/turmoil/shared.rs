@@ -15,7 +15,6 @@ use tokio::task::AbortHandle;
 
 use super::gate::Gate;
 use super::links::Links;
-use super::observe::Stopwatch;
 use super::transport::address;
 use crate::cluster::clock::{Clock, TRUE_RATE};
 use crate::cluster::disk::NodeDisk;
@@ -24,6 +23,7 @@ use crate::direct::Store;
 use crate::oracle::commits::Commits;
 use crate::oracle::watch::Watch;
 use crate::random::Random;
+use crate::stopwatch::Stopwatch;
 use crate::trace::Trace;
 
 /// Where every node listens.

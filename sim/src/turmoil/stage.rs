@@ -253,6 +253,7 @@ impl<'a> Stage<'a> {
                     state.seen("unanswered writes were lost with the power");
                 }
                 state.trace.note(now, "a machine loses its power", &[machine as u64]);
+                state.stopwatch.disturb(now);
             } else if lasts.is_some() {
                 return;
             }

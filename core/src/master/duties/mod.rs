@@ -15,6 +15,7 @@
 //! | `orders` | what follows for workers and app masters |
 
 mod apps;
+mod hearing;
 mod orders;
 mod placement;
 mod requests;
@@ -36,6 +37,7 @@ use crate::id::{AppId, ExecutorId, MasterTerm, NodeId, RequestId};
 use crate::limits::{HEARTBEAT_INTERVAL, LEADER_LEASE};
 use crate::scheduler::Scheduler;
 use crate::time::{Duration, Time};
+pub(super) use hearing::Hearing;
 use orders::Orders;
 pub use placement::UNPLACED;
 pub(super) use requests::status;
@@ -110,8 +112,12 @@ pub(super) struct Leader<F> {
     seed: u64,
     /// Counts the changes.
     changes: u64,
-    /// Nobody counts as silent for the time before.
+    /// When it took office, or could act again.
     listening_since: Time,
+    /// Nobody counts as silent for the time before.
+    hears_since: Time,
+    /// When this master heard each worker last, before it took office.
+    earlier: BTreeMap<NodeId, Time>,
     /// When it last did anything.
     ran: Time,
     tick_at: Time,
@@ -139,13 +145,22 @@ struct Outstanding {
 }
 
 impl<F: Faults> Leader<F> {
-    /// The leader of `term`, with what it begins with acknowledged.
-    pub(super) fn new(now: Time, term: MasterTerm, seed: u64, state: &State) -> Self {
+    /// The leader of `term`, with what it begins with acknowledged, and what its master has heard
+    /// before.
+    pub(super) fn new(
+        now: Time,
+        term: MasterTerm,
+        seed: u64,
+        state: &State,
+        hearing: &Hearing,
+    ) -> Self {
         Self {
             term,
             seed,
             changes: 0,
             listening_since: now,
+            hears_since: hearing.counts_since(now),
+            earlier: hearing.workers.clone(),
             ran: now,
             tick_at: now + HEARTBEAT_INTERVAL,
             workers: BTreeMap::new(),
@@ -175,6 +190,7 @@ impl<F: Faults> Leader<F> {
     /// the whole grace time again.
     pub(super) fn resume(&mut self, now: Time) {
         self.listening_since = now;
+        self.hears_since = now;
         self.ran = now;
     }
 

@@ -94,7 +94,7 @@ impl<F: Faults> Leader<F> {
         let Some(place) = assignment.place else { return Fate::Fine };
         let worker = place.worker;
         let heard = self.workers.get(&worker);
-        if self.is_silent(now, heard.map(|heard| heard.at)) {
+        if self.is_worker_silent(now, worker) {
             return Fate::Lost(format!("{worker} is not heard"));
         }
         // Nobody is condemned before he has spoken, or the grace time is over.

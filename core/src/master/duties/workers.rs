@@ -101,8 +101,14 @@ impl<F: Faults> Leader<F> {
 
     /// True if somebody who was heard at `last` was not for the grace time since.
     pub(super) fn is_silent(&self, now: Time, last: Option<Time>) -> bool {
-        let last = last.unwrap_or_default().max(self.listening_since);
+        let last = last.unwrap_or_default().max(self.hears_since);
         now.since(last) >= GRACE
+    }
+
+    /// True if a worker was not heard by this master for the grace time, in office or before.
+    pub(super) fn is_worker_silent(&self, now: Time, worker: NodeId) -> bool {
+        let here = self.workers.get(&worker).map(|heard| heard.at);
+        self.is_silent(now, here.or_else(|| self.earlier.get(&worker).copied()))
     }
 
     /// Has the state say of the workers what they say.

@@ -345,6 +345,26 @@ fn a_new_leader_gives_everybody_the_whole_grace_time() {
 }
 
 #[test]
+fn who_is_lost_with_the_leader_is_replaced_after_one_grace_time() {
+    let mut world = World::<NoFaults>::with_workers(3, 3, 4);
+    let app = world.submit(spec("words", 2));
+    world.run(SECOND);
+    let first = world.leader().unwrap();
+    let gone = world.worker_of(executor(app, 1)).unwrap();
+    world.stop_master(first);
+    world.stop_worker(gone);
+    world.run(GRACE - millis(300));
+    let is_assigned = |world: &World<NoFaults>| {
+        world.app(app).executors().any(|(executor, _)| executor == ExecutorId(1))
+    };
+    assert!(is_assigned(&world), "a silence is not a failure");
+    // The next leader has heard the worker itself, while it did not lead yet.
+    world.run(SECOND);
+    assert!(!is_assigned(&world));
+    assert!(world.is_complete(app));
+}
+
+#[test]
 fn all_masters_may_be_away_for_long() {
     let mut world = World::<NoFaults>::with_workers(3, 2, 4);
     let app = world.submit(spec("words", 2));
