@@ -17,17 +17,21 @@
 //! }
 //! ```
 
+pub mod api;
 mod binaries;
 pub mod child;
+pub mod client;
 mod command;
 mod disk;
 mod drivers;
 mod embedded;
 mod logs;
+pub mod metrics;
 mod options;
 mod progress;
 mod quarantine;
 mod report;
+pub mod security;
 mod server;
 mod store;
 pub mod testing;

@@ -17,8 +17,10 @@ const LOADED: u32 = 1;
 #[derive(Debug, thiserror::Error)]
 pub enum ElfError {
     /// It is something else.
-    #[error("the file is no program for Linux (no ELF file): build the job on Linux, and submit \
-             the binary itself, not a script or an archive")]
+    #[error(
+        "the file is no program for Linux (no ELF file): build the job on Linux, and submit \
+             the binary itself, not a script or an archive"
+    )]
     NoElf,
     /// It is a library or an object file.
     #[error("the file is no program but a library or an object file: submit the job's binary")]

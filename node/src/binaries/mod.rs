@@ -182,7 +182,11 @@ impl Binaries {
         let mut upload = self.upload()?;
         source.fetch(name, &mut upload).await.map_err(missing)?;
         let found = Self::name(&upload.finish()?);
-        if found == name { Ok(()) } else { Err(BinaryError::Damaged { wanted: name.into(), found }) }
+        if found == name {
+            Ok(())
+        } else {
+            Err(BinaryError::Damaged { wanted: name.into(), found })
+        }
     }
 
     /// Reads a binary unless it is as it was when it was read last.

@@ -85,12 +85,7 @@ pub(crate) struct Family {
 impl Family {
     /// Nobody yet.
     pub(crate) fn new(home: Home) -> Self {
-        Self {
-            home: Rc::new(home),
-            launches: 0,
-            running: BTreeMap::new(),
-            tasks: JoinSet::new(),
-        }
+        Self { home: Rc::new(home), launches: 0, running: BTreeMap::new(), tasks: JoinSet::new() }
     }
 }
 
@@ -231,9 +226,9 @@ impl One {
         let (here, there) = std::os::unix::net::UnixStream::pair().map_err(text)?;
         here.set_nonblocking(true).map_err(text)?;
         let here = UnixStream::from_std(here).map_err(text)?;
-        let mut child = spawn(&binary, OwnedFd::from(there)).await.map_err(|error| {
-            format!("{}: {error}", binary.display())
-        })?;
+        let mut child = spawn(&binary, OwnedFd::from(there))
+            .await
+            .map_err(|error| format!("{}: {error}", binary.display()))?;
         self.note(|info| info.pid = child.id());
         let launch = ToChild::Launch(Box::new(self.home.launch(order)));
         let (reading, writing) = here.into_split();

@@ -110,7 +110,11 @@ pub(crate) async fn read<M: DeserializeOwned>(
     from.read_exact(&mut bytes).await?;
     let (message, rest) =
         postcard::take_from_bytes(&bytes).map_err(|error| invalid(error.to_string()))?;
-    if rest.is_empty() { Ok(Some(message)) } else { Err(invalid("a message has more to it".into())) }
+    if rest.is_empty() {
+        Ok(Some(message))
+    } else {
+        Err(invalid("a message has more to it".into()))
+    }
 }
 
 #[cfg(test)]

@@ -10,9 +10,7 @@ use clap::Args;
 use gear_core::control::{Address, Role};
 use gear_core::dsl::App;
 use gear_core::host::process::Process;
-use gear_core::host::{
-    AppConfig, AppProcess, ExecutorConfig, ExecutorProcess, NoFaults,
-};
+use gear_core::host::{AppConfig, AppProcess, ExecutorConfig, ExecutorProcess, NoFaults};
 use gear_net::tcp::Tcp;
 use gear_net::{EventLoop, Handle, Limits, Listener as _, Transport as _};
 use tokio::net::UnixStream;

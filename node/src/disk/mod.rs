@@ -88,8 +88,12 @@ impl NodeDisk {
             Ok(Err(error)) => return Err(damaged(error.to_string())),
             Err(_) => return Err(damaged("its pages contradict each other".into())),
         };
-        let disk =
-            Self { database: Arc::new(database), path: path.into(), first_write: None, broken: None };
+        let disk = Self {
+            database: Arc::new(database),
+            path: path.into(),
+            first_write: None,
+            broken: None,
+        };
         // Whatever stands there can be read: or it is better to know now.
         load(&disk.database).map_err(damaged)?;
         Ok(disk)
