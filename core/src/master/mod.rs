@@ -254,6 +254,8 @@ impl<F: Faults> Master<F> {
         if let (true, None, Some(state)) = (serves, &self.leader, self.quorum.acknowledged_state())
         {
             self.leader = Some(Leader::new(now, term, self.seed, state, &self.hearing));
+            // What it has heard before counts, unlike after a time in which it could not act.
+            self.serving = true;
         }
         if let Some(leader) = self.leader.as_mut().filter(|_| serves) {
             if !self.serving {
