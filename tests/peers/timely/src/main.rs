@@ -1,6 +1,6 @@
-//! Gear's benchmarks for timely dataflow: `peer-timely plain|flat pair|latency|keyed PROCESS ADDRESS
-//! ADDRESS`, started twice, with one worker each: the source is in process 0 and all else in
-//! process 1.
+//! Gear's benchmarks for timely dataflow: `peer-timely plain|flat pair|latency|keyed PROCESS
+//! ADDRESS ADDRESS`, started twice, with one worker each: the source is in process 0 and all else
+//! in process 1.
 
 mod records;
 

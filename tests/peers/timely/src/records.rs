@@ -59,7 +59,8 @@ const CAPACITY_BYTES: usize = 64 << 10;
 /// Timely wants what it sends to end at a multiple of this.
 const ALIGNMENT: usize = 8;
 
-/// Records side by side, as they are on the wire, of `BYTES` bytes each, of which there are at least [`ALIGNMENT`].
+/// Records side by side, as they are on the wire, of `BYTES` bytes each: at least [`ALIGNMENT`], so
+/// that what fills the last word is not taken for one.
 #[derive(Clone)]
 pub(crate) enum Flat<const BYTES: usize> {
     /// Being filled in this process.
