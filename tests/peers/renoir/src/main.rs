@@ -21,7 +21,7 @@ const BATCH_RECORDS: usize = 1024;
 const THROUGHPUT_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The same where latency counts; see README.md for what others gave.
-const LATENCY_INTERVAL: Duration = Duration::from_micros(100);
+const LATENCY_INTERVAL: Duration = Duration::from_micros(50);
 
 fn main() -> Result<(), Box<dyn Error>> {
     let work: Work = env::args().nth(1).unwrap_or_default().parse()?;

@@ -1,5 +1,6 @@
-//! Gear's benchmarks for timely dataflow: `peer-timely pair|latency|keyed PROCESS ADDRESS ADDRESS`,
-//! started twice, with one worker each: the source is in process 0 and all else in process 1.
+//! Gear's benchmarks for timely dataflow: `peer-timely plain|flat pair|latency|keyed PROCESS
+//! ADDRESS ADDRESS`, started twice, with one worker each: the source is in process 0 and all else
+//! in process 1.
 
 mod records;
 
@@ -8,14 +9,14 @@ use std::time::Duration;
 
 use peer_work::{Latency, Pace, RECORD_BYTES, Throughput, Work, key, stamp};
 use rustc_hash::FxHashMap;
-use timely::container::{CapacityContainerBuilder, DrainContainer};
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::ProbeHandle;
 use timely::dataflow::channels::pact::ExchangeCore;
 use timely::dataflow::operators::{Operator, Probe};
-use timely::dataflow::{InputHandle, ProbeHandle};
 use timely::worker::Worker;
 use timely::{CommunicationConfig, WorkerConfig};
 
-use crate::records::Records;
+use crate::records::{Flat, Holder, Input, Plain};
 
 /// Records of one timestamp. Timely has no flow control: a source asks how far the sink has come.
 const ROUND_RECORDS: u64 = 8192;
@@ -28,11 +29,16 @@ const PAUSE: Duration = Duration::from_micros(20);
 
 const SINK: u64 = 1;
 
-type Input<const BYTES: usize> = InputHandle<u64, CapacityContainerBuilder<Records<BYTES>>>;
+const KEY_BYTES: usize = 8;
 
 fn main() -> Result<(), String> {
     let mut arguments = env::args().skip(1);
-    let mut next = || arguments.next().ok_or("usage: WORK PROCESS ADDRESS ADDRESS");
+    let mut next = || arguments.next().ok_or("usage: plain|flat WORK PROCESS ADDRESS ADDRESS");
+    let is_flat = match next()?.as_str() {
+        "plain" => false,
+        "flat" => true,
+        other => return Err(format!("`{other}` is none of: plain, flat")),
+    };
     let work: Work = next()?.parse()?;
     let process = next()?.parse().map_err(|_| "PROCESS is 0 or 1")?;
     let addresses = vec![next()?, next()?];
@@ -44,28 +50,31 @@ fn main() -> Result<(), String> {
         zerocopy: false,
     };
     let config = timely::Config { communication, worker: WorkerConfig::default() };
-    timely::execute(config, move |worker| match work {
-        Work::Pair => pair(worker),
-        Work::Latency => latency(worker),
-        Work::Keyed => keyed(worker),
+    timely::execute(config, move |worker| match (work, is_flat) {
+        (Work::Pair, false) => pair::<Plain<RECORD_BYTES>>(worker),
+        (Work::Pair, true) => pair::<Flat<RECORD_BYTES>>(worker),
+        (Work::Latency, false) => latency::<Plain<RECORD_BYTES>>(worker),
+        (Work::Latency, true) => latency::<Flat<RECORD_BYTES>>(worker),
+        (Work::Keyed, false) => keyed::<Plain<KEY_BYTES>>(worker),
+        (Work::Keyed, true) => keyed::<Flat<KEY_BYTES>>(worker),
     })?;
     Ok(())
 }
 
 /// Sends all records to the other process, where `take` sees each.
-fn exchange<const BYTES: usize>(
+fn exchange<const BYTES: usize, H: Holder<BYTES>>(
     worker: &mut Worker,
     mut take: impl FnMut(&[u8]) + 'static,
-) -> (Input<BYTES>, ProbeHandle<u64>) {
+) -> (Input<H>, ProbeHandle<u64>) {
     let mut input = Input::new();
     let probe = ProbeHandle::new();
     worker.dataflow::<u64, _, _>(|scope| {
         let records = input.to_stream(scope);
-        let pact = ExchangeCore::new(|_: &&[u8]| SINK);
+        let pact = ExchangeCore::new(|_: &H::Item<'_>| SINK);
         records
             .unary::<CapacityContainerBuilder<Vec<()>>, _, _, _>(pact, "sink", |_, _| {
                 move |input, _| {
-                    input.for_each(|_, records| records.drain().for_each(&mut take));
+                    input.for_each(|_, records: &mut H| records.each(&mut take));
                 }
             })
             .probe_with(&probe);
@@ -74,9 +83,9 @@ fn exchange<const BYTES: usize>(
 }
 
 /// Sends as fast as the sink takes, with what is on its way bounded.
-fn send<const BYTES: usize>(
+fn send<const BYTES: usize, H: Holder<BYTES>>(
     worker: &mut Worker,
-    mut input: Input<BYTES>,
+    mut input: Input<H>,
     probe: &ProbeHandle<u64>,
     fill: impl Fn(&mut [u8], u64),
 ) {
@@ -90,21 +99,21 @@ fn send<const BYTES: usize>(
             worker.step_or_park_while(None, || probe.less_than(&late));
         }
         fill(&mut record, number);
-        input.send(&record[..]);
+        H::send(&mut input, &record);
     }
 }
 
 /// What the process of the sink does until it has measured enough.
-fn serve<const BYTES: usize>(worker: &mut Worker, input: Input<BYTES>) {
+fn serve<const BYTES: usize, H: Holder<BYTES>>(worker: &mut Worker, input: Input<H>) {
     input.close();
     loop {
         worker.step_or_park(None);
     }
 }
 
-fn pair(worker: &mut Worker) {
+fn pair<H: Holder<RECORD_BYTES>>(worker: &mut Worker) {
     let mut throughput = Throughput::new("pair");
-    let (input, probe) = exchange::<RECORD_BYTES>(worker, move |record| throughput.take(record));
+    let (input, probe) = exchange::<_, H>(worker, move |record| throughput.take(record));
     if worker.index() == 0 {
         send(worker, input, &probe, |record, number| stamp(record, number, 0));
     } else {
@@ -112,10 +121,10 @@ fn pair(worker: &mut Worker) {
     }
 }
 
-fn keyed(worker: &mut Worker) {
+fn keyed<H: Holder<KEY_BYTES>>(worker: &mut Worker) {
     let mut throughput = Throughput::new("keyed");
     let mut counts: FxHashMap<u64, u64> = FxHashMap::default();
-    let (input, probe) = exchange::<8>(worker, move |key| {
+    let (input, probe) = exchange::<_, H>(worker, move |key| {
         *counts.entry(peer_work::number(key)).or_insert(0) += 1;
         throughput.count();
     });
@@ -128,9 +137,9 @@ fn keyed(worker: &mut Worker) {
     }
 }
 
-fn latency(worker: &mut Worker) {
+fn latency<H: Holder<RECORD_BYTES>>(worker: &mut Worker) {
     let mut latency = Latency::new();
-    let (mut input, _) = exchange::<RECORD_BYTES>(worker, move |record| latency.take(record));
+    let (mut input, _) = exchange::<_, H>(worker, move |record| latency.take(record));
     if worker.index() != 0 {
         serve(worker, input);
         return;
@@ -141,7 +150,7 @@ fn latency(worker: &mut Worker) {
         let mut last = None;
         while let Some((number, intended)) = pace.due() {
             stamp(&mut record, number, intended);
-            input.send(&record[..]);
+            H::send(&mut input, &record);
             last = Some(number);
         }
         match last {
