@@ -17,18 +17,23 @@
 //! }
 //! ```
 
+pub mod api;
 pub mod binaries;
 pub mod child;
+pub mod cli;
+pub mod client;
 mod command;
 mod disk;
 mod drivers;
 mod embedded;
 pub mod gossip;
 mod logs;
+pub mod metrics;
 mod options;
 mod progress;
 mod quarantine;
 mod report;
+pub mod security;
 pub mod server;
 pub mod store;
 pub mod testing;

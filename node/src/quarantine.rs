@@ -56,7 +56,8 @@ async fn read(store: &dyn ObjectStore, committed: u64) -> Result<Vec<Quarantined
     Ok(entries)
 }
 
-fn line(entry: &Quarantined) -> serde_json::Value {
+/// A record that was put aside, as a line of a file says it.
+pub(crate) fn line(entry: &Quarantined) -> serde_json::Value {
     json!({
         "operator": entry.operator,
         "partition": entry.partition,
