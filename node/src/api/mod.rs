@@ -63,7 +63,7 @@ struct Inner {
 
 impl std::fmt::Debug for Api {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Api").field("here", self.backend().here()).finish_non_exhaustive()
+        f.debug_struct("Api").field("here", &self.backend().here()).finish_non_exhaustive()
     }
 }
 

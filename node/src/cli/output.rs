@@ -47,7 +47,7 @@ impl<'a> Output<'a> {
 /// A table of this head; columns whose names end in `#` hold numbers.
 pub(super) fn table(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
-    table.load_preset(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(head.iter().map(|name| name.trim_end_matches('#')));
     for row in rows {
         debug_assert_eq!(row.len(), head.len());

@@ -128,7 +128,8 @@ async fn tls_is_spoken_with_those_who_trust_the_authority() {
     let served = serve(api, listener(), Some(&files)).expect("it is served");
     let at = served.address().to_string();
     let trusting = Http::new(Some(&authority)).expect("it is an authority");
-    let info = trusting.at(&at, Some(Token::new(&token))).get::<ClusterInfo>("/api/v1/cluster");
+    let anna = trusting.at(&at, Some(Token::new(&token)));
+    let info = anna.get::<ClusterInfo>("/api/v1/cluster");
     assert!(info.await.expect("it is trusted").warning.is_some());
     let nobody = trusting.at(&at, None).get::<ClusterInfo>("/api/v1/cluster").await;
     assert_eq!(code(&nobody.expect_err("there is no token")), Some(Code::NoToken));
