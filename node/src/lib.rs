@@ -20,6 +20,7 @@
 pub mod api;
 pub mod binaries;
 pub mod child;
+pub mod cli;
 pub mod client;
 mod command;
 mod disk;

@@ -104,6 +104,30 @@ impl Cluster {
         number
     }
 
+    /// Where a node listens.
+    #[must_use]
+    pub fn listens(&self, number: usize) -> SocketAddr {
+        self.nodes[number].listen
+    }
+
+    /// Has a node join this one when it is started next.
+    pub fn join(&mut self, number: usize, seed: SocketAddr) {
+        self.nodes[number].joins = Some(seed);
+    }
+
+    /// True if a node has ended by itself, or was ended.
+    ///
+    /// # Panics
+    /// If the operating system does not know it.
+    pub fn has_ended(&mut self, number: usize) -> bool {
+        let Some(child) = &mut self.nodes[number].child else { return true };
+        let ended = child.try_wait().expect("it is our child").is_some();
+        if ended {
+            self.nodes[number].child = None;
+        }
+        ended
+    }
+
     /// How a node is started.
     #[must_use]
     pub fn command(&self, number: usize) -> Command {
@@ -116,7 +140,7 @@ impl Cluster {
         }
         command.arg("start").arg("--data").arg(&node.data).current_dir(self.folder.path());
         command.args(["--listen", &node.listen.to_string(), "--http", &node.http.to_string()]);
-        command.args(["--slots", "8", "--memory", "4G", "--log-level", "info"]);
+        command.args(["--slots", "8", "--memory", "4G"]);
         let checkpoints = format!("file://{}", self.path("checkpoints").display());
         command.args(["--checkpoints", &checkpoints]);
         match node.joins {

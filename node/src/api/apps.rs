@@ -161,7 +161,7 @@ pub(super) async fn dag(
     // The app master's node has the binary in any case; others may.
     match (api.describe_app(&app).await, api.app_master(&app)) {
         (Ok(description), _) => {
-            let (text, dot) = (description.text, description.dot);
+            let (text, dot) = (description.text.clone(), description.dot.clone());
             Ok(Json(Dag { processors, text, dot }))
         }
         (Err(_), Ok((_, Some(node)))) if !hopped => {

@@ -1,6 +1,6 @@
 //! What REST needs of the node that serves it.
 
-use std::path::{Path, PathBuf};
+use std::io;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -9,21 +9,20 @@ use gear_core::control::{ProcessId, Request};
 use gear_core::host::figures::{AppFigures, ProcessFigures};
 use gear_core::host::process::{Answer, Command};
 use gear_core::id::{AppId, NodeId, RequestId};
-use object_store::ObjectStore;
+
+use crate::binaries::Binaries;
+use crate::child::ChildState;
+use crate::gossip::NodeInfo;
+use crate::server::Cluster;
+use crate::store::CheckpointStore;
 
 /// What a node is, from its start to its end.
 #[derive(Clone, Debug)]
 pub struct Here {
     /// The node.
     pub node: NodeId,
-    /// The cluster.
-    pub cluster: u64,
-    /// Where others reach its REST, as `HOST:PORT`.
-    pub http: String,
-    /// True if it is served over TLS.
-    pub tls: bool,
-    /// Where binaries of jobs are, each named by its SHA-256 in hexadecimal digits.
-    pub binaries: PathBuf,
+    /// The cluster; none until it is formed.
+    pub cluster: Option<u64>,
     /// What is to be shown everywhere; none if there is nothing to warn of.
     pub warning: Option<&'static str>,
     /// When it started.
@@ -75,7 +74,7 @@ pub struct LogTail {
 #[async_trait]
 pub trait Backend: Send + Sync + 'static {
     /// What it is.
-    fn here(&self) -> &Here;
+    fn here(&self) -> Here;
 
     /// True once it can do what it is asked: its cluster is formed.
     fn is_ready(&self) -> bool;
@@ -97,17 +96,94 @@ pub trait Backend: Send + Sync + 'static {
     ///
     /// # Errors
     /// What the operating system says.
-    async fn logs(&self, app: AppId, bytes: u64) -> std::io::Result<Vec<LogTail>>;
+    async fn logs(&self, app: AppId, bytes: u64) -> io::Result<Vec<LogTail>>;
 
-    /// Whether a file is a binary that runs here.
-    ///
-    /// # Errors
-    /// Why it does not, and what to do.
-    fn inspect(&self, binary: &Path) -> Result<(), String>;
+    /// The jobs' binaries on this node.
+    fn binaries(&self) -> &Binaries;
 
     /// The checkpoint store of the cluster.
-    ///
-    /// # Errors
-    /// Why it cannot be used.
-    fn checkpoints(&self) -> Result<Arc<dyn ObjectStore>, String>;
+    fn checkpoints(&self) -> &CheckpointStore;
+}
+
+/// The node of a process.
+pub(crate) struct ThisNode {
+    cluster: Cluster,
+    warning: Option<&'static str>,
+}
+
+impl ThisNode {
+    /// Of this cluster; `warning` is shown everywhere.
+    pub(crate) const fn new(cluster: Cluster, warning: Option<&'static str>) -> Self {
+        Self { cluster, warning }
+    }
+}
+
+impl From<NodeInfo> for KnownNode {
+    fn from(of: NodeInfo) -> Self {
+        Self {
+            node: of.node,
+            listen: of.listen.0,
+            http: of.http,
+            version: of.version,
+            load: of.load,
+            suspected: of.suspected,
+        }
+    }
+}
+
+#[async_trait]
+impl Backend for ThisNode {
+    fn here(&self) -> Here {
+        Here {
+            node: self.cluster.node(),
+            cluster: self.cluster.id(),
+            warning: self.warning,
+            started: self.cluster.started(),
+        }
+    }
+
+    fn is_ready(&self) -> bool {
+        self.cluster.id().is_some()
+    }
+
+    async fn request(&self, id: RequestId, request: Request) -> Answer {
+        self.cluster.ask(id, request).await
+    }
+
+    fn nodes(&self) -> Vec<KnownNode> {
+        self.cluster.nodes().into_iter().map(KnownNode::from).collect()
+    }
+
+    fn processes(&self) -> Vec<LocalProcess> {
+        let children = self.cluster.children().list().into_iter();
+        let running = children.filter(|(_, it)| !matches!(it.state, ChildState::Exited { .. }));
+        running
+            .map(|(process, child)| {
+                let (figures, app) = match child.status {
+                    Some(Answer::Figures(figures)) => (Some(Arc::from(figures)), None),
+                    Some(Answer::Status(figures)) => (None, Some(Arc::from(figures))),
+                    _ => (None, None),
+                };
+                LocalProcess { process, pid: child.pid, figures, app }
+            })
+            .collect()
+    }
+
+    async fn command(&self, process: ProcessId, command: Command) -> Answer {
+        self.cluster.children().command(process, command).await
+    }
+
+    async fn logs(&self, app: AppId, bytes: u64) -> io::Result<Vec<LogTail>> {
+        let folder = self.cluster.logs();
+        let reading = tokio::task::spawn_blocking(move || crate::logs::tails(&folder, app, bytes));
+        reading.await.map_err(io::Error::other)?
+    }
+
+    fn binaries(&self) -> &Binaries {
+        self.cluster.binaries()
+    }
+
+    fn checkpoints(&self) -> &CheckpointStore {
+        self.cluster.checkpoints()
+    }
 }

@@ -26,7 +26,7 @@ impl Api {
             })
         };
         Ok(ClusterInfo {
-            cluster: format!("{:016x}", here.cluster),
+            cluster: here.cluster.map(|it| format!("{it:016x}")).unwrap_or_default(),
             version: env!("CARGO_PKG_VERSION").into(),
             node: node_text(here.node),
             leader: status.leader.map(node_text),

@@ -33,10 +33,11 @@ use gear_core::id::{AppId, NodeId, RequestId};
 use crate::metrics::Metrics;
 use crate::security::{Access, NodeToken, random};
 pub use backend::{Backend, Here, KnownNode, LocalProcess, LogTail};
-pub use binaries::{BinaryError, Digest, fetch};
+pub use binaries::{Digest, PeerBinaries};
 pub use errors::{Code, Problem};
 pub use peers::{HOP_HEADER, Peers};
-pub use serve::{ServeError, Served, serve};
+pub use routes::openapi;
+pub use serve::{ServeError, Served, listen, serve};
 
 /// Bytes of a body of JSON: a submission has at most 16 KiB, a list of voters less.
 pub const BODY_BYTES_MAX: usize = 256 * 1024;
@@ -57,12 +58,12 @@ struct Inner {
     metrics: Metrics,
     events: events::Events,
     describer: describe::Describer,
-    uploads: binaries::Uploads,
+    uploads: tokio::sync::Semaphore,
 }
 
 impl std::fmt::Debug for Api {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Api").field("here", self.backend().here()).finish_non_exhaustive()
+        f.debug_struct("Api").field("here", &self.backend().here()).finish_non_exhaustive()
     }
 }
 
@@ -73,12 +74,12 @@ impl Api {
         let here = backend.here();
         Self(Arc::new(Inner {
             metrics: Metrics::new(here.node),
-            uploads: binaries::Uploads::new(here.binaries.clone()),
             backend,
             access,
             peers,
             events: events::Events::new(),
             describer: describe::Describer::new(),
+            uploads: tokio::sync::Semaphore::new(binaries::UPLOADS_AT_ONCE),
         }))
     }
 

@@ -30,8 +30,7 @@ async fn objects(
     store: &dyn ObjectStore,
     app: &AppStatus,
 ) -> Result<(Vec<(String, u64)>, bool), Problem> {
-    let folder = format!("{}/{QUARANTINE}", app.spec.state);
-    let mut list = store.list(Some(&object_store::path::Path::from(folder.as_str())));
+    let mut list = store.list(Some(&object_store::path::Path::from(QUARANTINE)));
     let mut found = Vec::new();
     let mut cut = false;
     while let Some(object) = list.next().await {
@@ -63,7 +62,7 @@ pub(super) async fn list(
     Path(app): Path<String>,
 ) -> Result<Json<QuarantineSummary>, Problem> {
     let app = api.app(&app).await?;
-    let store = api.backend().checkpoints().map_err(failed)?;
+    let store = api.backend().checkpoints().app(&app.spec.state);
     let (found, cut) = objects(&*store, &app).await?;
     let mut summary = QuarantineSummary { cut, ..QuarantineSummary::default() };
     for (object, epoch) in found {
@@ -87,7 +86,7 @@ pub(super) async fn records(
     Params(query): Params<RecordsQuery>,
 ) -> Result<Response, Problem> {
     let app = api.app(&app).await?;
-    let store = api.backend().checkpoints().map_err(failed)?;
+    let store = api.backend().checkpoints().app(&app.spec.state);
     let (mut found, _) = objects(&*store, &app).await?;
     if let Some(object) = query.object {
         found.retain(|(location, _)| *location == object);

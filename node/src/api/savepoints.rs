@@ -18,13 +18,12 @@ const NAME_CHARS_MAX: usize = 64;
 /// Objects that are counted for the list.
 const OBJECTS_MAX: usize = 100_000;
 
+/// Where savepoints are in the folder of their app.
+const FOLDER: &str = "savepoints/";
+
 /// The folder of an app's savepoint in the checkpoint store.
 pub(crate) fn folder(state: &str, name: &str) -> String {
-    format!("{}{name}", prefix(state))
-}
-
-fn prefix(state: &str) -> String {
-    format!("{state}/savepoints/")
+    format!("{state}/{FOLDER}{name}")
 }
 
 /// Whether a savepoint may be called so.
@@ -51,15 +50,14 @@ pub(super) async fn list(
         let what = format!("the checkpoint store cannot be listed: {reason}");
         Problem::new(Code::Internal, what)
     };
-    let store = api.backend().checkpoints().map_err(failed)?;
-    let prefix = prefix(&app.spec.state);
-    let folder = object_store::path::Path::from(prefix.as_str());
+    let store = api.backend().checkpoints().app(&app.spec.state);
+    let folder = object_store::path::Path::from(FOLDER);
     let mut objects = store.list(Some(&folder)).take(OBJECTS_MAX);
     let mut found: BTreeMap<String, SavepointInfo> = BTreeMap::new();
     while let Some(object) = objects.next().await {
         let object = object.map_err(|error| failed(error.to_string()))?;
         let location = object.location.to_string();
-        let name = location.strip_prefix(&prefix).and_then(|it| it.split('/').next());
+        let name = location.strip_prefix(FOLDER).and_then(|it| it.split('/').next());
         let Some(name) = name else { continue };
         let entry = found.entry(name.to_owned()).or_insert_with(|| SavepointInfo {
             name: name.to_owned(),

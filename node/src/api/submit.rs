@@ -5,11 +5,11 @@ use axum::extract::State;
 use gear_core::control::{AppSpec, ClusterStatus, Reply, Request, Resources};
 
 use super::apps::TAG;
-use super::describe::Description;
 use super::errors::{Code, Problem};
 use super::extract::{Idempotency, Json as Body};
 use super::types::{SubmitRequest, Submitted};
 use super::{Api, Digest};
+use crate::child::Description;
 
 /// How processes are placed unless asked otherwise.
 const STRATEGY_DEFAULT: &str = "spread";
@@ -31,6 +31,9 @@ pub(super) async fn submit(
     let digest: Digest = request.binary.parse()?;
     check(&request)?;
     let description = api.describe(digest, &request.arguments).await?;
+    if !description.problems.is_empty() {
+        return Err(Problem::new(Code::BadJob, description.problems.join("\n")));
+    }
     let spec = spec(&request, digest, &description, &api.cluster().await?)?;
     api.spread(digest).await?;
     let name = spec.name.clone();
@@ -117,6 +120,7 @@ fn spec(
 mod tests {
     use gear_core::control::{Address, WorkerStatus};
     use gear_core::id::{Incarnation, MasterTerm, NodeId};
+    use gear_core::link::handshake::VERSIONS;
 
     use super::*;
 
@@ -149,7 +153,11 @@ mod tests {
             name: "job".into(),
             arguments: vec!["--resolved".into()],
             parallelism: 4,
-            ..Description::default()
+            wire: VERSIONS,
+            engine: String::new(),
+            text: String::new(),
+            dot: String::new(),
+            problems: Vec::new(),
         };
         let digest = Digest::from_bytes(&[7; 32]).expect("it has 32 bytes");
         spec(request, digest, &description, &cluster(workers)).expect("it is a job")

@@ -8,7 +8,6 @@ use futures_util::StreamExt as _;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 
 use crate::api::{Code, HOP_HEADER, Problem};
 use crate::security::tls::{self, TlsError};
@@ -45,7 +44,10 @@ pub enum ClientError {
         /// What was seen.
         reason: String,
     },
-    /// A file cannot be read or written.
+    /// What came cannot be kept.
+    #[error("{0}")]
+    Taken(String),
+    /// A file cannot be read.
     #[error("{}: {error}", path.display())]
     File {
         /// The file.
@@ -238,15 +240,14 @@ impl Client {
         self.json(request.header(reqwest::header::CONTENT_LENGTH, length).body(body)).await
     }
 
-    /// Gets bytes, and writes them as they come.
+    /// Gets bytes, and hands them over as they come; gives how many came.
     ///
     /// # Errors
-    /// See [`ClientError`]; the file is the one that is named for errors of writing.
+    /// See [`ClientError`]; what `take` says is [`ClientError::Taken`].
     pub async fn receive(
         &self,
         path: &str,
-        to: &mut (impl AsyncWrite + Unpin + Send),
-        name: &Path,
+        mut take: impl FnMut(&[u8]) -> Result<(), String> + Send,
     ) -> Result<u64, ClientError> {
         let request = self.request(Method::GET, path).timeout(TRANSFER_TIME_MAX);
         let response = self.send(request).await?;
@@ -257,8 +258,7 @@ impl Client {
         let mut count = 0;
         while let Some(chunk) = chunks.next().await {
             let chunk = chunk.map_err(|error| self.unreachable(&error))?;
-            let failed = |error| ClientError::File { path: name.into(), error };
-            to.write_all(&chunk).await.map_err(failed)?;
+            take(&chunk).map_err(ClientError::Taken)?;
             count += chunk.len() as u64;
         }
         Ok(count)

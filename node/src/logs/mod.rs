@@ -5,7 +5,9 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use gear_core::control::{ProcessId, Role};
-use gear_core::id::AppId;
+use gear_core::id::{AppId, AppTerm, ExecutorId};
+
+use crate::api::LogTail;
 
 /// Bytes of one file of a process: what a person can still look through.
 const FILE_BYTES_MAX: u64 = 4 * 1_024 * 1_024;
@@ -94,9 +96,44 @@ pub(crate) fn tail(logs: &Path, process: ProcessId, bytes: u64) -> io::Result<Ve
     Ok(text)
 }
 
+/// The ends of all logs of an app here, by their files' names; none if it never ran here.
+///
+/// # Errors
+/// As the operating system says it.
+pub(crate) fn tails(logs: &Path, app: AppId, bytes: u64) -> io::Result<Vec<LogTail>> {
+    let entries = match fs::read_dir(folder(logs, app)) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut tails = Vec::new();
+    for entry in entries {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        let Some(process) = process(app, &name) else { continue };
+        let text = tail(logs, process, bytes)?;
+        // What was left out may begin before a line's end, so that less than asked for is here.
+        let cut = (1..FILES_MAX).map(|number| older(&file(logs, process), number));
+        let all = cut.chain([file(logs, process)]).filter_map(|path| fs::metadata(path).ok());
+        let cut = all.map(|it| it.len()).sum::<u64>() > text.len() as u64;
+        let process = name.trim_end_matches(".log").to_owned();
+        tails.push(LogTail { process, text, cut });
+    }
+    tails.sort_by(|a, b| a.process.cmp(&b.process));
+    Ok(tails)
+}
+
+/// The process to whose log a file belongs; none if it is an older part, or none of ours.
+fn process(app: AppId, name: &str) -> Option<ProcessId> {
+    let name = name.strip_suffix(".log")?;
+    let role = match name.strip_prefix("app-master-") {
+        Some(term) => Role::AppMaster(AppTerm(term.parse().ok()?)),
+        None => Role::Executor(ExecutorId(name.strip_prefix("executor-")?.parse().ok()?)),
+    };
+    Some(ProcessId { app, role })
+}
+
 #[cfg(test)]
 mod tests {
-    use gear_core::id::ExecutorId;
     use tempfile::TempDir;
 
     use super::*;
@@ -123,5 +160,24 @@ mod tests {
         assert!(all.ends_with(b"line 998\nline 999\nagain\n"));
         let some = tail(place.path(), process, 20).expect("it can be read");
         assert_eq!(some, b"line 999\nagain\n");
+    }
+
+    #[test]
+    fn all_logs_of_an_app_are_found_by_their_names() {
+        let place = TempDir::new().expect("there is a folder");
+        assert_eq!(tails(place.path(), AppId(3), 10).expect("there is none"), []);
+        let role = |executor| Role::Executor(ExecutorId(executor));
+        for role in [role(2), Role::AppMaster(AppTerm(1))] {
+            let process = ProcessId { app: AppId(3), role };
+            let mut log = Log::open(place.path(), process).expect("it can be made");
+            log.write(b"one\ntwo\n").expect("it can be written");
+        }
+        let foreign = folder(place.path(), AppId(3)).join("notes.txt");
+        fs::write(foreign, "mine").expect("it can be written");
+        let found = tails(place.path(), AppId(3), 5).expect("they can be read");
+        let tail =
+            |process: &str| LogTail { process: process.into(), text: b"two\n".to_vec(), cut: true };
+        assert_eq!(found, [tail("app-master-1"), tail("executor-2")]);
+        assert!(!tails(place.path(), AppId(3), 50).expect("they can be read")[0].cut);
     }
 }

@@ -155,7 +155,7 @@ fn too_many_series_are_left_out_and_counted() {
     let families = all.finish();
     let count: usize = families.iter().map(|it| it.get_metric().len()).sum();
     let dropped = families.iter().find(|it| it.name() == "gear_metrics_dropped_series");
-    let dropped = dropped.expect("it is always there").get_metric()[0].get_gauge().value();
+    let dropped = dropped.expect("it is always there").get_metric()[0].get_gauge().get_value();
     assert_eq!((count, dropped), (4, 2.0));
 }
 

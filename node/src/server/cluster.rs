@@ -81,15 +81,23 @@ impl Cluster {
     /// The same under a name of the caller's: asked again by it, it is done once.
     pub async fn request_as(&self, id: RequestId, request: Request) -> Reply {
         let refused = |reason: String| Reply::Refused { reason };
+        match self.ask(id, request).await {
+            Answer::Reply(reply) => reply,
+            Answer::Refused { reason } => refused(reason),
+            other => refused(format!("the node has answered something else: {other:?}")),
+        }
+    }
+
+    /// The same, with the answer of the node itself if no master has given one.
+    pub async fn ask(&self, id: RequestId, request: Request) -> Answer {
+        let refused = |reason: String| Answer::Refused { reason };
         let Some((_, handle)) = self.0.formed.get() else {
             let waits = self.0.waits.lock().unwrap_or_else(PoisonError::into_inner);
             return refused(format!("the cluster is not formed yet: {waits}"));
         };
         let asking = handle.command(Command::Request { id, request });
         match timeout(REQUEST_TIMEOUT, asking).await {
-            Ok(Answer::Reply(reply)) => reply,
-            Ok(Answer::Refused { reason }) => refused(reason),
-            Ok(other) => refused(format!("the node has answered something else: {other:?}")),
+            Ok(answer) => answer,
             Err(_) => {
                 refused(format!("no master has answered within {} s", REQUEST_TIMEOUT.as_secs()))
             }

@@ -17,8 +17,8 @@ const LISTEN: &str = "127.0.0.1:7400";
 pub const HTTP: &str = "127.0.0.1:7480";
 /// Its data folder unless it is told.
 const DATA: &str = "gear-data";
-/// What it logs unless it is told.
-const LOG_LEVEL: &str = "info";
+/// What it logs unless it is told; gossip says in every round whom it hears.
+const LOG_LEVEL: &str = "info,chitchat=warn";
 
 /// Start a node of a cluster.
 ///

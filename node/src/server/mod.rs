@@ -7,6 +7,7 @@ pub(crate) mod folder;
 pub(crate) mod formation;
 
 use std::collections::BTreeMap;
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -103,7 +104,9 @@ pub fn start(options: StartOptions) -> ExitCode {
 fn start_logging(config: &Config) {
     let filter = tracing_subscriber::EnvFilter::try_new(&config.log_level)
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let to = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let colours = std::io::stderr().is_terminal();
+    let to = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours);
+    let to = to.with_writer(std::io::stderr);
     // A program that logs already keeps its own way.
     let _ = match config.log {
         LogFormat::Text => to.with_target(false).try_init(),

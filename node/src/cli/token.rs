@@ -1,0 +1,70 @@
+//! Making and revoking tokens.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::CliError;
+use super::output::table;
+use crate::security::{Role, TokenFile};
+
+/// Tokens for people and programs. Give the same file to every node.
+#[derive(Args, Debug)]
+pub(super) struct Token {
+    #[command(subcommand)]
+    command: Command,
+    /// File of the tokens, as nodes read it by --tokens
+    #[arg(
+        long,
+        global = true,
+        default_value = "gear-data/secrets/tokens.json",
+        value_name = "FILE"
+    )]
+    file: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make a token, and print it this once
+    Create {
+        /// What it allows
+        #[arg(long, value_enum)]
+        role: Role,
+        /// Whose it is [default: the role's name]
+        #[arg(long)]
+        name: Option<String>,
+    },
+    /// List names and roles
+    List,
+    /// Take a token away: nodes refuse it within seconds
+    Revoke {
+        /// Whose it is
+        name: String,
+    },
+}
+
+pub(super) fn run(what: Token, to: &mut dyn Write) -> Result<(), CliError> {
+    let file = TokenFile::at(&what.file);
+    match what.command {
+        Command::Create { role, name } => {
+            let name = name.unwrap_or_else(|| role.to_string());
+            let token = file.create(&name, role)?;
+            // Alone on its line, for a program that keeps it.
+            writeln!(to, "{token}")?;
+            eprintln!("this is the only time that the token `{name}` is shown");
+        }
+        Command::List => {
+            let rows = file.list()?.into_iter().map(|(name, role)| vec![name, role.to_string()]);
+            to.write_all(table(&["NAME", "ROLE"], rows).as_bytes())?;
+        }
+        Command::Revoke { name } => {
+            if !file.revoke(&name)? {
+                let path = what.file.display();
+                return Err(CliError::Failed(format!("there is no token `{name}` in {path}")));
+            }
+            writeln!(to, "the token `{name}` is revoked")?;
+        }
+    }
+    Ok(())
+}
