@@ -83,7 +83,9 @@ impl fmt::Debug for Blob {
     }
 }
 
-/// A request to the checkpoint store. Names are relative to the app's folder, separated by `/`.
+/// A request to the checkpoint store. Names are relative to the app's folder, separated by `/`;
+/// one that begins with `/` is of the store as a whole, in which an app's folder is named by
+/// [`crate::control::AppSpec::state`], and is only read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreRequest {
     /// Write an object whose name is used by no one else; durable when answered.

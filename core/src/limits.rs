@@ -101,6 +101,19 @@ pub const CONTROL_QUEUE_MAX: usize = 64;
 pub const PING_INTERVAL: Duration = Duration::from_millis(500);
 /// Silence after which a control connection is dialled anew: it may be broken without a sign.
 pub const SILENCE_MAX: Duration = Duration::from_millis(1_500);
+/// Time in which a node has the masters answer a request, an election included; then it is refused.
+pub const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
+/// A master that does not answer a request for this long is passed over for the next: a leader
+/// answers as soon as a majority of disks has the change.
+pub const REQUEST_SILENCE: Duration = Duration::from_secs(1);
+/// Wait before a request that was turned away is sent to another master.
+pub const REQUEST_RETRY: Duration = Duration::from_millis(50);
+/// Time between two messages of an executor that say how it is doing, for people.
+pub const FIGURES_INTERVAL: Duration = Duration::from_secs(1);
+/// Time in which a savepoint is made, the epoch that it waits for included; then it is given up.
+pub const SAVEPOINT_DEADLINE: Duration = Duration::from_secs(300);
+/// An answer that may be old is given after this long if no leader is found: people look on.
+pub const STALE_PATIENCE: Duration = Duration::from_secs(1);
 
 const _: () = assert!(BATCH_BYTES * 2 <= CHANNEL_WINDOW_BYTES, "a window holds two batches");
 const _: () = assert!(CHANNEL_WINDOW_BYTES_MIN <= CHANNEL_WINDOW_BYTES);

@@ -1,5 +1,6 @@
 //! What the parts of an app say to each other, and what the driver says to them.
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -9,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::control::Address;
 use crate::effect::{IoError, Place, StoreReply};
 use crate::flow::batch::Batch;
+use crate::host::figures::ProcessFigures;
 use crate::id::{AppTerm, Attempt, ChannelId, Epoch, ExecutorId, TaskId, Token};
 use crate::time::EventTime;
 
@@ -167,6 +169,8 @@ pub enum Message {
         /// Why.
         reason: String,
     },
+    /// Executor to app master: how it is doing, for people to see.
+    Figures(Box<ProcessFigures>),
     /// Executor to executor, against the stream: so many bytes were consumed.
     Credit {
         /// The channel.

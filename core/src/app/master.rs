@@ -5,7 +5,7 @@
 //! is heard changes anything.
 
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -15,6 +15,7 @@ use super::fleet::Fleet;
 use super::outcome::{Failure, OpenEpoch, Outcome, Stage, Status};
 use super::plan::{AppPlan, Placement};
 use super::regions::{Region, regions};
+use super::savepoints::Savepoints;
 use crate::checkpoint::coordinator::{Aged, Cause, Collected, Config, Coordinator, Ending, Step};
 use crate::checkpoint::history::History;
 use crate::checkpoint::log::{Log, LogError, LogEvent};
@@ -22,6 +23,7 @@ use crate::checkpoint::record::{Closed, EpochRecord, Record, TaskKey, object_nam
 use crate::checkpoint::recovery;
 use crate::checkpoint::retention::Retention;
 use crate::effect::{Effect, Level, Notice, Place};
+use crate::host::figures::EpochFigures;
 use crate::host::{Faults, NoFaults};
 use crate::id::{Attempt, Epoch, ExecutorId, LogNumber, TaskId};
 use crate::message::{Input, Message, ObjectRef, TaskReport, TaskSnapshot};
@@ -41,6 +43,7 @@ pub struct AppMaster<F: Faults = NoFaults> {
     pub(super) log: Log,
     /// What there is once the log has been read.
     pub(super) run: Option<Run>,
+    pub(super) savepoints: Savepoints,
     started: bool,
     pub(super) stop_asked: bool,
     outcome: Option<Outcome>,
@@ -74,6 +77,8 @@ pub(super) struct Run {
     pub(super) closing: Option<Ending>,
     /// What each task counted last.
     counts: BTreeMap<TaskId, Counts>,
+    /// The last epochs that were committed.
+    pub(super) epochs: VecDeque<EpochFigures>,
     /// True if the app had finished and only its sinks have something left to do.
     only_sinks: bool,
 }
@@ -116,6 +121,8 @@ pub enum Timer {
     Executors,
     /// A region whose task has failed is tried again.
     RegionRetry,
+    /// A request of a savepoint is repeated, or the savepoint has taken too long.
+    Savepoint,
 }
 
 impl<F: Faults> AppMaster<F> {
@@ -156,6 +163,7 @@ impl<F: Faults> AppMaster<F> {
             fleet,
             log,
             run: None,
+            savepoints: Savepoints::default(),
             started: false,
             stop_asked: false,
             outcome: None,
@@ -220,7 +228,8 @@ impl<F: Faults> AppMaster<F> {
         let executors = executors.map(|at| (at, Timer::Executors));
         let regions = self.regions.iter().filter_map(Region::not_before).min();
         let regions = regions.map(|at| (at, Timer::RegionRetry));
-        let all = [epoch, log, retention, executors, regions];
+        let savepoints = self.savepoints.next_timeout().map(|at| (at, Timer::Savepoint));
+        let all = [epoch, log, retention, executors, regions, savepoints];
         all.into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 
@@ -245,9 +254,11 @@ impl<F: Faults> AppMaster<F> {
                     if let Some(event) = self.log.handle_stored(now, token, reply, out) {
                         self.on_log_event(now, event, out);
                     }
+                } else if self.savepoints.owns(token) {
+                    self.on_savepoint_stored(now, token, reply, out);
                 } else if let Some(run) = &mut self.run {
                     let Run { coordinator, retention, .. } = run;
-                    let named = names(coordinator.named());
+                    let named = names(coordinator.named().chain(self.savepoints.named()));
                     retention.handle_stored(now, token, reply, named, out);
                 }
             }
@@ -291,6 +302,7 @@ impl<F: Faults> AppMaster<F> {
 
     fn on_timeout(&mut self, now: Time, out: &mut Vec<Effect>) {
         self.log.handle_timeout(now, out);
+        self.savepoints.handle_timeout(now, out);
         if let Some(fleet) = &mut self.fleet {
             fleet.handle_timeout(now);
         }
@@ -364,6 +376,7 @@ impl<F: Faults> AppMaster<F> {
             | Message::TakeOver { .. }
             | Message::Shutdown { .. }
             | Message::PeerLost { .. }
+            | Message::Figures(_)
             | Message::Item { .. }
             | Message::Credit { .. } => {
                 // Not for an app master; a confused sender is no reason to die.
@@ -385,7 +398,7 @@ impl<F: Faults> AppMaster<F> {
         }
     }
 
-    fn on_opened(&mut self, now: Time, history: &History, out: &mut Vec<Effect>) {
+    pub(super) fn on_opened(&mut self, now: Time, history: &History, out: &mut Vec<Effect>) {
         let choice = match recovery::choose(history, &self.plan) {
             Ok(choice) => choice,
             Err(error) => return self.fail(error.into(), out),
@@ -409,6 +422,9 @@ impl<F: Faults> AppMaster<F> {
                 notice(Level::Info, text, out);
                 return self.end(Outcome::AlreadyFinished { epoch }, out);
             }
+        }
+        if let (None, Some(folder)) = (record, self.plan.from.clone()) {
+            return self.begin_from(&folder, history.clone(), out);
         }
         // What does not fit is found now, not when the executors are there.
         match recovery::deploy(record, &self.plan) {
@@ -451,6 +467,7 @@ impl<F: Faults> AppMaster<F> {
             writing: None,
             closing: None,
             counts: BTreeMap::new(),
+            epochs: VecDeque::new(),
             only_sinks,
         });
         if let Some(fleet) = &mut self.fleet {
@@ -476,13 +493,17 @@ impl<F: Faults> AppMaster<F> {
     }
 
     fn on_appended(&mut self, now: Time, number: LogNumber, out: &mut Vec<Effect>) {
-        let run = self.run.as_mut().expect("only a deployed app appends");
+        let Some(run) = &mut self.run else {
+            return self.on_savepoint_adopted(now, number, out);
+        };
         match run.writing.take().expect("it was being written") {
             Record::Epoch(record) => {
                 let mut steps = Vec::new();
+                run.note_epoch(now, &record);
                 run.coordinator.handle_appended(now, &mut steps);
                 let Run { coordinator, retention, .. } = run;
-                let named = names(coordinator.named());
+                self.savepoints.committed(&record, out);
+                let named = names(coordinator.named().chain(self.savepoints.named()));
                 let mut collected = Vec::new();
                 let base = coordinator.oldest_base();
                 retention.handle_committed(number, &record, base, named, &mut collected);
@@ -581,6 +602,7 @@ impl<F: Faults> AppMaster<F> {
         let is_superseded = matches!(failure, Failure::Log(LogError::Superseded { .. }));
         if is_superseded && self.fleet.is_some() {
             // The tasks are another's.
+            self.savepoints.over("another app master leads the app: ask again");
             self.outcome = Some(Outcome::Failed(failure));
             return;
         }
@@ -589,6 +611,7 @@ impl<F: Faults> AppMaster<F> {
 
     pub(super) fn end(&mut self, outcome: Outcome, out: &mut Vec<Effect>) {
         assert!(self.outcome.is_none(), "an app ends once");
+        self.savepoints.over("the app has ended before it was done");
         let message = Message::Shutdown { term: self.log.term() };
         match &self.fleet {
             // They may run what an earlier app master has left.

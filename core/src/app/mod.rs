@@ -5,6 +5,7 @@
 //! `fleet` and `regions` hold what is known of executors and regions.
 
 mod deploy;
+mod figures;
 mod fleet;
 pub mod master;
 mod notices;
@@ -12,6 +13,7 @@ pub mod outcome;
 pub mod plan;
 mod regions;
 pub mod reports;
+mod savepoints;
 mod takeover;
 #[cfg(test)]
 mod tests;
@@ -21,3 +23,4 @@ pub use master::{AppMaster, Timer};
 pub use outcome::{Failure, OpenEpoch, Outcome, Stage, Status};
 pub use plan::{AppPlan, Guarantee, Placement, ProcessorPlan};
 pub use regions::{HEALTHY_AFTER, RETRY_BACKOFF_MAX, RETRY_BACKOFF_MIN, TASK_RETRIES_MAX};
+pub use savepoints::Made;

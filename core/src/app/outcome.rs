@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use crate::checkpoint::log::LogError;
 use crate::checkpoint::recovery::RecoveryError;
+use crate::checkpoint::savepoint::SavepointError;
 use crate::id::{AppTerm, Epoch, ExecutorId, TaskId};
 use crate::time::Duration;
 
@@ -40,6 +41,9 @@ pub enum Failure {
     /// The app cannot go on from what was saved.
     #[error(transparent)]
     Recovery(#[from] RecoveryError),
+    /// The app cannot begin from the savepoint.
+    #[error(transparent)]
+    Savepoint(#[from] SavepointError),
     /// An executor is gone that was to stay to the end.
     #[error("{executor} is lost: {reason}")]
     Executor {

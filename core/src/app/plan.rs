@@ -34,6 +34,9 @@ pub struct AppPlan {
     pub drop_state: bool,
     /// The user agrees to go on from before a damaged record though output may be repeated.
     pub fall_back: bool,
+    /// The savepoint from which it begins if its log holds no epoch, as a folder of the checkpoint
+    /// store.
+    pub from: Option<String>,
 }
 
 impl AppPlan {
@@ -52,6 +55,7 @@ impl AppPlan {
             guarantee: Guarantee::default(),
             drop_state: false,
             fall_back: false,
+            from: None,
         }
     }
 

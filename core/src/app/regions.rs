@@ -60,6 +60,11 @@ impl Region {
         self.state == State::Running
     }
 
+    /// Failures of its tasks since it was healthy.
+    pub(super) const fn failures(&self) -> u32 {
+        self.failures
+    }
+
     /// True if it is down and may be brought up.
     pub(super) fn is_due(&self) -> bool {
         matches!(self.state, State::Down { not_before: None, .. })

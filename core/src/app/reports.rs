@@ -9,7 +9,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use crate::control::{Address, AppOrders, AppOutcome, AppReport, Grant, ProcessState, Wish};
-use crate::id::{AppId, AppTerm, Epoch, ExecutorId, MasterTerm};
+use crate::id::{AppId, AppTerm, Epoch, ExecutorId, MasterTerm, NodeId};
 use crate::limits::HEARTBEAT_INTERVAL;
 use crate::time::Time;
 
@@ -26,6 +26,8 @@ pub struct Reports {
     /// The term and number of the orders that were obeyed last; none before the first.
     obeyed: Option<(MasterTerm, u64)>,
     grants: BTreeMap<ExecutorId, Grant>,
+    /// Who votes, as the masters have said last.
+    voters: BTreeMap<NodeId, Address>,
     wish: Wish,
     /// Why there are fewer executors than the app wants, as the masters say it.
     waiting: String,
@@ -44,6 +46,8 @@ pub enum Change {
     Granted(BTreeSet<ExecutorId>),
     /// An executor listens.
     Running(ExecutorId, Address),
+    /// These are the masters now, and their nodes listen there.
+    Voters(BTreeMap<NodeId, Address>),
     /// An executor is gone.
     Gone(ExecutorId, String),
 }
@@ -61,6 +65,7 @@ impl Reports {
             outcome: None,
             obeyed: None,
             grants: BTreeMap::new(),
+            voters: BTreeMap::new(),
             wish: Wish::Run,
             waiting: String::new(),
             due: Time::ZERO,
@@ -124,6 +129,10 @@ impl Reports {
             out.push(Change::Superseded);
             return;
         }
+        if !orders.voters.is_empty() && orders.voters != self.voters {
+            self.voters.clone_from(&orders.voters);
+            out.push(Change::Voters(orders.voters));
+        }
         if orders.wish > self.wish {
             self.wish = orders.wish;
             out.push(Change::Wish(orders.wish));
@@ -180,8 +189,6 @@ mod tests {
     use alloc::vec;
 
     use super::*;
-    use crate::id::NodeId;
-
     fn grant(state: ProcessState) -> Grant {
         Grant { worker: NodeId(1), state }
     }
@@ -263,6 +270,18 @@ mod tests {
     fn whoever_has_a_lower_term_ends_itself() {
         let mut reports = Reports::new(AppId(7), AppTerm(1));
         assert_eq!(changes(&mut reports, orders(1, &[])), [Change::Superseded]);
+    }
+
+    #[test]
+    fn who_votes_is_said_when_it_changes() {
+        let mut reports = Reports::new(AppId(7), AppTerm(2));
+        let voters = |node| [(NodeId(node), Address("m:1".into()))].into();
+        let with = |number, voters| AppOrders { voters, ..orders(number, &[]) };
+        let first = changes(&mut reports, with(1, voters(1)));
+        assert!(first.contains(&Change::Voters(voters(1))));
+        assert_eq!(changes(&mut reports, with(2, voters(1))), []);
+        assert_eq!(changes(&mut reports, with(3, BTreeMap::new())), []);
+        assert_eq!(changes(&mut reports, with(4, voters(2))), [Change::Voters(voters(2))]);
     }
 
     #[test]

@@ -166,6 +166,18 @@ impl Coordinator {
         self.committed
     }
 
+    /// The last epoch that was started; 0 if none.
+    #[must_use]
+    pub fn started(&self) -> Epoch {
+        self.started
+    }
+
+    /// Somebody waits for an epoch: the next one is due, also if no clock starts epochs.
+    pub fn hurry(&mut self, now: Time, out: &mut Vec<Step>) {
+        self.due = Some(now);
+        self.advance(now, out);
+    }
+
     /// How many epochs are not yet committed.
     #[must_use]
     pub fn in_flight(&self) -> usize {

@@ -7,9 +7,11 @@ pub mod record;
 pub mod recovery;
 mod requests;
 pub mod retention;
+pub mod savepoint;
 
 pub use coordinator::Coordinator;
 pub use log::{Log, LogError, LogEvent};
 pub use record::{EpochRecord, Identity, Record, TaskKey};
 pub use recovery::RecoveryError;
+pub(crate) use requests::LANES;
 pub use retention::Retention;

@@ -10,7 +10,7 @@ use crate::limits::{STORE_BACKOFF_MAX, STORE_BACKOFF_MIN, STORE_RETRIES_MAX};
 use crate::time::{Duration, Time};
 
 /// Parties of one app master that share its tokens.
-const LANES: u64 = 2;
+pub(crate) const LANES: u64 = 4;
 const _: () = assert!(STORE_RETRIES_MAX > 0);
 
 /// How long a failing request is repeated.
@@ -43,8 +43,19 @@ struct Open<P> {
 
 impl<P> Requests<P> {
     pub(crate) fn new(lane: u64) -> Self {
+        Self::above(lane, 0)
+    }
+
+    /// Goes on for another one of the same lane, which has issued so many: late answers to those
+    /// are nobody's.
+    pub(crate) fn above(lane: u64, issued: u64) -> Self {
         assert!(lane < LANES);
-        Self { lane, issued: 0, open: BTreeMap::new() }
+        Self { lane, issued, open: BTreeMap::new() }
+    }
+
+    /// How many were issued.
+    pub(crate) const fn issued(&self) -> u64 {
+        self.issued
     }
 
     /// True if this party issued the token.

@@ -12,6 +12,7 @@ use crate::dag::{Graph, Kind};
 use crate::effect::{Effect, Level, Notice, Place};
 use crate::flow::logic::{Factory, TaskInfo};
 use crate::flow::outputs::{OutputEdge, Outputs};
+use crate::host::figures::TaskFigures;
 use crate::host::{Faults, NoFaults};
 use crate::id::{AppTerm, Attempt, ChannelId, ExecutorId, TaskId};
 use crate::message::{Deployment, Input, Item, Message};
@@ -128,6 +129,16 @@ impl<F: Faults> Executor<F> {
     /// The figures of each task, with its processor's name.
     pub fn figures(&mut self) -> Vec<(TaskId, Figures)> {
         self.tasks.iter_mut().map(|there| (there.task.id(), there.task.figures())).collect()
+    }
+
+    /// All that people see of the tasks.
+    pub fn task_figures(&mut self) -> BTreeMap<TaskId, TaskFigures> {
+        let figures = self.tasks.iter_mut().map(|there| {
+            let figures = there.task.figures();
+            let info = there.task.info();
+            (info.task, TaskFigures::new(info.uid.clone(), there.attempt, figures))
+        });
+        figures.collect()
     }
 
     /// The attempt in which each task runs.
@@ -435,6 +446,7 @@ fn term_of(message: &Message) -> Option<AppTerm> {
         | Message::SinkCommitted { .. }
         | Message::Failed { .. }
         | Message::PeerLost { .. }
+        | Message::Figures(_)
         | Message::Credit { .. }
         | Message::Item { .. } => None,
     }

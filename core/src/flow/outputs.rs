@@ -43,6 +43,7 @@ pub struct Outputs {
     /// The readers were told not to wait for the clock.
     idle: bool,
     sent: u64,
+    sent_bytes: u64,
 }
 
 #[derive(Debug)]
@@ -214,6 +215,7 @@ impl Outputs {
         let had = channel.credit > 0;
         channel.credit -= batch.len() as i64;
         channel.records += u64::from(batch.count());
+        self.sent_bytes += batch.len() as u64;
         if had && channel.credit <= 0 {
             self.exhausted += 1;
         }
@@ -385,6 +387,19 @@ impl Outputs {
     #[must_use]
     pub const fn sent(&self) -> u64 {
         self.sent
+    }
+
+    /// Bytes of the records that were sent, as often as they were.
+    #[must_use]
+    pub const fn sent_bytes(&self) -> u64 {
+        self.sent_bytes
+    }
+
+    /// Bytes that may be sent at once over the channel that has least; none if there is none.
+    #[must_use]
+    pub fn least_credit(&self) -> Option<u64> {
+        let credit = self.channels.iter().map(|channel| channel.credit).min()?;
+        Some(u64::try_from(credit).unwrap_or(0))
     }
 
     /// Bytes of the buffers that wait here.

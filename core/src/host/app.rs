@@ -1,14 +1,16 @@
 //! The process of an app master: the links with the app's executors, and what is said to the
 //! masters.
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use super::Faults;
 use super::control::Control;
+use super::figures::{AppFigures, AuditFigures, ProcessFigures};
 use super::links::Links;
-use super::process::{Answer, Process, ProcessEffect, ProcessInput};
+use super::process::{Answer, Command, Process, ProcessEffect, ProcessInput};
 use super::sockets::{Heard, Local, Sockets};
 use crate::app::reports::{Change, Reports};
 use crate::app::{AppMaster, AppPlan, Failure, Outcome};
@@ -53,6 +55,8 @@ pub struct AppProcess<F: Faults> {
     up: BTreeSet<ExecutorId>,
     /// Executors that are gone for good.
     lost: BTreeSet<ExecutorId>,
+    /// What executors that are not lost have said of themselves last.
+    figures: BTreeMap<ExecutorId, ProcessFigures>,
     /// True once this process has to end itself.
     exits: bool,
     heard: Vec<(Peer, LinkEvent)>,
@@ -79,6 +83,7 @@ impl<F: Faults> AppProcess<F> {
         }
         plan.term = Some(term);
         plan.incarnation = incarnation.0;
+        plan.from.clone_from(&order.spec.from);
         Self {
             app,
             app_master: AppMaster::new(plan),
@@ -90,6 +95,7 @@ impl<F: Faults> AppProcess<F> {
             addresses: BTreeMap::new(),
             up: BTreeSet::new(),
             lost: BTreeSet::new(),
+            figures: BTreeMap::new(),
             exits: false,
             heard: Vec::new(),
             said: Vec::new(),
@@ -118,6 +124,35 @@ impl<F: Faults> AppProcess<F> {
         self.app_master.handle(now, input, &mut self.effects);
     }
 
+    fn command(&mut self, now: Time, id: u64, command: Command, out: &mut Vec<ProcessEffect>) {
+        let answer = match command {
+            Command::Savepoint { name } => {
+                self.app_master.make_savepoint(now, id, name, &mut self.effects);
+                return;
+            }
+            Command::Status => Answer::Status(Box::new(self.status(now))),
+            Command::Request { .. } => {
+                Answer::Refused { reason: "this is an app master: ask a node".into() }
+            }
+        };
+        out.push(ProcessEffect::Answer { id, answer });
+    }
+
+    fn status(&self, now: Time) -> AppFigures {
+        let mut audit = AuditFigures::default();
+        for link in self.figures.values().flat_map(|figures| figures.links.values()) {
+            audit += link.audit;
+        }
+        AppFigures {
+            restarts: self.lost.len() as u64,
+            executors: self.figures.clone(),
+            links: self.links.figures(),
+            audit,
+            waiting: self.reports.waiting().into(),
+            ..self.app_master.figures(now, self.app, &self.figures)
+        }
+    }
+
     fn exit(&mut self, reason: &str, out: &mut Vec<ProcessEffect>) {
         if !self.exits {
             self.exits = true;
@@ -138,6 +173,7 @@ impl<F: Faults> AppProcess<F> {
         }
         self.links.end(Peer::Executor(self.app, executor), &mut self.sockets, out);
         self.reports.give_up(executor);
+        self.figures.remove(&executor);
         self.tell(now, Input::ExecutorLost { executor, reason });
     }
 
@@ -147,6 +183,12 @@ impl<F: Faults> AppProcess<F> {
             Change::Wish(Wish::Stop) => self.tell(now, Input::Stop),
             Change::Wish(Wish::Kill) => self.exit("the app was killed", out),
             Change::Wish(Wish::Run) => {}
+            Change::Voters(voters) => {
+                for (node, address) in &voters {
+                    self.control.know(Peer::Node(*node), address);
+                }
+                self.masters = voters.into_keys().collect();
+            }
             Change::Granted(granted) => self.tell(now, Input::Executors { granted }),
             Change::Gone(executor, reason) => self.lose(now, executor, reason, out),
             Change::Running(executor, address) => {
@@ -211,6 +253,9 @@ impl<F: Faults> AppProcess<F> {
                         self.lose(now, other, reason, out);
                     }
                 }
+                LinkEvent::Message(Message::Figures(figures)) => {
+                    self.figures.insert(executor, *figures);
+                }
                 LinkEvent::Message(message) => {
                     let from = Place::Executor(executor);
                     self.tell(now, Input::Message { from, message });
@@ -237,6 +282,13 @@ impl<F: Faults> AppProcess<F> {
                 break;
             }
             self.link_events(now, out);
+        }
+        for (id, result) in self.app_master.savepoints_made() {
+            let answer = match result {
+                Ok(epoch) => Answer::Savepoint { epoch },
+                Err(reason) => Answer::Refused { reason },
+            };
+            out.push(ProcessEffect::Answer { id, answer });
         }
         self.check_outcome(out);
         if !self.exits && self.reports.next_timeout() <= now {
@@ -306,10 +358,7 @@ impl<F: Faults> Process for AppProcess<F> {
             Some(ProcessInput::Known { node, address }) if self.masters.contains(&node) => {
                 self.control.know(Peer::Node(node), &address);
             }
-            Some(ProcessInput::Command { id, .. }) => {
-                let reason = "an app master does not do that yet".into();
-                out.push(ProcessEffect::Answer { id, answer: Answer::Refused { reason } });
-            }
+            Some(ProcessInput::Command { id, command }) => self.command(now, id, command, out),
             _ => {}
         }
         self.socket_events(now, out);

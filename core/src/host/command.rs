@@ -29,7 +29,7 @@ pub enum Command {
 }
 
 /// What came of a [`Command`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Answer {
     /// What the masters say.
     Reply(Reply),

@@ -1,5 +1,6 @@
 //! The process of an executor: its tasks, and the links with the app master and other executors.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -7,13 +8,15 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::Faults;
+use super::figures::ProcessFigures;
 use super::links::Links;
-use super::process::{Answer, Process, ProcessEffect, ProcessInput};
+use super::process::{Answer, Command, Process, ProcessEffect, ProcessInput};
 use super::sockets::{Heard, Local, Sockets};
 use crate::control::{Address, LaunchOrder, Peer, Role};
 use crate::effect::{Effect, Level, Notice, Place};
 use crate::executor::{Activity, Executor, Program};
 use crate::id::{AppId, AppTerm, ConnectionId, ExecutorId, Incarnation};
+use crate::limits::FIGURES_INTERVAL;
 use crate::link::handshake::{Door, Hello, Purpose, Refusal, Standing, VERSIONS, Welcome};
 use crate::link::{Link, LinkEvent};
 use crate::message::{Input, Message};
@@ -49,6 +52,8 @@ pub struct ExecutorProcess<F: Faults> {
     lost: BTreeMap<ExecutorId, String>,
     /// True once this process has asked to end.
     exits: bool,
+    /// When the app master is to hear how it is doing.
+    figures_at: Time,
     heard: Vec<(Peer, LinkEvent)>,
     effects: Vec<Effect>,
 }
@@ -83,6 +88,7 @@ impl<F: Faults> ExecutorProcess<F> {
             app_master: None,
             lost: BTreeMap::new(),
             exits: false,
+            figures_at: Time::ZERO,
             heard: Vec::new(),
             effects: Vec::new(),
         }
@@ -112,6 +118,11 @@ impl<F: Faults> ExecutorProcess<F> {
     /// Its tasks, for whoever reads their figures.
     pub const fn executor_mut(&mut self) -> &mut Executor<F> {
         &mut self.executor
+    }
+
+    fn figures(&mut self) -> ProcessFigures {
+        let (tasks, links) = (self.executor.task_figures(), self.links.figures());
+        ProcessFigures { tasks, links }
     }
 
     /// Its links.
@@ -306,10 +317,21 @@ impl<F: Faults> Process for ExecutorProcess<F> {
             Some(ProcessInput::Timeout) => {
                 self.sockets.handle_timeout(now, out);
                 self.links.handle_timeout(now);
+                if self.app_master.is_some() && self.figures_at <= now {
+                    self.figures_at = now + FIGURES_INTERVAL;
+                    let figures = self.figures();
+                    self.tell_app_master(now, Message::Figures(Box::new(figures)));
+                }
             }
-            Some(ProcessInput::Command { id, .. }) => {
-                let reason = "an executor does not do that yet".into();
-                out.push(ProcessEffect::Answer { id, answer: Answer::Refused { reason } });
+            Some(ProcessInput::Command { id, command }) => {
+                let answer = match command {
+                    Command::Status => Answer::Figures(Box::new(self.figures())),
+                    Command::Savepoint { .. } | Command::Request { .. } => {
+                        let reason = "this is an executor: ask the app master or a node".into();
+                        Answer::Refused { reason }
+                    }
+                };
+                out.push(ProcessEffect::Answer { id, answer });
             }
             _ => {}
         }
@@ -324,6 +346,8 @@ impl<F: Faults> Process for ExecutorProcess<F> {
     }
 
     fn next_timeout(&self) -> Option<Time> {
-        [self.sockets.next_timeout(), self.links.next_timeout()].into_iter().flatten().min()
+        let figures = self.app_master.filter(|_| !self.exits).map(|_| self.figures_at);
+        let all = [self.sockets.next_timeout(), self.links.next_timeout(), figures];
+        all.into_iter().flatten().min()
     }
 }

@@ -3,16 +3,18 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::ops::AddAssign;
 
 use serde::{Deserialize, Serialize};
 
 use crate::app::Stage;
 use crate::control::{AppOutcome, Peer};
 use crate::id::{AppId, AppTerm, Attempt, Epoch, ExecutorId, ProcessorId, TaskId};
+use crate::task::Figures;
 use crate::time::{Duration, EventTime};
 
 /// How an executor is doing.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessFigures {
     /// Its tasks.
     pub tasks: BTreeMap<TaskId, TaskFigures>,
@@ -21,7 +23,7 @@ pub struct ProcessFigures {
 }
 
 /// How a task is doing. Everything is counted from the task's begin, which is in its attempt.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskFigures {
     /// The name of its processor.
     pub uid: String,
@@ -61,6 +63,32 @@ pub struct TaskFigures {
     pub is_source: bool,
 }
 
+impl TaskFigures {
+    /// Of a task with this name, in this attempt.
+    pub(crate) fn new(uid: String, attempt: Attempt, figures: Figures) -> Self {
+        Self {
+            uid,
+            attempt,
+            records_in: figures.records_in,
+            records_out: figures.records_out,
+            bytes_in: figures.bytes_in,
+            bytes_out: figures.bytes_out,
+            quarantined: figures.quarantined,
+            late: figures.late,
+            queue_bytes: figures.queue_bytes,
+            credit_bytes: figures.credit_bytes,
+            blocked: figures.blocked,
+            watermark: figures.clock,
+            state_bytes: figures.state_bytes,
+            epoch: figures.epoch,
+            snapshot: figures.snapshot,
+            snapshot_bytes: figures.snapshot_bytes,
+            ended: figures.ended,
+            is_source: figures.is_source,
+        }
+    }
+}
+
 /// How a link is doing, from its begin.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LinkFigures {
@@ -79,14 +107,25 @@ pub struct LinkFigures {
 pub struct AuditFigures {
     /// Comparisons of a channel in an epoch.
     pub checked: u64,
-    /// Frames that did not come.
+    /// Comparisons that found something else than was sent.
+    pub failed: u64,
+    /// Frames and messages before which some were missing; the connection was given up for it.
     pub gaps: u64,
-    /// Frames that came twice and were dropped.
+    /// Frames and messages that came twice and were dropped.
     pub duplicates: u64,
 }
 
+impl AddAssign for AuditFigures {
+    fn add_assign(&mut self, other: Self) {
+        self.checked += other.checked;
+        self.failed += other.failed;
+        self.gaps += other.gaps;
+        self.duplicates += other.duplicates;
+    }
+}
+
 /// How an app is doing, as its app master sees it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AppFigures {
     /// The app.
     pub app: AppId,

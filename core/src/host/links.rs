@@ -5,6 +5,7 @@ use alloc::format;
 use alloc::vec::Vec;
 
 use super::Faults;
+use super::figures::{AuditFigures, LinkFigures};
 use super::process::ProcessEffect;
 use super::sockets::{Local, Sockets};
 use crate::control::{Address, Peer};
@@ -22,6 +23,8 @@ struct Linked<F: Faults> {
     connection: Option<ConnectionId>,
     /// True from the time when the connection is there for both.
     up: bool,
+    bytes_in: u64,
+    bytes_out: u64,
 }
 
 /// Every link of a process, by who is at the other end.
@@ -51,6 +54,23 @@ impl<F: Faults> Links<F> {
         self.links.iter().map(|(peer, linked)| (*peer, &linked.link))
     }
 
+    /// How each link is doing.
+    pub(crate) fn figures(&self) -> BTreeMap<Peer, LinkFigures> {
+        let figures = self.links.iter().map(|(peer, linked)| {
+            let figures = linked.link.figures();
+            let audit = AuditFigures {
+                checked: figures.checked,
+                failed: figures.failed,
+                gaps: figures.gaps,
+                duplicates: figures.duplicates,
+            };
+            let reconnects = figures.connections.saturating_sub(1);
+            let (bytes_in, bytes_out) = (linked.bytes_in, linked.bytes_out);
+            (*peer, LinkFigures { reconnects, bytes_out, bytes_in, audit })
+        });
+        figures.collect()
+    }
+
     /// True if the link with this peer has ended for good.
     pub(crate) fn is_over(&self, peer: Peer) -> bool {
         self.over.contains(&peer)
@@ -70,7 +90,9 @@ impl<F: Faults> Links<F> {
         let (session, dials) = (self.session, address.is_some());
         let cluster = self.local.cluster;
         let link = Link::new(LinkConfig { cluster, local, remote, token, dials, session }, now);
-        self.links.insert(remote, Linked { link, address, connection: None, up: false });
+        let linked =
+            Linked { link, address, connection: None, up: false, bytes_in: 0, bytes_out: 0 };
+        self.links.insert(remote, linked);
     }
 
     /// Ends a link for good.
@@ -147,6 +169,7 @@ impl<F: Faults> Links<F> {
     ) -> bool {
         let Some(peer) = self.connections.get(&connection).copied() else { return false };
         let Some(linked) = self.links.get_mut(&peer) else { return false };
+        linked.bytes_in += bytes.len() as u64;
         if let Err(error) = linked.link.received(now, bytes) {
             let text = format!("the connection with {peer} is closed: {error}");
             out.push(ProcessEffect::Notice(Notice { level: Level::Warning, text }));
@@ -205,6 +228,7 @@ impl<F: Faults> Links<F> {
                 let mut bytes = Vec::new();
                 while linked.link.poll_transmit(now, &mut bytes) {
                     let bytes = core::mem::take(&mut bytes);
+                    linked.bytes_out += bytes.len() as u64;
                     out.push(ProcessEffect::Write { connection, bytes });
                 }
             }

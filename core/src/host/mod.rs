@@ -8,6 +8,7 @@ pub mod figures;
 mod links;
 mod node;
 pub mod process;
+mod requests;
 mod sockets;
 #[cfg(test)]
 mod tests;

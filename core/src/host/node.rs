@@ -6,7 +6,8 @@ use alloc::vec::Vec;
 
 use super::Faults;
 use super::control::Control;
-use super::process::{Answer, Process, ProcessEffect, ProcessInput};
+use super::process::{Answer, Command, Process, ProcessEffect, ProcessInput};
+use super::requests::Requests;
 use super::sockets::{Heard, Local, Sockets};
 use crate::control::{Address, ControlMessage, Peer, Resources};
 use crate::executor::Activity;
@@ -44,7 +45,9 @@ pub struct NodeConfig {
 /// A node.
 pub struct NodeProcess<F: Faults> {
     node: NodeId,
-    masters: Vec<NodeId>,
+    /// Who is told how the worker is, and asked what clients want to know.
+    masters: BTreeMap<NodeId, Address>,
+    requests: Requests,
     sockets: Sockets,
     control: Control,
     door: Door,
@@ -67,7 +70,7 @@ impl<F: Faults> NodeProcess<F> {
         for (other, address) in masters.iter().filter(|(other, _)| **other != node) {
             control.know(Peer::Node(*other), address);
         }
-        let voters: Vec<NodeId> = masters.keys().copied().collect();
+        let voters = masters.clone();
         let seed = config.seed;
         let master = formation.map(|formation| {
             let voters = masters;
@@ -77,6 +80,7 @@ impl<F: Faults> NodeProcess<F> {
         Self {
             node,
             masters: voters,
+            requests: Requests::default(),
             sockets: Sockets::new(local),
             control,
             door: Door {
@@ -117,14 +121,51 @@ impl<F: Faults> NodeProcess<F> {
         self.worker.handle(now, input, &mut self.worker_effects);
     }
 
-    fn message(&mut self, now: Time, from: Peer, message: ControlMessage) {
+    fn message(
+        &mut self,
+        now: Time,
+        from: Peer,
+        message: ControlMessage,
+        out: &mut Vec<ProcessEffect>,
+    ) {
         match message {
             ControlMessage::WorkerOrders(orders) => {
                 if let Peer::Node(from) = from {
                     self.tell_worker(now, WorkerInput::Orders { from, orders });
+                    self.learn_voters();
+                }
+            }
+            ControlMessage::Reply { id, reply } => {
+                if let Peer::Node(from) = from {
+                    self.requests.reply(now, from, (id, reply), out);
                 }
             }
             message => self.tell_master(now, MasterInput::Message { from, message }),
+        }
+    }
+
+    /// The masters may be others than those that this node was told of at its start.
+    fn learn_voters(&mut self) {
+        let voters = self.worker.voters();
+        if !voters.is_empty() && *voters != self.masters {
+            self.masters.clone_from(voters);
+            for (node, address) in self.masters.iter().filter(|(node, _)| **node != self.node) {
+                self.control.know(Peer::Node(*node), address);
+            }
+        }
+    }
+
+    fn command(&mut self, now: Time, id: u64, command: Command, out: &mut Vec<ProcessEffect>) {
+        match command {
+            Command::Request { id: name, request } => {
+                let own = self.master.as_ref().and_then(|master| master.status(now).leader);
+                let leader = own.or_else(|| self.worker.leader().map(|(node, _)| node));
+                self.requests.take(now, id, (name, request), leader, out);
+            }
+            Command::Savepoint { .. } | Command::Status => {
+                let reason = "this is a node: ask the app master of the app".into();
+                out.push(ProcessEffect::Answer { id, answer: Answer::Refused { reason } });
+            }
         }
     }
 
@@ -143,7 +184,7 @@ impl<F: Faults> NodeProcess<F> {
                     let into = (&mut self.heard, &mut *out);
                     self.control.received(now, (connection, &bytes), &mut self.sockets, into);
                     for (from, message) in core::mem::take(&mut self.heard) {
-                        self.message(now, from, message);
+                        self.message(now, from, message, out);
                     }
                 }
                 Heard::Down { connection, .. } => {
@@ -164,6 +205,10 @@ impl<F: Faults> NodeProcess<F> {
     /// Carries out what master and worker want, until they want nothing more.
     fn settle(&mut self, now: Time, out: &mut Vec<ProcessEffect>) {
         loop {
+            for ask in self.requests.due(now, &self.masters, out) {
+                let message = ControlMessage::Request { id: ask.id, request: ask.request };
+                self.send(now, Peer::Node(ask.master), message, out);
+            }
             for effect in core::mem::take(&mut self.master_effects) {
                 match effect {
                     MasterEffect::Send { to, message } => self.send(now, to, message, out),
@@ -176,7 +221,7 @@ impl<F: Faults> NodeProcess<F> {
             for effect in core::mem::take(&mut self.worker_effects) {
                 match effect {
                     WorkerEffect::Report(report) => {
-                        for master in self.masters.clone() {
+                        for master in self.masters.keys().copied().collect::<Vec<_>>() {
                             let message = ControlMessage::WorkerReport(report.clone());
                             self.send(now, Peer::Node(master), message, out);
                         }
@@ -190,7 +235,7 @@ impl<F: Faults> NodeProcess<F> {
                 break;
             }
             for message in core::mem::take(&mut self.inbox) {
-                self.message(now, Peer::Node(self.node), message);
+                self.message(now, Peer::Node(self.node), message, out);
             }
         }
     }
@@ -235,10 +280,7 @@ impl<F: Faults> Process for NodeProcess<F> {
             Some(ProcessInput::Known { node, address }) if node != self.node => {
                 self.control.know(Peer::Node(node), &address);
             }
-            Some(ProcessInput::Command { id, .. }) => {
-                let reason = "a node does not do that yet".into();
-                out.push(ProcessEffect::Answer { id, answer: Answer::Refused { reason } });
-            }
+            Some(ProcessInput::Command { id, command }) => self.command(now, id, command, out),
             // A node has neither tasks nor a checkpoint store.
             _ => {}
         }
@@ -257,6 +299,7 @@ impl<F: Faults> Process for NodeProcess<F> {
             .into_iter()
             .flatten()
             .chain(master)
+            .chain(self.requests.next_timeout())
             .min()
     }
 }

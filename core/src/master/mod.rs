@@ -24,7 +24,10 @@ use quorum::{
 };
 use state::State;
 
-use crate::control::{Address, ControlMessage, Peer, Reply, Request};
+use crate::control::{
+    Address, AppOrders, ClusterStatus, ControlMessage, Peer, Reply, Request, WorkerOrders,
+    WorkerStatus,
+};
 use crate::effect::Notice;
 use crate::host::process::{DiskReply, DiskRequest};
 use crate::host::{Faults, NoFaults};
@@ -233,7 +236,17 @@ impl<F: Faults> Master<F> {
             QuorumEffect::Disk { token, request } => MasterEffect::Disk { token, request },
             QuorumEffect::Notice(notice) => MasterEffect::Notice(notice),
         }));
+        let mut voters = None;
+        let mut voters = || voters.get_or_insert_with(|| self.voters()).clone();
         out.extend(said.into_iter().map(|said| match said {
+            Said::Send { to, message: ControlMessage::WorkerOrders(orders) } => {
+                let orders = WorkerOrders { voters: voters(), ..orders };
+                MasterEffect::Send { to, message: ControlMessage::WorkerOrders(orders) }
+            }
+            Said::Send { to, message: ControlMessage::AppOrders(orders) } => {
+                let orders = AppOrders { voters: voters(), ..orders };
+                MasterEffect::Send { to, message: ControlMessage::AppOrders(orders) }
+            }
             Said::Send { to, message } => MasterEffect::Send { to, message },
             Said::Notice(notice) => MasterEffect::Notice(notice),
         }));
@@ -328,6 +341,10 @@ impl<F: Faults> Master<F> {
                     let apps = apps.map(|(id, app)| duties::status(id, app)).collect();
                     Reply::Apps { stale: true, apps }
                 }
+                Request::Cluster => {
+                    let workers = duties::workers(self.quorum.state());
+                    Reply::Cluster(self.cluster(now, true, workers))
+                }
                 _ => Reply::NotLeader { leader: hint },
             };
             reply(from, id, answer, said);
@@ -339,8 +356,9 @@ impl<F: Faults> Master<F> {
                 reply(from, id, Reply::Apps { stale: false, apps }, said);
             }
             Request::Cluster => {
-                let reason = "the masters do not do that yet".into();
-                reply(from, id, Reply::Refused { reason }, said);
+                let workers = leader.workers(now, state);
+                let status = self.cluster(now, false, workers);
+                reply(from, id, Reply::Cluster(status), said);
             }
             Request::Submit(_)
             | Request::Wish { .. }
@@ -361,6 +379,34 @@ impl<F: Faults> Master<F> {
                 }
             }
         }
+    }
+
+    fn cluster(
+        &self,
+        now: Time,
+        stale: bool,
+        workers: BTreeMap<NodeId, WorkerStatus>,
+    ) -> ClusterStatus {
+        ClusterStatus {
+            stale,
+            leader: self.quorum.leader_hint(now),
+            term: self.quorum.term(),
+            voters: self.voters(),
+            updates: self.quorum.acknowledged().0,
+            workers,
+        }
+    }
+
+    /// Whom to report to: where a master listens, its worker knows better than the voters' record.
+    fn voters(&self) -> BTreeMap<NodeId, Address> {
+        let state = self.quorum.state();
+        let mut voters = self.quorum.voters().addresses();
+        for (node, address) in &mut voters {
+            if let Some(worker) = state.worker(*node) {
+                address.clone_from(&worker.address);
+            }
+        }
+        voters
     }
 
     /// Does what is due for the leader.

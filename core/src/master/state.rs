@@ -30,6 +30,8 @@ pub struct State {
     pub apps: Numbered<App>,
     /// The workers that have been heard.
     pub workers: Removable<NodeId, Register<WorkerRecord>>,
+    /// Workers that are to have no work, in whichever of their lives.
+    pub drains: Removable<NodeId, ()>,
 }
 
 /// What is known of a worker.
@@ -73,6 +75,8 @@ pub struct Submission {
     pub spec: AppSpec,
     /// Whoever links with a process of the app has to know this.
     pub token: u64,
+    /// The app whose state it goes on from: it begins when nothing of that runs any more.
+    pub after: Option<AppId>,
 }
 
 /// An app master: the highest term that was granted.
@@ -80,6 +84,8 @@ pub struct Submission {
 pub struct AppMasterRecord {
     /// The term.
     pub term: AppTerm,
+    /// The term of the app's first one.
+    pub first: AppTerm,
     /// Where it is to run.
     pub assignment: Assignment,
 }
@@ -95,6 +101,8 @@ pub struct Assignment {
     pub reason: String,
     /// Where that was.
     pub avoid: Option<NodeId>,
+    /// The executor that goes once this one listens: it is on a worker that drains.
+    pub replaces: Option<ExecutorId>,
 }
 
 /// A worker in one of its lives.
@@ -166,6 +174,17 @@ impl App {
         self.master.as_ref().map_or(AppTerm(0), |master| master.get().term)
     }
 
+    /// App masters and executors that took the place of others.
+    #[must_use]
+    pub fn restarts(&self) -> u64 {
+        let masters = self.master.as_ref().map_or(0, |master| {
+            let AppMasterRecord { term, first, .. } = master.get();
+            term.0.saturating_sub(first.0)
+        });
+        let wanted = u64::from(self.spec().executors);
+        masters + self.executors.next().saturating_sub(1 + wanted)
+    }
+
     /// How it has ended; none while it has not.
     #[must_use]
     pub fn outcome(&self) -> Option<&AppOutcome> {
@@ -181,7 +200,7 @@ impl App {
     /// The app master and the executors.
     pub fn processes(&self, app: AppId) -> impl Iterator<Item = (ProcessId, &Assignment)> {
         let master = self.master.iter().map(move |master| {
-            let AppMasterRecord { term, assignment } = master.get();
+            let AppMasterRecord { term, assignment, .. } = master.get();
             (ProcessId { app, role: Role::AppMaster(*term) }, assignment)
         });
         let executors = self.executors();
@@ -214,7 +233,9 @@ impl Lattice for App {
 
 impl Lattice for State {
     fn join(&mut self, other: &Self) -> bool {
-        self.apps.join(&other.apps) | self.workers.join(&other.workers)
+        self.apps.join(&other.apps)
+            | self.workers.join(&other.workers)
+            | self.drains.join(&other.drains)
     }
 }
 
@@ -240,7 +261,11 @@ impl Replicated for State {
                 let apps = self.apps.only(|app| part_of(app) == part);
                 Self { apps, ..Self::default() }
             }
-            None => Self { apps: self.apps.removals(), workers: self.workers.clone() },
+            None => Self {
+                apps: self.apps.removals(),
+                workers: self.workers.clone(),
+                drains: self.drains.clone(),
+            },
         }
     }
 }
@@ -310,7 +335,9 @@ mod tests {
                 for (node, stays) in workers {
                     let record = Register::new(Stamp::ZERO, WorkerRecord::default());
                     state.workers.insert(MasterTerm(1), NodeId(node), record);
+                    state.drains.insert(MasterTerm(1), NodeId(node), ());
                     if !stays {
+                        state.drains.remove(&NodeId(node));
                         state.workers.remove(&NodeId(node));
                     }
                 }

@@ -14,6 +14,22 @@ pub(super) fn waiting<'a>(
     request: &Request,
     holder: impl Fn(&Candidate) -> Option<&'a Request>,
 ) -> String {
+    let drained = workers.iter().filter(|worker| worker.drains).count();
+    let workers: Vec<_> = workers.iter().filter(|worker| !worker.drains).collect();
+    let why = why(&workers, request, holder);
+    match (workers.len(), drained) {
+        (_, 0) => why,
+        (0, 1) => format!("{}: the only worker is drained", needs(request)),
+        (0, _) => format!("{}: all {drained} workers are drained", needs(request)),
+        (_, _) => format!("{why} ({drained} more drained)"),
+    }
+}
+
+fn why<'a>(
+    workers: &[&Candidate],
+    request: &Request,
+    holder: impl Fn(&Candidate) -> Option<&'a Request>,
+) -> String {
     let needs = needs(request);
     if workers.is_empty() {
         return format!("{needs}: there is no worker");

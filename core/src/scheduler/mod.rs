@@ -42,6 +42,8 @@ pub struct Candidate {
     pub processes: BTreeMap<AppId, u32>,
     /// Binaries that its node holds, by what names them.
     pub binaries: BTreeSet<Vec<u8>>,
+    /// It is to have no more processes.
+    pub drains: bool,
 }
 
 impl Candidate {
@@ -74,11 +76,13 @@ impl Candidate {
 
     /// True if the request could be met here, were there nothing else.
     fn could_ever_run(&self, request: &Request) -> bool {
-        self.has_labels(request) && covers(self.capacity, request.resources)
+        !self.drains && self.has_labels(request) && covers(self.capacity, request.resources)
     }
 
     fn has_room(&self, request: &Request) -> bool {
-        covers(self.free(), request.resources) && self.process_count() < PROCESSES_PER_WORKER_MAX
+        !self.drains
+            && covers(self.free(), request.resources)
+            && self.process_count() < PROCESSES_PER_WORKER_MAX
     }
 }
 

@@ -26,7 +26,7 @@ use crate::flow::push::{Guard, guarded};
 use crate::host::{Faults, NoFaults};
 use crate::id::{ChannelId, Epoch, TaskId, Token};
 use crate::message::{EpochStart, Item, Message, ObjectRef, TaskDeployment};
-use crate::time::{Time, WallTime};
+use crate::time::{Duration, Time, WallTime};
 
 pub use figures::Figures;
 use input::Input;
@@ -130,6 +130,10 @@ pub struct Task<F: Faults = NoFaults> {
     /// To be said once the logic has drained: the channels hold no clock back.
     forward_idle: bool,
     records_in: u64,
+    bytes_in: u64,
+    /// Time in which there was no room for what it sends, and since when there is none.
+    blocked: Duration,
+    blocked_since: Option<Time>,
     /// Why it cannot go on.
     failure: String,
     /// Records that had been read when this task began.
@@ -204,6 +208,9 @@ impl<F: Faults> Task<F> {
             idle_sent: false,
             forward_idle: false,
             records_in: 0,
+            bytes_in: 0,
+            blocked: Duration::ZERO,
+            blocked_since: None,
             failure: String::new(),
             records_before: deployment.records,
             faults: PhantomData,
@@ -283,11 +290,19 @@ impl<F: Faults> Task<F> {
     /// Figures for people.
     pub fn figures(&mut self) -> Figures {
         let (records_read, bytes_read) = self.logic.read();
+        let (epoch, snapshot, snapshot_bytes) = self.snapshots.reported();
         Figures {
             records_in: if self.is_source { records_read } else { self.records_in },
             records_this_run: records_read.saturating_sub(self.records_before),
-            bytes_in: bytes_read,
+            bytes_in: if self.is_source { bytes_read } else { self.bytes_in },
             records_out: self.logic.outputs().sent(),
+            bytes_out: self.logic.outputs().sent_bytes(),
+            queue_bytes: self.inputs.iter().map(Input::bytes).sum::<usize>() as u64,
+            credit_bytes: self.logic.outputs().least_credit(),
+            blocked: self.blocked,
+            epoch,
+            snapshot,
+            snapshot_bytes,
             quarantined: self.snapshots.quarantined(),
             late: self.logic.late(),
             state_bytes: self.logic.state_bytes() as u64,
@@ -388,7 +403,11 @@ impl<F: Faults> Task<F> {
     /// Finishes what an earlier step left.
     fn drain(&mut self, world: &mut World<'_>) -> Result<Drained, String> {
         if !self.logic.outputs().has_room() {
+            self.blocked_since.get_or_insert(world.now);
             return Ok(Drained::Waits);
+        }
+        if let Some(since) = self.blocked_since.take() {
+            self.blocked += world.now.since(since);
         }
         if let Some(at) = self.logic.next_timer()
             && at <= world.wall
@@ -545,6 +564,7 @@ impl<F: Faults> Task<F> {
                 let count = u64::from(batch.count());
                 self.inputs[input].records += count;
                 self.records_in += count;
+                self.bytes_in += batch.len() as u64;
                 let port = self.inputs[input].port;
                 self.work = Some(Work { batch, cursor: 0, port, channel: input as u32 });
                 Ok(())

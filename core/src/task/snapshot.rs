@@ -36,6 +36,8 @@ pub(crate) struct Snapshots {
     reports_early: bool,
     /// Bytes of the last object that was written.
     last_len: usize,
+    /// The last epoch that was reported, the time from its barrier, and the bytes stored for it.
+    reported: (Epoch, Duration, u64),
     aside: Vec<Quarantined>,
     /// What was put aside in epochs that are not known to be committed: one that is given up joins
     /// the next.
@@ -65,6 +67,10 @@ struct Chain {
 
 struct PendingSnapshot {
     epoch: Epoch,
+    /// When its barrier came.
+    at: Time,
+    /// Bytes of its objects.
+    bytes: u64,
     last: bool,
     snapshot: TaskSnapshot,
     /// Objects that are not yet stored.
@@ -115,6 +121,7 @@ impl Snapshots {
             last_epoch: restored,
             reports_early,
             last_len: 0,
+            reported: (Epoch(0), Duration::ZERO, 0),
             aside: Vec::new(),
             uncommitted: BTreeMap::new(),
             quarantined,
@@ -145,6 +152,11 @@ impl Snapshots {
     pub(crate) fn allocated(&self) -> usize {
         self.writing.as_ref().map_or(0, |writing| writing.writer.len())
             + self.requests.values().map(|request| size(&request.request)).sum::<usize>()
+    }
+
+    /// The last epoch that was reported, the time from its barrier, and the bytes stored for it.
+    pub(crate) const fn reported(&self) -> (Epoch, Duration, u64) {
+        self.reported
     }
 
     pub(crate) const fn quarantined(&self) -> u64 {
@@ -194,18 +206,16 @@ impl Snapshots {
             ..TaskSnapshot::default()
         };
         let aside = core::mem::take(&mut self.aside);
-        let mut objects = 0;
+        let (mut objects, mut bytes) = (0, 0);
         if !aside.is_empty() {
-            let bytes = quarantine::encode(&aside);
+            let object = quarantine::encode(&aside);
             let name = format!("quarantine/{}-e{:010}", self.prefix, epoch.0);
-            let object = ObjectRef {
-                name: name.clone(),
-                len: bytes.len() as u64,
-                crc: crc32c::crc32c(&bytes),
-            };
-            self.uncommitted.insert(epoch, object);
+            bytes += object.len() as u64;
+            let (len, crc) = (object.len() as u64, crc32c::crc32c(&object));
+            let named = ObjectRef { name: name.clone(), len, crc };
+            self.uncommitted.insert(epoch, named);
             let token = self.token();
-            let request = StoreRequest::Put { name, bytes: bytes.into() };
+            let request = StoreRequest::Put { name, bytes: object.into() };
             self.requests.insert(token, Request::new(epoch, request));
             objects += 1;
         }
@@ -223,6 +233,8 @@ impl Snapshots {
         }
         self.pending.push_back(PendingSnapshot {
             epoch,
+            at: cx.now,
+            bytes,
             last,
             snapshot,
             objects,
@@ -275,6 +287,7 @@ impl Snapshots {
         pending.writing = false;
         if let Some(request) = stored {
             pending.objects += 1;
+            pending.bytes += self.last_len as u64;
             let token = self.token();
             self.requests.insert(token, request);
         }
@@ -336,7 +349,8 @@ impl Snapshots {
                 break;
             }
             let Some(pending) = self.pending.pop_front() else { break };
-            let PendingSnapshot { epoch, snapshot, last, .. } = pending;
+            let PendingSnapshot { epoch, snapshot, last, at, bytes, .. } = pending;
+            self.reported = (epoch, now.since(at), bytes);
             let Self { task, attempt, .. } = *self;
             let message = if last {
                 let after = Epoch(epoch.0 - 1);

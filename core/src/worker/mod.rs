@@ -103,6 +103,8 @@ pub struct Worker<F: Faults = NoFaults> {
     config: WorkerConfig,
     /// The last orders that were followed.
     heard: Option<Heard>,
+    /// Who votes, as they have said.
+    voters: BTreeMap<NodeId, Address>,
     children: BTreeMap<ProcessId, Child>,
     /// Counts the reports.
     number: u64,
@@ -134,6 +136,7 @@ impl<F: Faults> Worker<F> {
         Self {
             config,
             heard: None,
+            voters: BTreeMap::new(),
             children: BTreeMap::new(),
             number: 0,
             report_at: None,
@@ -146,6 +149,12 @@ impl<F: Faults> Worker<F> {
     #[must_use]
     pub fn leader(&self) -> Option<(NodeId, MasterTerm)> {
         self.heard.map(|heard| (heard.from, heard.term))
+    }
+
+    /// Who votes, and where their nodes listen, as the last orders have said; none before.
+    #[must_use]
+    pub const fn voters(&self) -> &BTreeMap<NodeId, Address> {
+        &self.voters
     }
 
     /// Every process that a report would name, and how it is doing.
@@ -205,7 +214,7 @@ impl<F: Faults> Worker<F> {
         orders: WorkerOrders,
         out: &mut Vec<WorkerEffect>,
     ) -> bool {
-        let WorkerOrders { term, number, incarnation, launch, voters: _ } = orders;
+        let WorkerOrders { term, number, incarnation, launch, voters } = orders;
         if incarnation != self.config.incarnation {
             return false;
         }
@@ -214,6 +223,9 @@ impl<F: Faults> Worker<F> {
             return false;
         }
         self.heard = Some(Heard { from, term, number });
+        if !voters.is_empty() {
+            self.voters = voters;
+        }
         let named: BTreeSet<_> = launch.iter().map(|order| order.process).collect();
         let ended = self.end_unnamed(now, &named, out);
         let launched = self.launch(launch, out);

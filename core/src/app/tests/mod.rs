@@ -2,5 +2,6 @@
 
 mod random;
 mod regions;
+mod savepoints;
 mod single;
 mod world;

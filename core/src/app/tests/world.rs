@@ -16,7 +16,10 @@ use crate::limits::EPOCHS_RETAINED;
 use crate::message::{
     Deployment, EpochStart, Input, Message, ObjectRef, TaskDeployment, TaskSnapshot,
 };
-use crate::time::Time;
+use crate::time::{Duration, Time, seconds};
+
+/// Deadlines beyond are for those who have waited for long.
+const FAR: Duration = seconds(60);
 
 /// A small generator, so that a seed means the same run for ever.
 pub(super) struct Random(u64);
@@ -196,6 +199,18 @@ impl World {
         let mut effects = Vec::new();
         let had_ended = self.outcome(node).is_some();
         self.nodes[node].master.handle(self.now, input, &mut effects);
+        self.carry_out(node, had_ended, effects);
+    }
+
+    /// Asks an app master for a savepoint.
+    pub(super) fn make_savepoint(&mut self, node: usize, id: u64, name: &str) {
+        let mut effects = Vec::new();
+        let had_ended = self.outcome(node).is_some();
+        self.nodes[node].master.make_savepoint(self.now, id, name.into(), &mut effects);
+        self.carry_out(node, had_ended, effects);
+    }
+
+    fn carry_out(&mut self, node: usize, had_ended: bool, mut effects: Vec<Effect>) {
         let cut = self.faults > 0 && self.random.below(400) == 0;
         let cut = if cut { self.random.below(effects.len() + 1) } else { effects.len() };
         let is_cut = cut < effects.len();
@@ -356,6 +371,11 @@ impl World {
         // The clock does not wait for the store, but it does not run away either.
         let busy = self.requests.iter().any(|request| request.token.is_some());
         if busy && self.random.percent(70) {
+            return true;
+        }
+        if at > self.now + FAR {
+            // It is the next only since everybody else is at work.
+            self.now = self.now + seconds(1);
             return true;
         }
         self.now = self.now.max(at);

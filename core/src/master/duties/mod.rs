@@ -8,17 +8,23 @@
 //! | file | handles |
 //! |---|---|
 //! | `requests` | what clients ask |
+//! | `status` | what people are told of apps and workers |
+//! | `restart` | apps that go on from the state of another |
 //! | `workers` | reports of workers, and workers that are no longer heard |
 //! | `apps` | reports of app masters: outcomes, commits, executors that are given up |
 //! | `supervision` | processes that are lost or fail: who takes their place, and when no more |
 //! | `placement` | where processes run that have no place |
+//! | `drain` | processes that leave a worker which is to have no work |
 //! | `orders` | what follows for workers and app masters |
 
 mod apps;
+mod drain;
 mod hearing;
 mod orders;
 mod placement;
 mod requests;
+mod restart;
+mod status;
 mod supervision;
 mod workers;
 
@@ -40,10 +46,12 @@ use crate::time::{Duration, Time};
 pub(super) use hearing::Hearing;
 use orders::Orders;
 pub use placement::UNPLACED;
-pub(super) use requests::status;
 pub use requests::{
-    APPS_RUNNING_MAX, EXECUTORS_PER_APP_MAX, NAME_BYTES_MAX, REQUESTS_WAITING_MAX, SPEC_BYTES_MAX,
+    APPS_RUNNING_MAX, EXECUTORS_PER_APP_MAX, FOLDER_BYTES_MAX, NAME_BYTES_MAX,
+    REQUESTS_WAITING_MAX, SPEC_BYTES_MAX,
 };
+pub use restart::{RESTART_PATIENCE, TERMS_PER_APP};
+pub(super) use status::{status, workers};
 pub use supervision::{
     HEALTHY_AFTER, RESTART_BACKOFF_MAX, RESTART_BACKOFF_MIN, RESTARTS_MAX, START_PATIENCE,
 };
@@ -129,6 +137,8 @@ pub(super) struct Leader<F> {
     outstanding: Option<Outstanding>,
     /// Why apps wait, in words.
     waiting: BTreeMap<AppId, String>,
+    /// Since when apps wait for another one to end.
+    stopping: BTreeMap<AppId, Time>,
     orders: Orders,
     committed_noted: Time,
     /// True if something was heard on which there may be something to decide.
@@ -169,6 +179,7 @@ impl<F: Faults> Leader<F> {
             requests: VecDeque::new(),
             outstanding: None,
             waiting: BTreeMap::new(),
+            stopping: BTreeMap::new(),
             orders: Orders::new(state),
             committed_noted: now,
             stirred: true,
@@ -225,6 +236,8 @@ impl<F: Faults> Leader<F> {
         self.take_app_reports(now, state, &mut change);
         self.supervise(now, state, &mut change);
         self.place(now, state, scheduler, &mut change);
+        self.begin_restarted(now, state, &mut change);
+        self.drain(now, state, scheduler, &mut change);
         forget_ended(state, &mut change);
         if change.is_empty() {
             return None;
@@ -287,6 +300,7 @@ impl<F: Faults> Leader<F> {
         let running: BTreeSet<AppId> = state.running().map(|(id, _)| id).collect();
         self.apps.retain(|app, _| running.contains(app));
         self.waiting.retain(|app, _| running.contains(app));
+        self.stopping.retain(|app, _| running.contains(app));
         let current = |process: &ProcessId| {
             let app = state.app(process.app).filter(|app| app.outcome.is_none());
             app.is_some_and(|app| app.processes(process.app).any(|(it, _)| it == *process))
@@ -337,10 +351,12 @@ fn refer(
     }
 }
 
-/// Keeps the newest of the apps that have ended.
+/// Keeps the newest of the apps that have ended, and those that others are to go on from.
 fn forget_ended(state: &State, change: &mut Change) {
+    let needed: BTreeSet<AppId> =
+        state.running().filter_map(|(_, app)| app.submission().after).collect();
     let ended = state.apps().filter_map(|(id, app)| Some((app.outcome.as_ref()?.stamp(), id)));
-    let mut ended: Vec<_> = ended.collect();
+    let mut ended: Vec<_> = ended.filter(|(_, id)| !needed.contains(id)).collect();
     let many = ended.len().saturating_sub(ENDED_APPS_KEPT);
     ended.sort_unstable();
     for (_, id) in ended.into_iter().take(many) {

@@ -57,7 +57,7 @@ impl<F: Faults> Leader<F> {
         waiting: &mut BTreeMap<AppId, String>,
     ) {
         let Some(master) = &app.master else { return };
-        let AppMasterRecord { term, assignment } = master.get();
+        let AppMasterRecord { term, assignment, .. } = master.get();
         let process = ProcessId { app: id, role: Role::AppMaster(*term) };
         let mut groups: BTreeMap<Option<NodeId>, Vec<ProcessId>> = BTreeMap::new();
         let mut unplaced = Vec::new();
@@ -80,23 +80,32 @@ impl<F: Faults> Leader<F> {
             }
         }
         for (avoid, processes) in groups {
-            let spec = app.spec();
             let request = Request {
-                app: id,
                 count: u32::try_from(processes.len()).unwrap_or(u32::MAX),
-                resources: app.resources(processes[0].role),
-                labels: spec.labels.clone(),
-                binary: spec.binary.clone(),
-                strategy: spec.strategy.clone(),
-                priority: spec.priority,
                 avoid: avoid.into_iter().collect(),
+                ..Self::request(id, app, processes[0].role)
             };
             wanted.push(Wanted { processes, request });
         }
     }
 
+    /// What one process of the app asks of the worker on which it runs.
+    pub(super) fn request(id: AppId, app: &App, role: Role) -> Request {
+        let spec = app.spec();
+        Request {
+            app: id,
+            count: 1,
+            resources: app.resources(role),
+            labels: spec.labels.clone(),
+            binary: spec.binary.clone(),
+            strategy: spec.strategy.clone(),
+            priority: spec.priority,
+            avoid: BTreeSet::new(),
+        }
+    }
+
     /// The workers that are heard, with all that is meant to run on them, and what still does.
-    fn candidates(&self, now: Time, state: &State) -> Vec<Candidate> {
+    pub(super) fn candidates(&self, now: Time, state: &State) -> Vec<Candidate> {
         let mut candidates = BTreeMap::new();
         let binaries = state.binaries();
         for worker in self.workers.keys() {
@@ -105,6 +114,7 @@ impl<F: Faults> Leader<F> {
                 node: *worker,
                 capacity: heard.record.capacity,
                 labels: heard.record.labels.clone(),
+                drains: state.drains.contains(worker),
                 ..Candidate::default()
             };
             let held = binaries.iter().filter(|(_, nodes)| nodes.contains(worker));
@@ -160,7 +170,11 @@ impl<F: Faults> Leader<F> {
             let (_, before) = before.expect("only what is in the state is placed");
             let assignment = Assignment { place, ..before.clone() };
             match process.role {
-                Role::AppMaster(term) => change.master(id, AppMasterRecord { term, assignment }),
+                Role::AppMaster(term) => {
+                    let master = app.master.as_ref().expect("it was among the processes").get();
+                    let first = master.first;
+                    change.master(id, AppMasterRecord { term, first, assignment });
+                }
                 Role::Executor(executor) => change.executor(id, executor, assignment),
             }
         }

@@ -7,10 +7,11 @@ use alloc::vec::Vec;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::{Change, Leader, Said};
-use crate::control::{AppOutcome, AppSpec, AppStatus, ControlMessage, Peer, Reply, Request, Wish};
-use crate::crdt::{Max, Register};
+use crate::control::{AppOutcome, AppSpec, ControlMessage, Peer, Reply, Request, Wish};
+use crate::crdt::{Lattice, Max, Register};
+use crate::effect::Level;
 use crate::host::Faults;
-use crate::id::{AppId, AppTerm, RequestId};
+use crate::id::{AppId, AppTerm, NodeId, RequestId};
 use crate::master::state::{App, AppMasterRecord, Assignment, State, Submission};
 use crate::scheduler::Scheduler;
 
@@ -24,6 +25,9 @@ pub const EXECUTORS_PER_APP_MAX: u32 = 1_024;
 pub const NAME_BYTES_MAX: usize = 128;
 /// Bytes of an app's arguments, labels and other texts together: they travel with every order.
 pub const SPEC_BYTES_MAX: usize = 16 * 1_024;
+
+/// Bytes of the name of a folder in the checkpoint store.
+pub const FOLDER_BYTES_MAX: usize = 256;
 
 /// A request that waits for the next change.
 #[derive(Clone, Debug)]
@@ -66,9 +70,8 @@ impl<F: Faults> Leader<F> {
             let reply = match request {
                 Request::Submit(spec) => self.submit(id, *spec, state, scheduler, change),
                 Request::Wish { app, wish } => on_wish(app, wish, state, change),
-                Request::Drain { .. } | Request::Restart { .. } => {
-                    Reply::Refused { reason: "the masters do not do that yet".into() }
-                }
+                Request::Drain { node, drains } => self.on_drain(node, drains, state, change),
+                Request::Restart { app } => self.restart(id, app, state, change),
                 Request::Apps | Request::Voters { .. } | Request::Cluster => {
                     unreachable!("what changes nothing in the state is answered by the master")
                 }
@@ -85,41 +88,68 @@ impl<F: Faults> Leader<F> {
         scheduler: &Scheduler,
         change: &mut Change,
     ) -> Reply {
-        let known = || {
-            let known = state.apps().chain(change.delta.apps());
-            known.filter(|(_, app)| app.submission.is_some())
-        };
-        let answered = known().find(|(_, app)| app.submission().request == request);
-        if let Some((app, _)) = answered.filter(|_| !F::FORGET_REQUEST_IDS) {
+        if let Some(app) = answered(request, state, change).filter(|_| !F::FORGET_REQUEST_IDS) {
             return Reply::Submitted { app };
         }
-        if let Err(reason) = check(&spec, scheduler) {
-            return Reply::Refused { reason };
+        match check(&spec, scheduler) {
+            // Whoever names a folder that an app has left behind goes on from there.
+            Ok(()) => {
+                let left = |(_, app): &(AppId, &App)| {
+                    app.outcome.is_some()
+                        && !spec.state.is_empty()
+                        && app.spec().state == spec.state
+                };
+                let after = state.apps().filter(left).map(|(id, _)| id).last();
+                self.admit(request, spec, after, state, change)
+            }
+            Err(reason) => Reply::Refused { reason },
         }
+    }
+
+    /// Takes an app in, behind the one whose state it goes on from.
+    pub(super) fn admit(
+        &mut self,
+        request: RequestId,
+        mut spec: AppSpec,
+        after: Option<AppId>,
+        state: &State,
+        change: &mut Change,
+    ) -> Reply {
         // The same request bears the same name, and was answered above.
-        let taken = known().find(|(_, app)| {
-            let other = app.submission().request != request;
-            other && app.spec().name == spec.name && app.outcome.is_none()
+        let mut others = known(state, change).filter(|(id, app)| {
+            app.outcome.is_none() && app.submission().request != request && Some(*id) != after
         });
-        if let Some((app, _)) = taken {
-            let name = &spec.name;
-            let reason =
-                format!("{app} is called `{name}` and runs: stop it, or take another name");
+        let named = |app: &App| app.spec().name == spec.name;
+        let same = |app: &App| !spec.state.is_empty() && app.spec().state == spec.state;
+        if let Some((app, other)) = others.find(|(_, app)| named(app) || same(app)) {
+            let reason = if named(other) {
+                let name = &spec.name;
+                format!("{app} is called `{name}` and runs: stop it, or take another name")
+            } else {
+                let folder = &spec.state;
+                format!("{app} keeps its state in `{folder}` and runs: stop it, or name another")
+            };
             return Reply::Refused { reason };
         }
+        drop(others);
         let new = change.delta.apps.iter().filter(|(_, app)| app.submission.is_some()).count();
         if state.running().count() + new >= APPS_RUNNING_MAX {
             let reason = format!("{APPS_RUNNING_MAX} apps run already: stop one first");
             return Reply::Refused { reason };
         }
         let id = AppId(state.apps.next().max(change.delta.apps.next()));
+        let is_fresh = spec.state.is_empty();
+        if is_fresh {
+            spec.state = own_folder(id);
+        }
         let executors = u64::from(spec.executors);
         let seed = self.seed ^ self.term.0.rotate_left(32);
         let token = xxh3_64_with_seed(&id.0.to_le_bytes(), seed);
-        let first = AppMasterRecord { term: AppTerm(1), assignment: Assignment::default() };
+        let term = AppTerm(1);
+        let first = AppMasterRecord { term, first: term, assignment: Assignment::default() };
         let mut app = App {
-            submission: Some(Max(Submission { request, spec, token })),
-            master: Some(Register::new(change.stamp, first)),
+            submission: Some(Max(Submission { request, spec, token, after })),
+            master: is_fresh.then(|| Register::new(change.stamp, first)),
             ..App::default()
         };
         for number in 1..=executors {
@@ -129,37 +159,46 @@ impl<F: Faults> Leader<F> {
         Reply::Submitted { app: id }
     }
 
-    /// Every app, as far as this master knows; a leader knows more than the state.
-    pub(in crate::master) fn statuses(&self, state: &State) -> Vec<AppStatus> {
-        let status = |(id, app)| {
-            let mut status = status(id, app);
-            status.executors = self.grants(id, app);
-            status.waiting = self.waiting.get(&id).cloned().unwrap_or_default();
-            status.committed = status.committed.max(self.heard_committed(id));
-            status
+    /// Has a worker drained, or not.
+    fn on_drain(&self, node: NodeId, drains: bool, state: &State, change: &mut Change) -> Reply {
+        if state.worker(node).is_none() && drains {
+            let reason = format!("there is no worker on {node}: see which there are");
+            return Reply::Refused { reason };
+        }
+        let mut all = state.drains.clone();
+        all.join(&change.delta.drains);
+        let delta = match drains {
+            true if all.contains(&node) => None,
+            true => Some(all.insert(self.term, node, ())),
+            false => all.remove(&node),
         };
-        state.apps().map(status).collect()
+        if let Some(delta) = delta {
+            change.delta.drains.join(&delta);
+            let what = if drains { "is drained" } else { "may have work again" };
+            change.notice(Level::Info, format!("{node} {what}"));
+        }
+        Reply::Done
     }
 }
 
-/// What the state says of an app.
-pub(in crate::master) fn status(id: AppId, app: &App) -> AppStatus {
-    AppStatus {
-        app: id,
-        name: app.spec().name.clone(),
-        term: app.term(),
-        wish: app.wish.0,
-        outcome: app.outcome().cloned(),
-        committed: app.committed.0,
-        executors: super::orders::placed(app),
-        waiting: String::new(),
-        spec: app.spec().clone(),
-        app_master: None,
-        restarts: 0,
-    }
+/// The apps of the state, and those that come in with the change.
+fn known<'a>(state: &'a State, change: &'a Change) -> impl Iterator<Item = (AppId, &'a App)> {
+    let known = state.apps().chain(change.delta.apps());
+    known.filter(|(_, app)| app.submission.is_some())
 }
 
-fn on_wish(id: AppId, wish: Wish, state: &State, change: &mut Change) -> Reply {
+/// The app that a request has brought.
+pub(super) fn answered(request: RequestId, state: &State, change: &Change) -> Option<AppId> {
+    let mut known = known(state, change);
+    known.find(|(_, app)| app.submission().request == request).map(|(app, _)| app)
+}
+
+/// The folder of an app that was given none.
+pub(super) fn own_folder(app: AppId) -> String {
+    format!("app-{}", app.0)
+}
+
+pub(super) fn on_wish(id: AppId, wish: Wish, state: &State, change: &mut Change) -> Reply {
     let Some(app) = state.app(id) else {
         let reason = format!("there is no {id}, or it ended long ago");
         return Reply::Refused { reason };
@@ -172,8 +211,8 @@ fn on_wish(id: AppId, wish: Wish, state: &State, change: &mut Change) -> Reply {
     }
     let mut change_of_app = App { wish: Max(wish), ..App::default() };
     let never_ran = app.master.as_ref().is_none_or(|master| {
-        let AppMasterRecord { term, assignment } = master.get();
-        *term <= AppTerm(1) && assignment.place.is_none()
+        let AppMasterRecord { term, first, assignment } = master.get();
+        term <= first && assignment.place.is_none()
     });
     let outcome = match wish {
         Wish::Kill => Some(AppOutcome::Killed),
@@ -194,6 +233,9 @@ fn check(spec: &AppSpec, scheduler: &Scheduler) -> Result<(), String> {
         let asked = spec.executors;
         return Err(format!("{asked} executors, 1 to {EXECUTORS_PER_APP_MAX} can be"));
     }
+    for folder in [Some(&spec.state).filter(|it| !it.is_empty()), spec.from.as_ref()] {
+        folder.map_or(Ok(()), |folder| check_folder(folder))?;
+    }
     let labels = spec.labels.iter().map(|(name, value)| name.len() + value.len());
     let arguments = spec.arguments.iter().map(|argument| argument.len() + 1);
     let texts = labels.chain(arguments).sum::<usize>() + spec.binary.len() + spec.strategy.len();
@@ -205,4 +247,19 @@ fn check(spec: &AppSpec, scheduler: &Scheduler) -> Result<(), String> {
     }
     let known = scheduler.names().any(|name| name == spec.strategy);
     if known { Ok(()) } else { Err(scheduler.unknown(&spec.strategy)) }
+}
+
+/// A folder of the checkpoint store is named so that it is one, and none above it, on every store.
+fn check_folder(folder: &str) -> Result<(), String> {
+    let is_plain = |part: &str| {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        !part.is_empty() && !part.starts_with('.') && part.bytes().all(plain)
+    };
+    if folder.len() <= FOLDER_BYTES_MAX && folder.split('/').all(is_plain) {
+        return Ok(());
+    }
+    Err(format!(
+        "`{folder}` names no folder of the checkpoint store: it has at most {FOLDER_BYTES_MAX} \
+         letters, digits, `-`, `_` and `.` in parts between `/`, none of which begins with `.`"
+    ))
 }

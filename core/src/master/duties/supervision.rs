@@ -34,7 +34,7 @@ pub const START_PATIENCE: Duration = Duration::from_secs(60);
 
 /// What has become of a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Fate {
+pub(super) enum Fate {
     /// It runs, begins, or waits for a place.
     Fine,
     /// It has run for long enough.
@@ -143,12 +143,12 @@ impl<F: Faults> Leader<F> {
 
     fn supervise_master(&self, now: Time, id: AppId, app: &App, change: &mut Change) {
         let Some(master) = &app.master else { return };
-        let AppMasterRecord { term, assignment } = master.get();
+        let AppMasterRecord { term, first, assignment } = master.get();
         let fate = self.fate_of_master(now, id, *term, assignment);
         let process = ProcessId { app: id, role: Role::AppMaster(*term) };
         if let Some(assignment) = next(process, app, assignment, fate, change) {
             let term = if assignment.place.is_some() { *term } else { term.next() };
-            change.master(id, AppMasterRecord { term, assignment });
+            change.master(id, AppMasterRecord { term, first: *first, assignment });
         }
     }
 
@@ -161,6 +161,9 @@ impl<F: Faults> Leader<F> {
             let is_given_up = given_up.is_some_and(|lost| lost.contains(&executor));
             if is_given_up && !matches!(fate, Fate::Failed(_)) {
                 fate = Fate::Lost("the app master does not hear it".to_string());
+            }
+            if self.relieve(id, app, (executor, assignment), &fate, change) {
+                continue;
             }
             let Some(assignment) = next(process, app, assignment, fate, change) else {
                 continue;
@@ -205,7 +208,7 @@ fn next(
             }
             change.notice(Level::Warning, format!("{process} has failed: {reason}"));
             let avoid: Option<NodeId> = assignment.place.map(|place| place.worker);
-            Some(Assignment { place: None, failures, reason, avoid })
+            Some(Assignment { place: None, failures, reason, avoid, ..assignment.clone() })
         }
     }
 }

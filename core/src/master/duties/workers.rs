@@ -145,6 +145,7 @@ impl<F: Faults> Leader<F> {
     /// Forgets workers that were not heard for long and have nothing to do.
     fn forget_workers(&mut self, now: Time, state: &State, change: &mut Change) {
         let mut workers = None;
+        let mut drains = None;
         for worker in state.workers.keys() {
             let last = self.workers.get(worker).map_or(Time::ZERO, |heard| heard.at);
             if now.since(last.max(self.listening_since)) < WORKER_FORGOTTEN_AFTER {
@@ -158,6 +159,10 @@ impl<F: Faults> Leader<F> {
                 let workers = workers.get_or_insert_with(|| state.workers.clone());
                 if let Some(delta) = workers.remove(worker) {
                     change.delta.workers.join(&delta);
+                }
+                let drains = drains.get_or_insert_with(|| state.drains.clone());
+                if let Some(delta) = drains.remove(worker) {
+                    change.delta.drains.join(&delta);
                 }
                 self.workers.remove(worker);
             }

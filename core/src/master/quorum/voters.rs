@@ -52,6 +52,14 @@ impl Voters {
         &self.current
     }
 
+    /// Everybody who may lead, with the address of his node: while a change is under way, those
+    /// before it and those after it.
+    #[must_use]
+    pub fn addresses(&self) -> BTreeMap<NodeId, Address> {
+        let all = self.before.iter().chain(&self.current);
+        all.map(|(node, voter)| (*node, voter.address.clone())).collect()
+    }
+
     /// Whether a change is under way.
     #[must_use]
     pub fn is_changing(&self) -> bool {

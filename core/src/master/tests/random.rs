@@ -1,6 +1,7 @@
 //! Anything goes wrong in any order; then all is well again, and everything runs.
 
 use alloc::boxed::Box;
+use alloc::vec;
 use alloc::vec::Vec;
 
 use proptest::prelude::*;
@@ -8,7 +9,7 @@ use proptest::prelude::*;
 use super::world::{World, spec};
 use crate::control::{Reply, Request, Role};
 use crate::host::NoFaults;
-use crate::id::{AppId, ExecutorId};
+use crate::id::{AppId, ExecutorId, NodeId};
 use crate::time::{millis, seconds};
 
 #[derive(Clone, Debug)]
@@ -19,6 +20,10 @@ enum Event {
     /// An app master gives an executor up.
     GiveUp(usize, usize),
     Silence(usize),
+    /// A worker is to have no work, or may have some again.
+    Drain(u64, bool),
+    /// An app is restarted.
+    Again(usize),
     RestartWorker(u64),
     StopMaster(u64),
     StartMaster(u64),
@@ -34,6 +39,8 @@ fn any_event() -> impl Strategy<Value = Event> {
         2 => (0..20_usize).prop_map(Event::Exit),
         1 => (0..5_usize, 0..5_usize).prop_map(|(app, at)| Event::GiveUp(app, at)),
         1 => (0..5_usize).prop_map(Event::Silence),
+        2 => (11..14_u64, any::<bool>()).prop_map(|(node, drains)| Event::Drain(node, drains)),
+        1 => (0..5_usize).prop_map(Event::Again),
         1 => (11..14_u64).prop_map(Event::RestartWorker),
         1 => (1..4_u64).prop_map(Event::StopMaster),
         1 => (1..4_u64).prop_map(Event::StartMaster),
@@ -72,6 +79,14 @@ impl Run {
                     master.silent = true;
                 }
             }
+            Event::Drain(node, drains) => {
+                let (id, request) =
+                    (world.request_id(), Request::Drain { node: NodeId(node), drains });
+                if let Some(leader) = world.leader() {
+                    world.ask(leader, id, request);
+                }
+            }
+            Event::Again(at) => self.again(at),
             Event::RestartWorker(node) => {
                 world.stop_worker(node);
                 world.start_worker(node, 8, &[]);
@@ -102,6 +117,18 @@ impl Run {
         }
     }
 
+    fn again(&mut self, at: usize) {
+        let (Some(leader), true) = (self.world.leader(), at < self.apps.len()) else { return };
+        let id = self.world.request_id();
+        // It ends, also if nobody hears that.
+        let app = self.apps.remove(at);
+        match self.world.ask(leader, id, Request::Restart { app }) {
+            Some(Reply::Submitted { app }) => self.apps.push(app),
+            Some(Reply::Refused { .. }) => self.apps.push(app),
+            _ => {}
+        }
+    }
+
     /// Some app master of an app, if any runs.
     fn master(&mut self, app: usize) -> Option<&mut super::world::Child> {
         let app = *self.apps.get(app)?;
@@ -129,10 +156,18 @@ proptest! {
                 world.start_master(node);
             }
         }
+        world.run(seconds(5));
+        for node in [12, 13] {
+            world.command(Request::Drain { node: NodeId(node), drains: false });
+        }
         world.run(seconds(25));
         for app in &run.apps {
             prop_assert!(world.state().app(*app).is_some(), "{} is forgotten", app);
             prop_assert!(world.is_complete(*app), "{:?}", world.app(*app));
+        }
+        if world.state().drains.contains(&NodeId(11)) {
+            let left = world.children.keys().filter(|(node, _)| *node == 11).count();
+            prop_assert_eq!(left, 0, "processes are left on a worker that is drained");
         }
         // Nothing runs that nobody wants.
         let wanted = world.state().running().flat_map(|(id, app)| {

@@ -94,6 +94,8 @@ pub(super) struct World<F: Faults> {
     numbers: u64,
     /// If set, every process ends as soon as it listens.
     pub(super) crash: bool,
+    /// If set, no app master stops its app when it is asked to.
+    pub(super) stubborn: bool,
 }
 
 impl<F: Faults + Debug> World<F> {
@@ -116,6 +118,7 @@ impl<F: Faults + Debug> World<F> {
             leaders: BTreeMap::new(),
             numbers: 0,
             crash: false,
+            stubborn: false,
         };
         for node in 1..=masters {
             world.start_master(node);
@@ -309,7 +312,7 @@ impl<F: Faults + Debug> World<F> {
         let child = self.children.get_mut(&(worker, process)).expect("it was there a line ago");
         let known = |id: &ExecutorId| orders.executors.contains_key(id);
         child.report.lost.retain(known);
-        if orders.wish == Wish::Stop {
+        if orders.wish == Wish::Stop && !self.stubborn {
             child.report.outcome = Some(AppOutcome::Stopped);
         }
         child.heard = Some(orders);
@@ -448,12 +451,17 @@ impl<F: Faults + Debug> World<F> {
         self.state().app(app).expect("the app is known")
     }
 
-    /// Sends a request to a master, and returns what came back within a second.
-    pub(super) fn ask(&mut self, node: u64, id: RequestId, request: Request) -> Option<Reply> {
-        let seen = self.replies.len();
+    /// Sends a request to a master.
+    pub(super) fn tell(&mut self, node: u64, id: RequestId, request: Request) {
         let message = ControlMessage::Request { id, request };
         let (from, to) = (Peer::Client(CLIENT), Peer::Node(NodeId(node)));
         self.queue.push_back(Message::Control { from, to, message });
+    }
+
+    /// Sends a request to a master, and returns what came back within a second.
+    pub(super) fn ask(&mut self, node: u64, id: RequestId, request: Request) -> Option<Reply> {
+        let seen = self.replies.len();
+        self.tell(node, id, request);
         self.run(millis(1_000));
         self.replies[seen..].iter().find(|(it, _)| *it == id).map(|(_, reply)| reply.clone())
     }
