@@ -39,6 +39,8 @@ start() {
   shift
   "$@" >>"$log" 2>&1 &
   started+=($!)
+  # The shell would report each that is killed.
+  disown
 }
 
 # Ends what was started, the last first, and waits for it.
@@ -53,7 +55,6 @@ stop_all() {
       sleep 0.1
     done
     kill -9 "${started[i]}" 2>/dev/null || true
-    wait "${started[i]}" 2>/dev/null || true
   done
   started=()
 }
