@@ -60,8 +60,7 @@ impl<F: Faults> Links<F> {
             let figures = linked.link.figures();
             let audit = AuditFigures {
                 checked: figures.checked,
-                failed: figures.failed,
-                gaps: figures.gaps,
+                gaps: figures.gaps + figures.failed,
                 duplicates: figures.duplicates,
             };
             let reconnects = figures.connections.saturating_sub(1);

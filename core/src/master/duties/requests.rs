@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use super::restart::outranking;
 use super::{Change, Leader, Said};
 use crate::control::{AppOutcome, AppSpec, ControlMessage, Peer, Reply, Request, Wish};
 use crate::crdt::{Lattice, Max, Register};
@@ -145,7 +146,7 @@ impl<F: Faults> Leader<F> {
         let executors = u64::from(spec.executors);
         let seed = self.seed ^ self.term.0.rotate_left(32);
         let token = xxh3_64_with_seed(&id.0.to_le_bytes(), seed);
-        let term = AppTerm(1);
+        let term = if spec.from.is_some() { outranking(id) } else { AppTerm(1) };
         let first = AppMasterRecord { term, first: term, assignment: Assignment::default() };
         let mut app = App {
             submission: Some(Max(Submission { request, spec, token, after })),

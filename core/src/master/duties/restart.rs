@@ -14,10 +14,16 @@ use crate::time::{Duration, Time};
 /// has not for this long, it is ended: the user wants it to run, and what is not committed is done
 /// again.
 pub const RESTART_PATIENCE: Duration = Duration::from_secs(30);
-/// The first term of an app on a folder that is not its own is its id times this: ids rise, so it
-/// outranks whoever wrote the folder's log before, also when the masters have forgotten him. No app
-/// comes near as many app masters.
+/// The first term of an app that goes on from another's state is its id times this: ids rise, so it
+/// outranks whoever wrote the folder's log before, also when the masters have forgotten him, and
+/// its attempts, after which sinks name what they write, are none of the other's. No app comes near
+/// as many app masters.
 pub const TERMS_PER_APP: u64 = 4_096;
+
+/// The first term of an app that goes on from the state of one before.
+pub(super) fn outranking(id: AppId) -> AppTerm {
+    AppTerm(id.0.saturating_mul(TERMS_PER_APP))
+}
 
 impl<F: Faults> Leader<F> {
     /// Takes in an app in the place of another.
@@ -103,6 +109,6 @@ fn first_term(id: AppId, app: &App, state: &State) -> AppTerm {
     let folder = &app.spec().state;
     let others = state.apps().filter(|(other, it)| *other != id && it.spec().state == *folder);
     let highest = others.map(|(_, it)| it.term()).max().unwrap_or_default();
-    let least = if *folder == own_folder(id) { 1 } else { id.0.saturating_mul(TERMS_PER_APP) };
-    highest.next().max(AppTerm(least))
+    let is_own = *folder == own_folder(id) && app.spec().from.is_none();
+    highest.next().max(if is_own { AppTerm(1) } else { outranking(id) })
 }
