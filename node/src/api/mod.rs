@@ -19,7 +19,7 @@ mod savepoints;
 mod serve;
 mod submit;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod types;
 mod voters;
 
