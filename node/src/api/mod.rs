@@ -4,6 +4,7 @@ mod apps;
 mod auth;
 pub mod backend;
 mod binaries;
+pub mod bodies;
 mod cluster;
 mod describe;
 pub mod errors;
