@@ -29,6 +29,9 @@ targets! {
     quarantine_decode,
     record_decode,
     record_log_decode,
+    rest_savepoint,
+    rest_submit,
+    rest_voters,
     snapshot_open,
     stream_decode,
 }

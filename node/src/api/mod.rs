@@ -4,6 +4,7 @@ mod apps;
 mod auth;
 pub mod backend;
 mod binaries;
+pub mod bodies;
 mod cluster;
 mod describe;
 pub mod errors;
@@ -19,7 +20,7 @@ mod savepoints;
 mod serve;
 mod submit;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod types;
 mod voters;
 

@@ -20,7 +20,7 @@ use super::{
 use crate::security::Role;
 
 /// Where all endpoints are but those that whoever watches a process expects elsewhere.
-pub const PREFIX: &str = "/api/v1";
+const PREFIX: &str = "/api/v1";
 
 #[derive(utoipa::OpenApi)]
 #[openapi(

@@ -20,6 +20,9 @@ pub const NODE_DAYS: u64 = 365;
 pub const AUTHORITY_DAYS: u64 = 3_650;
 /// Clocks of machines that are wrong by less than this accept a certificate that was just made.
 const BACKDATED: Duration = Duration::from_secs(3_600);
+/// The name that the certificate of every node bears beside its own: who dials an address of the
+/// cluster may not know which node answers there.
+pub const NODE_NAME: &str = "gear-node";
 /// Hosts of one certificate.
 const HOSTS_MAX: usize = 64;
 
@@ -100,7 +103,9 @@ pub fn node(
         key: folder.join(format!("{name}.key")),
     };
     let issuer = authority(folder)?;
-    let mut params = parameters(name, hosts, days)?;
+    let mut names = hosts.to_vec();
+    names.push(NODE_NAME.into());
+    let mut params = parameters(name, &names, days)?;
     params.use_authority_key_identifier_extension = true;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages =

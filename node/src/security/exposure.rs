@@ -9,8 +9,10 @@ pub struct Listening {
     pub nodes: SocketAddr,
     /// REST.
     pub http: SocketAddr,
-    /// Whether nodes show each other certificates, and REST is served over TLS.
-    pub tls: bool,
+    /// Whether nodes show each other certificates.
+    pub nodes_tls: bool,
+    /// Whether REST is served over TLS.
+    pub http_tls: bool,
     /// Whether there are tokens for REST.
     pub tokens: bool,
     /// Whether the operator has said `--insecure`.
@@ -79,10 +81,10 @@ impl Listening {
             // Said although it does not matter: whoever asked for it is to see it.
             return Ok(Exposure::Insecure);
         }
-        if nodes && !self.tls {
+        if nodes && !self.nodes_tls {
             return Err(ExposureError::NodesWithoutTls(self.nodes));
         }
-        if http && !self.tls {
+        if http && !self.http_tls {
             return Err(ExposureError::HttpWithoutTls(self.http));
         }
         if http && !self.tokens {
@@ -111,7 +113,8 @@ mod tests {
         Listening {
             nodes: address(nodes),
             http: address(http),
-            tls: false,
+            nodes_tls: false,
+            http_tls: false,
             tokens: false,
             insecure: false,
         }
@@ -129,11 +132,11 @@ mod tests {
         assert!(matches!(nodes.exposure(), Err(ExposureError::NodesWithoutTls(_))));
         let http = listening(LOCAL, OPEN);
         assert!(matches!(http.exposure(), Err(ExposureError::HttpWithoutTls(_))));
-        let tls = Listening { tls: true, ..listening("[::]:7400", OPEN) };
+        let tls = Listening { nodes_tls: true, http_tls: true, ..listening("[::]:7400", OPEN) };
         assert!(matches!(tls.exposure(), Err(ExposureError::HttpWithoutTokens(_))));
         let both = Listening { tokens: true, ..tls };
         assert_eq!(both.exposure(), Ok(Exposure::Secured));
-        let nodes = Listening { tls: true, ..listening(OPEN, LOCAL) };
+        let nodes = Listening { nodes_tls: true, ..listening(OPEN, LOCAL) };
         assert_eq!(nodes.exposure(), Ok(Exposure::Secured));
     }
 

@@ -9,6 +9,7 @@ use gear_core::control::Resources;
 use gear_core::master::quorum::VOTERS_MAX;
 use serde::Deserialize;
 
+use super::security::SecurityOptions;
 use crate::options::{cores, machine_memory, parse_bytes};
 
 /// Where a node listens unless it is told.
@@ -74,6 +75,10 @@ pub struct StartOptions {
     #[arg(long, env = "GEAR_NODE_TRANSPORT", value_name = "KIND", value_enum)]
     pub transport: Option<TransportKind>,
 
+    /// Certificates, keys and tokens.
+    #[command(flatten)]
+    pub security: SecurityOptions,
+
     /// Listen beyond this machine though nobody has to say who they are
     #[arg(long, env = "GEAR_NODE_INSECURE")]
     pub insecure: bool,
@@ -132,6 +137,8 @@ struct FileOptions {
     label: BTreeMap<String, String>,
     checkpoints: Option<String>,
     transport: Option<TransportKind>,
+    #[serde(default)]
+    security: SecurityOptions,
     insecure: Option<bool>,
     log: Option<LogFormat>,
     log_level: Option<String>,
@@ -183,6 +190,8 @@ pub struct Config {
     pub checkpoints: Option<String>,
     /// How bytes go over connections.
     pub transport: TransportKind,
+    /// Certificates, keys and tokens.
+    pub security: SecurityOptions,
     /// It may listen openly.
     pub insecure: bool,
     /// How the log is written.
@@ -241,6 +250,7 @@ impl Config {
             labels,
             checkpoints: options.checkpoints.or(file.checkpoints),
             transport: options.transport.or(file.transport).unwrap_or_default(),
+            security: options.security.or(file.security),
             insecure: options.insecure || file.insecure.unwrap_or(false),
             log: options.log.or(file.log).unwrap_or_default(),
             log_level: text(options.log_level, file.log_level, LOG_LEVEL),

@@ -5,6 +5,7 @@ mod config;
 mod control;
 pub(crate) mod folder;
 pub(crate) mod formation;
+mod security;
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
@@ -24,7 +25,11 @@ pub use config::{Config, ConfigError, HTTP, LogFormat, StartOptions, TransportKi
 use control::{Control, Orders, Running};
 use folder::{DataFolder, FolderError, Identity};
 use formation::{Candidate, Step, step};
+pub use security::SecurityOptions;
+use security::{Secured, SecurityError};
 
+use crate::api::backend::ThisNode;
+use crate::api::{Api, PeerBinaries, Peers, ServeError, Served};
 use crate::binaries::Binaries;
 use crate::child::{ChildTable, Home};
 use crate::disk::{DiskError, NodeDisk};
@@ -62,6 +67,12 @@ enum StartError {
     /// A port is taken, or an address none of this machine.
     #[error("--listen: {0}: end who listens there, or give this node an address of its own")]
     Listen(std::io::Error),
+    /// Strangers could come in, or a certificate cannot be used.
+    #[error(transparent)]
+    Security(#[from] SecurityError),
+    /// REST cannot be served.
+    #[error(transparent)]
+    Http(#[from] ServeError),
     /// The operating system does not let us.
     #[error("the node cannot start: {0}")]
     System(#[from] std::io::Error),
@@ -153,18 +164,21 @@ async fn serve(config: Config) -> Result<(), StartError> {
     let mut terminate = signal(SignalKind::terminate())?;
     let kept = Arc::new(Kept::open(&config)?);
     let identity = kept.identity();
+    let secured = Secured::new(&config, &kept.folder.secrets())?;
     let control = Control::listen(config.listen, config.advertise.clone());
     let control = control.map_err(StartError::Listen)?;
     let listen = control.address().clone();
+    let http = crate::api::listen(config.http)?;
     let me = Me {
         node: identity.node,
         life: identity.life,
         listen: listen.clone(),
-        http: config.http.to_string(),
+        http: reached_at(http.local_addr()?, &listen),
     };
     let mut seeds = config.join.clone();
     seeds.extend(identity.voters.values().map(|at| at.0.clone()).filter(|at| *at != listen.0));
-    let gossip = Gossip::start(config.listen, me, &seeds, OPEN_KEY).await?;
+    let gossip =
+        Gossip::start(config.listen, me, &seeds, secured.gossip_key().unwrap_or(OPEN_KEY)).await?;
     let url = config.checkpoints.clone();
     let url = url.unwrap_or_else(|| CheckpointStore::url_of(&kept.folder.checkpoints()));
     let cluster = Cluster::new(cluster::Parts {
@@ -176,9 +190,16 @@ async fn serve(config: Config) -> Result<(), StartError> {
         binaries: Binaries::open(kept.folder.binaries())?,
         checkpoints: CheckpointStore::open(&url)?,
     });
+    let scheme = if secured.files.is_some() { "https" } else { "http" };
+    let warning = secured.exposure.warning();
+    let served = serve_rest(&cluster, secured, http)?;
     println!("{} listens at {listen}", identity.node);
-    println!("REST        http://{}", config.http);
+    println!("REST        {scheme}://{}", served.address());
     println!("data folder {}", kept.folder.root().display());
+    if let Some(warning) = warning {
+        println!("{warning}");
+        tracing::warn!(target: "gear", "{warning}");
+    }
     let begun = tokio::select! {
         biased;
         _ = interrupt.recv() => return Ok(()),
@@ -197,8 +218,34 @@ async fn serve(config: Config) -> Result<(), StartError> {
         error = follower.follow() => Err(error),
     };
     tracing::info!(target: "gear", "the node ends");
+    served.end();
     tokio::task::block_in_place(|| running.stop());
     outcome
+}
+
+/// Serves REST from now on: who asks before the cluster is formed is told what it waits for.
+fn serve_rest(
+    cluster: &Cluster,
+    secured: Secured,
+    listener: std::net::TcpListener,
+) -> Result<Served, StartError> {
+    let Secured { exposure, key, access, files } = secured;
+    let token = crate::api::node_token(key.as_ref());
+    let authority = files.as_ref().map(|files| files.authority.as_path());
+    let peers = Peers::new(token, authority).map_err(SecurityError::from)?;
+    let (me, nodes) = (cluster.node(), cluster.clone());
+    let others = move || nodes.nodes().into_iter().filter(|it| it.node != me).collect();
+    cluster.binaries().set_source(Arc::new(PeerBinaries::new(peers.clone(), others)));
+    let backend = Arc::new(ThisNode::new(cluster.clone(), exposure.warning()));
+    Ok(crate::api::serve(Api::new(backend, access, peers), listener, files.as_ref())?)
+}
+
+/// Where others reach a socket: at the host of another one if it is bound to all of them.
+fn reached_at(bound: std::net::SocketAddr, listen: &Address) -> String {
+    match listen.0.rsplit_once(':') {
+        Some((host, _)) if bound.ip().is_unspecified() => format!("{host}:{}", bound.port()),
+        _ => bound.to_string(),
+    }
 }
 
 /// A node that takes part in its cluster.
