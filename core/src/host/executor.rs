@@ -51,6 +51,8 @@ pub struct ExecutorProcess<F: Faults> {
     exits: bool,
     heard: Vec<(Peer, LinkEvent)>,
     effects: Vec<Effect>,
+    /// The buffer of what was read last.
+    spent: Option<Vec<u8>>,
 }
 
 impl<F: Faults> ExecutorProcess<F> {
@@ -85,6 +87,7 @@ impl<F: Faults> ExecutorProcess<F> {
             exits: false,
             heard: Vec::new(),
             effects: Vec::new(),
+            spent: None,
         }
     }
 
@@ -175,6 +178,7 @@ impl<F: Faults> ExecutorProcess<F> {
                 }
                 Heard::Bytes { connection, bytes } => {
                     self.links.received(now, (connection, &bytes), &mut self.sockets, out);
+                    self.spent = Some(bytes);
                 }
                 Heard::Down { connection, gone, .. } => {
                     self.links.down(now, connection, gone);
@@ -321,5 +325,13 @@ impl<F: Faults> Process for ExecutorProcess<F> {
 
     fn next_timeout(&self) -> Option<Time> {
         [self.sockets.next_timeout(), self.links.next_timeout()].into_iter().flatten().min()
+    }
+
+    fn take_spent(&mut self) -> Option<Vec<u8>> {
+        self.spent.take()
+    }
+
+    fn give_spent(&mut self, buffer: Vec<u8>) {
+        self.links.give_spent(buffer);
     }
 }
