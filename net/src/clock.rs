@@ -25,7 +25,6 @@ impl Clock for SystemClock {
     }
 
     async fn breathe(&self) {
-        // The runtime looks at the sockets, without sleeping, before it comes back here.
-        tokio::task::yield_now().await;
+        crate::runtime::breathe().await;
     }
 }

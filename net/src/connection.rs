@@ -1,5 +1,6 @@
 //! The two tasks of a connection: one reads, one writes.
 
+use std::io::ErrorKind;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use crate::driver::{ReadHalf, WriteHalf};
 use crate::event_loop::{Completion, SocketEvent};
 use crate::halves;
 use crate::outbox::Outbox;
+use crate::pool::Pool;
 
 /// How long a connection that was let go may take to deliver what had been written.
 pub(crate) const LINGER: Duration = Duration::from_secs(1);
@@ -19,36 +21,33 @@ pub(crate) const LINGER: Duration = Duration::from_secs(1);
 pub(crate) async fn read<R: ReadHalf, T: crate::Transport>(
     mut half: R,
     connection: ConnectionId,
-    most: usize,
+    pool: Rc<Pool>,
     events: Sender<SocketEvent<T>>,
 ) {
-    let mut buffer = Vec::with_capacity(most);
-    loop {
+    let mut buffer = pool.take_read();
+    let refused = loop {
         match halves::read(&mut half, &mut buffer).await {
-            Ok(0) | Err(_) => break,
+            Ok(0) => break None,
+            // That connections break is no news; that a peer is none of this cluster is.
+            Err(error) => {
+                break (error.kind() == ErrorKind::InvalidData).then(|| error.to_string());
+            }
             Ok(_) => {}
         }
-        // A full buffer is given away; for a few bytes a new one of that size would be a waste.
-        let bytes = if buffer.len() > most / 2 {
-            std::mem::replace(&mut buffer, Vec::with_capacity(most))
-        } else {
-            let bytes = buffer.as_slice().to_vec();
-            buffer.clear();
-            bytes
-        };
+        let bytes = pool.hand_over(&mut buffer);
         if events.send(SocketEvent::Received { connection, bytes }).await.is_err() {
             return;
         }
-    }
+    };
     // A loop that is gone needs not to be told.
-    let _ = events.send(SocketEvent::Closed { connection }).await;
+    let _ = events.send(SocketEvent::Closed { connection, refused }).await;
 }
 
 /// Writes what the outbox gives, until it is closed and empty.
 pub(crate) async fn write<W: WriteHalf>(
     mut half: W,
-    connection: ConnectionId,
-    outbox: Rc<Outbox>,
+    (connection, outbox): (ConnectionId, Rc<Outbox>),
+    pool: Rc<Pool>,
     completions: UnboundedSender<Completion>,
 ) {
     let mut written = 0;
@@ -61,6 +60,7 @@ pub(crate) async fn write<W: WriteHalf>(
             return;
         }
         written = chunk.len();
+        pool.give_written(chunk);
     }
     // A peer that is gone already has all that it will ever get.
     let _ = halves::shutdown(&mut half).await;

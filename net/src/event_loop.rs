@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::mem::take;
 use std::rc::Rc;
+use std::time::Duration;
 
 use gear_core::control::{Address, ProcessId};
 use gear_core::effect::{IoError, IoRequest, Level, Notice, StoreReply};
@@ -26,6 +27,7 @@ use crate::driver::{
 };
 use crate::handle::{Commands, Handle, Said};
 use crate::outbox::Outbox;
+use crate::pool::Pool;
 use crate::requests;
 
 /// The bounds of a loop.
@@ -56,6 +58,8 @@ impl Default for Limits {
 
 /// Inputs between two turns, so that neither peers nor the work at hand wait for each other.
 const INPUTS_PER_TURN: usize = 64;
+/// Time between two notices of connections whose peers could not show who they are.
+const REFUSAL_INTERVAL: Duration = Duration::from_secs(1);
 /// Rounds in a row that a process may be told of a deadline and name one that has passed: more,
 /// and it will never be content.
 const DEADLINES_IN_A_ROW: u32 = 10_000;
@@ -66,7 +70,7 @@ pub(crate) enum SocketEvent<T: Transport> {
     Dialed { connection: ConnectionId, halves: Connection<T> },
     DialFailed { connection: ConnectionId, refused: bool },
     Received { connection: ConnectionId, bytes: Vec<u8> },
-    Closed { connection: ConnectionId },
+    Closed { connection: ConnectionId, refused: Option<String> },
 }
 
 /// Both ends of the sockets' queue.
@@ -115,8 +119,11 @@ pub struct EventLoop<P: Process, E: Platform> {
     disk: UnboundedSender<(Token, DiskRequest)>,
     io: BTreeMap<TaskId, UnboundedSender<(Token, IoRequest)>>,
     effects: Vec<ProcessEffect>,
+    pool: Rc<Pool>,
     exit: Option<String>,
     deadlines: u32,
+    /// When a refused connection was told of last.
+    refusal_at: Option<Time>,
 }
 
 /// The drivers but the disk, which a task of its own has.
@@ -161,8 +168,10 @@ impl<P: Process, E: Platform> EventLoop<P, E> {
             disk: disk_requests,
             io: BTreeMap::new(),
             effects: Vec::new(),
+            pool: Rc::new(Pool::new(limits.read_bytes)),
             exit: None,
             deadlines: 0,
+            refusal_at: None,
         }
     }
 
@@ -279,6 +288,9 @@ impl<P: Process, E: Platform> EventLoop<P, E> {
     }
 
     fn turn(&mut self) -> Activity {
+        while let Some(buffer) = self.pool.take_written() {
+            self.process.give_spent(buffer);
+        }
         let mut world = World {
             now: self.drivers.clock.now(),
             wall: self.drivers.clock.wall(),
@@ -361,9 +373,15 @@ impl<P: Process, E: Platform> EventLoop<P, E> {
             SocketEvent::Received { connection, bytes } => {
                 if matches!(self.connections.get(&connection), Some(Open::There { .. })) {
                     self.hear(ProcessInput::Received { connection, bytes });
+                    if let Some(buffer) = self.process.take_spent() {
+                        self.pool.give_read(buffer);
+                    }
                 }
             }
-            SocketEvent::Closed { connection } => {
+            SocketEvent::Closed { connection, refused } => {
+                if let Some(reason) = refused {
+                    self.refused(&reason);
+                }
                 if self.forget(connection) {
                     self.hear(ProcessInput::Closed { connection });
                 }
@@ -371,12 +389,22 @@ impl<P: Process, E: Platform> EventLoop<P, E> {
         }
     }
 
+    /// A peer could not show who it is. Whoever tries it again and again fills no log.
+    fn refused(&mut self, reason: &str) {
+        let now = self.drivers.clock.now();
+        if self.refusal_at.is_none_or(|before| now.since(before) >= REFUSAL_INTERVAL) {
+            self.refusal_at = Some(now);
+            self.warn(format!("a connection is refused: {reason}"));
+        }
+    }
+
     fn open(&mut self, connection: ConnectionId, halves: Connection<E::Transport>) {
         let outbox = Rc::new(Outbox::default());
-        let events = self.events.0.clone();
-        let reading = connection::read(halves.0, connection, self.limits.read_bytes, events);
+        let (events, pool) = (self.events.0.clone(), &self.pool);
+        let reading = connection::read(halves.0, connection, Rc::clone(pool), events);
         let completions = self.completions.0.clone();
-        let writing = connection::write(halves.1, connection, Rc::clone(&outbox), completions);
+        let there = (connection, Rc::clone(&outbox));
+        let writing = connection::write(halves.1, there, Rc::clone(pool), completions);
         let open = Open::There {
             reader: self.tasks.spawn_local(reading),
             writer: self.writers.spawn_local(connection::lingering(writing, Rc::clone(&outbox))),
@@ -438,7 +466,11 @@ impl<P: Process, E: Platform> EventLoop<P, E> {
         let Some(open) = self.connections.get_mut(&connection) else { return };
         let Open::There { outbox, reader, writer } = open else { return };
         let most = self.limits.outgoing_bytes;
-        if outbox.push(bytes) <= most {
+        let (waiting, spare) = outbox.push(bytes);
+        if let Some(buffer) = spare {
+            self.pool.give_written(buffer);
+        }
+        if waiting <= most {
             return;
         }
         reader.abort();

@@ -11,12 +11,17 @@ pub mod clock;
 pub mod conformance;
 mod connection;
 mod driver;
+pub mod either;
 mod event_loop;
 pub mod halves;
 mod handle;
 mod outbox;
+mod pool;
 mod requests;
+pub mod runtime;
 pub mod tcp;
+pub mod tls;
+pub mod uring;
 
 pub use chopped::{Chopped, ChoppedListener, ChoppedRead, ChoppedWrite};
 pub use driver::{

@@ -21,20 +21,24 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
-    /// Appends bytes, and says how many wait now.
-    pub(crate) fn push(&self, bytes: Vec<u8>) -> usize {
+    /// Appends bytes, and says how many wait now. A buffer that is not needed is given back.
+    pub(crate) fn push(&self, bytes: Vec<u8>) -> (usize, Option<Vec<u8>>) {
         let total = self.bytes.get() + bytes.len();
         self.bytes.set(total);
         let mut chunks = self.chunks.borrow_mut();
-        match chunks.back_mut() {
+        let spare = match chunks.back_mut() {
             Some(last) if last.len() + bytes.len() <= JOINED_BYTES => {
                 last.extend_from_slice(&bytes);
+                Some(bytes)
             }
-            _ if bytes.is_empty() => {}
-            _ => chunks.push_back(bytes),
-        }
+            _ if bytes.is_empty() => Some(bytes),
+            _ => {
+                chunks.push_back(bytes);
+                None
+            }
+        };
         self.changed.notify_one();
-        total
+        (total, spare)
     }
 
     /// Nothing more will be pushed.
@@ -77,7 +81,7 @@ mod tests {
         for _ in 0..100 {
             outbox.push(vec![1; 1_000]);
         }
-        assert_eq!(outbox.push(vec![2; 1_000_000]), 1_100_000);
+        assert_eq!(outbox.push(vec![2; 1_000_000]), (1_100_000, None));
         outbox.push(Vec::new());
         outbox.push(vec![3]);
         outbox.close();
@@ -88,6 +92,6 @@ mod tests {
             sizes.push(written);
         }
         assert_eq!(sizes, [65_000, 35_000, 1_000_000, 1]);
-        assert_eq!(outbox.push(Vec::new()), 0, "all of it has been written");
+        assert_eq!(outbox.push(Vec::new()).0, 0, "all of it has been written");
     }
 }

@@ -46,6 +46,24 @@ impl Tcp {
             Some(host) => format!("{host}:{port}"),
         })
     }
+
+    /// Connects to the first of a name's addresses that answers.
+    pub(crate) async fn connect(&self, to: &Address) -> io::Result<TcpStream> {
+        let mut refused = None;
+        let mut failed = None;
+        let known = lookup_host(&to.0).await.map_err(|error| named(&error, "find", to))?;
+        for address in known {
+            match connect(address).await {
+                Ok(stream) => return Ok(stream),
+                Err(error) if error.kind() == ErrorKind::ConnectionRefused => refused = Some(error),
+                Err(error) => failed = Some(error),
+            }
+        }
+        // Refused by one of its addresses only, the host may still be there under another.
+        let none = || ErrorKind::AddrNotAvailable.into();
+        let error = failed.or(refused).unwrap_or_else(none);
+        Err(named(&error, "connect to", to))
+    }
 }
 
 impl Transport for Tcp {
@@ -61,20 +79,7 @@ impl Transport for Tcp {
     }
 
     async fn dial(&self, to: &Address) -> io::Result<Connection<Self>> {
-        let mut refused = None;
-        let mut failed = None;
-        let known = lookup_host(&to.0).await.map_err(|error| named(&error, "find", to))?;
-        for address in known {
-            match connect(address).await {
-                Ok(stream) => return Ok(halves(stream)),
-                Err(error) if error.kind() == ErrorKind::ConnectionRefused => refused = Some(error),
-                Err(error) => failed = Some(error),
-            }
-        }
-        // Refused by one of its addresses only, the host may still be there under another.
-        let none = || ErrorKind::AddrNotAvailable.into();
-        let error = failed.or(refused).unwrap_or_else(none);
-        Err(named(&error, "connect to", to))
+        Ok(halves(self.connect(to).await?))
     }
 }
 
@@ -115,9 +120,16 @@ impl Listener<Tcp> for TcpAccepting {
     }
 
     async fn accept(&mut self) -> io::Result<Connection<Tcp>> {
+        Ok(halves(self.accept_stream().await?))
+    }
+}
+
+impl TcpAccepting {
+    /// The next connection, before it is split.
+    pub(crate) async fn accept_stream(&mut self) -> io::Result<TcpStream> {
         let (stream, _) = self.inner.accept().await?;
         stream.set_nodelay(true)?;
-        Ok(halves(stream))
+        Ok(stream)
     }
 }
 

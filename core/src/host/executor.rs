@@ -56,6 +56,8 @@ pub struct ExecutorProcess<F: Faults> {
     figures_at: Time,
     heard: Vec<(Peer, LinkEvent)>,
     effects: Vec<Effect>,
+    /// The buffer of what was read last.
+    spent: Option<Vec<u8>>,
 }
 
 impl<F: Faults> ExecutorProcess<F> {
@@ -91,6 +93,7 @@ impl<F: Faults> ExecutorProcess<F> {
             figures_at: Time::ZERO,
             heard: Vec::new(),
             effects: Vec::new(),
+            spent: None,
         }
     }
 
@@ -186,6 +189,7 @@ impl<F: Faults> ExecutorProcess<F> {
                 }
                 Heard::Bytes { connection, bytes } => {
                     self.links.received(now, (connection, &bytes), &mut self.sockets, out);
+                    self.spent = Some(bytes);
                 }
                 Heard::Down { connection, gone, .. } => {
                     self.links.down(now, connection, gone);
@@ -349,5 +353,13 @@ impl<F: Faults> Process for ExecutorProcess<F> {
         let figures = self.app_master.filter(|_| !self.exits).map(|_| self.figures_at);
         let all = [self.sockets.next_timeout(), self.links.next_timeout(), figures];
         all.into_iter().flatten().min()
+    }
+
+    fn take_spent(&mut self) -> Option<Vec<u8>> {
+        self.spent.take()
+    }
+
+    fn give_spent(&mut self, buffer: Vec<u8>) {
+        self.links.give_spent(buffer);
     }
 }

@@ -11,6 +11,7 @@ use super::sockets::{Local, Sockets};
 use crate::control::{Address, Peer};
 use crate::effect::{Level, Notice};
 use crate::id::ConnectionId;
+use crate::limits::TRANSMIT_BYTES;
 use crate::link::handshake::{Hello, Purpose, Refusal};
 use crate::link::{Link, LinkConfig, LinkEvent};
 use crate::message::Message;
@@ -35,7 +36,15 @@ pub(crate) struct Links<F: Faults> {
     connections: BTreeMap<ConnectionId, Peer>,
     /// Peers whose links are over: they stay lost.
     over: BTreeSet<Peer>,
+    /// Empty buffers for what is written next.
+    spare: Vec<Vec<u8>>,
 }
+
+/// Empty buffers that are kept: as many as are written while the next one is filled, and a few for
+/// other links.
+const SPARE_MAX: usize = 8;
+/// The largest of them: what is written at once, and the frame that may begin just below that.
+const SPARE_BYTES_MAX: usize = 4 * TRANSMIT_BYTES;
 
 impl<F: Faults> Links<F> {
     /// `session` differs between any two lives of the process.
@@ -46,6 +55,7 @@ impl<F: Faults> Links<F> {
             links: BTreeMap::new(),
             connections: BTreeMap::new(),
             over: BTreeSet::new(),
+            spare: Vec::new(),
         }
     }
 
@@ -191,6 +201,12 @@ impl<F: Faults> Links<F> {
         }
     }
 
+    /// Takes a buffer whose bytes have been written.
+    pub(crate) fn give_spent(&mut self, mut buffer: Vec<u8>) {
+        buffer.clear();
+        keep(&mut self.spare, buffer);
+    }
+
     /// Dials, sends and hands over whatever there is.
     pub(crate) fn settle(
         &mut self,
@@ -224,16 +240,25 @@ impl<F: Faults> Links<F> {
                 heard.push((*peer, event));
             }
             if let Some(connection) = linked.connection.filter(|_| linked.up) {
-                let mut bytes = Vec::new();
+                let mut bytes = self.spare.pop().unwrap_or_default();
                 while linked.link.poll_transmit(now, &mut bytes) {
-                    let bytes = core::mem::take(&mut bytes);
+                    let next = self.spare.pop().unwrap_or_default();
+                    let bytes = core::mem::replace(&mut bytes, next);
                     linked.bytes_out += bytes.len() as u64;
                     out.push(ProcessEffect::Write { connection, bytes });
                 }
+                keep(&mut self.spare, bytes);
             }
         }
         for peer in lost {
             self.end(peer, sockets, out);
         }
+    }
+}
+
+/// Keeps an empty buffer, if it is worth it.
+fn keep(spare: &mut Vec<Vec<u8>>, buffer: Vec<u8>) {
+    if (1..=SPARE_BYTES_MAX).contains(&buffer.capacity()) && spare.len() < SPARE_MAX {
+        spare.push(buffer);
     }
 }

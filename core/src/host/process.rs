@@ -219,4 +219,12 @@ pub trait Process {
 
     /// When [`ProcessInput::Timeout`] is due.
     fn next_timeout(&self) -> Option<Time>;
+
+    /// The buffer of bytes that it was given and has read, for the driver to read into again.
+    fn take_spent(&mut self) -> Option<Vec<u8>> {
+        None
+    }
+
+    /// Gets the buffer of bytes that the driver has written, to be filled again.
+    fn give_spent(&mut self, _buffer: Vec<u8>) {}
 }

@@ -1,0 +1,174 @@
+//! Mutual TLS over another transport: both sides show a certificate of the cluster's authority.
+//!
+//! TLS 1.3 only, without tickets: every connection is a full handshake. Neither who dials nor who
+//! listens waits for it: the first read or write does, so that a stranger who says nothing holds
+//! nobody up, and an error of the handshake is one of that read or write.
+
+mod error;
+mod session;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use gear_core::control::Address;
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::version::TLS13;
+use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection};
+
+pub use error::TlsError;
+use session::Session;
+pub use session::{TlsRead, TlsWrite};
+
+use crate::driver::{Connection, Listener, Transport};
+
+/// The name that the certificate of every node bears, beside its own: whoever dials may not know
+/// which node answers at an address.
+pub const NODE_NAME: &str = "gear-node";
+
+/// Where a node's part of the cluster's certificates is, each file in PEM.
+#[derive(Clone, Debug)]
+pub struct TlsFiles {
+    /// The certificates of the cluster's authority.
+    pub ca: PathBuf,
+    /// This node's certificate, and those between it and the authority.
+    pub cert: PathBuf,
+    /// The key of this node's certificate.
+    pub key: PathBuf,
+}
+
+/// Another transport, with TLS.
+#[derive(Clone, Debug)]
+pub struct Tls<T> {
+    inner: T,
+    client: Arc<ClientConfig>,
+    server: Arc<ServerConfig>,
+}
+
+impl<T: Transport> Tls<T> {
+    /// Secures a transport with the certificates in these files, as they are now.
+    ///
+    /// # Errors
+    /// [`TlsError`] if a file cannot be read, or they do not fit together.
+    pub fn new(inner: T, files: &TlsFiles) -> Result<Self, TlsError> {
+        let provider = Arc::new(ring::default_provider());
+        let roots = Arc::new(roots(files)?);
+        let (chain, key) = (chain(files)?, key(files)?);
+        let unusable = |error: &dyn std::fmt::Display| TlsError::Unusable {
+            cert: files.cert.clone(),
+            key: files.key.clone(),
+            reason: error.to_string(),
+        };
+        let client = client(&provider, &roots, chain.clone(), key.clone_key());
+        let client = client.map_err(|error| unusable(&error))?;
+        let server = server(&provider, &roots, chain, key).map_err(|error| unusable(&error))?;
+        Ok(Self { inner, client: Arc::new(client), server: Arc::new(server) })
+    }
+}
+
+fn roots(files: &TlsFiles) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    let path = &files.ca;
+    let certificates = CertificateDer::pem_file_iter(path).map_err(TlsError::read(path))?;
+    for certificate in certificates {
+        let certificate = certificate.map_err(TlsError::read(path))?;
+        roots.add(certificate).map_err(|error| TlsError::Authority {
+            path: path.clone(),
+            reason: error.to_string(),
+        })?;
+    }
+    if roots.is_empty() {
+        return Err(TlsError::NoCertificate { path: path.clone() });
+    }
+    Ok(roots)
+}
+
+fn chain(files: &TlsFiles) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let path = &files.cert;
+    let chain = CertificateDer::pem_file_iter(path).map_err(TlsError::read(path))?;
+    let chain: Result<Vec<_>, _> = chain.collect();
+    let chain = chain.map_err(TlsError::read(path))?;
+    if chain.is_empty() {
+        return Err(TlsError::NoCertificate { path: path.clone() });
+    }
+    Ok(chain)
+}
+
+fn key(files: &TlsFiles) -> Result<PrivateKeyDer<'static>, TlsError> {
+    PrivateKeyDer::from_pem_file(&files.key).map_err(TlsError::read(&files.key))
+}
+
+fn client(
+    provider: &Arc<CryptoProvider>,
+    roots: &Arc<RootCertStore>,
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+) -> Result<ClientConfig, rustls::Error> {
+    let mut config = ClientConfig::builder_with_provider(Arc::clone(provider))
+        .with_protocol_versions(&[&TLS13])?
+        .with_root_certificates(Arc::clone(roots))
+        .with_client_auth_cert(chain, key)?;
+    config.resumption = rustls::client::Resumption::disabled();
+    Ok(config)
+}
+
+fn server(
+    provider: &Arc<CryptoProvider>,
+    roots: &Arc<RootCertStore>,
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+) -> Result<ServerConfig, rustls::Error> {
+    let verifier =
+        WebPkiClientVerifier::builder_with_provider(Arc::clone(roots), Arc::clone(provider))
+            .build()
+            .map_err(|error| rustls::Error::General(error.to_string()))?;
+    let mut config = ServerConfig::builder_with_provider(Arc::clone(provider))
+        .with_protocol_versions(&[&TLS13])?
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(chain, key)?;
+    config.send_tls13_tickets = 0;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    Ok(config)
+}
+
+impl<T: Transport> Transport for Tls<T> {
+    type Listener = TlsAccepting<T>;
+    type Read = TlsRead<T::Read, T::Write>;
+    type Write = TlsWrite<T::Read, T::Write>;
+
+    async fn listen(&self, at: &Address) -> io::Result<TlsAccepting<T>> {
+        let inner = self.inner.listen(at).await?;
+        Ok(TlsAccepting { inner, config: Arc::clone(&self.server) })
+    }
+
+    async fn dial(&self, to: &Address) -> io::Result<Connection<Self>> {
+        let halves = self.inner.dial(to).await?;
+        let name = ServerName::try_from(NODE_NAME).expect("it is a name");
+        let tls = ClientConnection::new(Arc::clone(&self.client), name);
+        let tls = tls.map_err(|error| error::failed(&error))?;
+        Ok(Session::split(tls.into(), halves))
+    }
+}
+
+/// A listener whose connections are secured.
+#[derive(Debug)]
+pub struct TlsAccepting<T: Transport> {
+    inner: T::Listener,
+    config: Arc<ServerConfig>,
+}
+
+impl<T: Transport> Listener<Tls<T>> for TlsAccepting<T> {
+    fn address(&self) -> Address {
+        self.inner.address()
+    }
+
+    async fn accept(&mut self) -> io::Result<Connection<Tls<T>>> {
+        let halves = self.inner.accept().await?;
+        let tls = ServerConnection::new(Arc::clone(&self.config));
+        let tls = tls.map_err(|error| error::failed(&error))?;
+        Ok(Session::split(tls.into(), halves))
+    }
+}
