@@ -100,7 +100,7 @@ impl<F: Faults> Leader<F> {
                         && !spec.state.is_empty()
                         && app.spec().state == spec.state
                 };
-                let after = state.apps().filter(left).map(|(id, _)| id).last();
+                let after = state.apps().filter(left).map(|(id, _)| id).next_back();
                 self.admit(request, spec, after, state, change)
             }
             Err(reason) => Reply::Refused { reason },

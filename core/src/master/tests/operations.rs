@@ -219,7 +219,7 @@ fn apps_that_have_ended_are_restarted_too_and_their_folders_found() {
     let reason = why(world.command(Request::Submit(Box::new(other.clone()))));
     assert!(reason.contains("keeps its state in `app-1` and runs"), "{reason}");
     world.command(Request::Wish { app: new, wish: Wish::Kill });
-    let third = world.submit(other.clone());
+    let third = world.submit(other);
     world.run(SECOND);
     assert!(world.is_complete(third));
     assert!(world.app(third).term() > world.app(new).term());
