@@ -66,6 +66,11 @@ pub(crate) struct Machine {
 impl Machine {
     /// Node 1 has the master; each has a worker.
     pub(crate) fn new(nodes: u64, numbers: Numbers) -> Self {
+        Self::with_master_at("node-1", nodes, numbers)
+    }
+
+    /// The nodes are told that the master is there.
+    pub(crate) fn with_master_at(told: &str, nodes: u64, numbers: Numbers) -> Self {
         let mut machine = Self {
             now: Time(1_000_000_000),
             numbers,
@@ -85,7 +90,7 @@ impl Machine {
                 node: NodeId(node),
                 incarnation: Incarnation(node),
                 address: address.clone(),
-                masters: [(NodeId(1), Address("node-1".into()))].into(),
+                masters: [(NodeId(1), Address(told.into()))].into(),
                 formation: (node == 1).then_some(Formation::First),
                 seed: node,
                 capacity: Resources { slots: 8, memory: 1 << 30 },
@@ -390,6 +395,12 @@ impl Machine {
         self.hear(id, ProcessInput::Command { id: number, command });
         self.until("an answer", |it| it.answers.contains_key(&number));
         self.answers.remove(&number).expect("it was just seen")
+    }
+
+    /// Tells a node where another one listens.
+    pub(crate) fn known(&mut self, id: u64, node: u64) {
+        let (node, address) = (NodeId(node), Address(format!("node-{node}")));
+        self.hear(id, ProcessInput::Known { node, address });
     }
 
     /// Has a node ask the masters.

@@ -163,6 +163,25 @@ fn whoever_is_asked_for_what_it_does_not_do_says_who_does() {
 }
 
 #[test]
+fn a_node_finds_the_master_that_has_moved_and_says_when_there_is_none() {
+    let mut machine = Machine::with_master_at("elsewhere", 2, NUMBERS);
+    let id = gear_core::id::RequestId::default();
+    let ask = || Command::Request { id, request: Request::Cluster };
+    let Answer::Refused { reason } = machine.command(2, ask()) else { panic!("nobody answers") };
+    assert!(reason.contains("node 1 at elsewhere"), "{reason}");
+    machine.known(2, 1);
+    let Answer::Reply(Reply::Cluster(status)) = machine.command(2, ask()) else {
+        panic!("it is found")
+    };
+    assert!(!status.stale);
+    // From the masters' orders it knows the place since, as any other would.
+    machine.run(Duration::from_secs(1));
+    let status = cluster(&mut machine);
+    assert!(status.workers[&NodeId(2)].alive);
+    assert_eq!(status.voters[&NodeId(1)].0, "node-1");
+}
+
+#[test]
 fn an_app_outlasts_a_drain_of_the_node_that_it_runs_on() {
     let mut machine = Machine::new(3, NUMBERS);
     let app = submit(&mut machine, spec());
