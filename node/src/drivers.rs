@@ -19,6 +19,7 @@ use tokio::sync::oneshot;
 use crate::child::Family;
 use crate::disk::NodeDisk;
 use crate::embedded::{CatchPanic, clock};
+use crate::store::CheckpointStore;
 
 /// The machine of a node.
 pub(crate) struct NodeMachine;
@@ -99,22 +100,32 @@ impl Clock for SystemClock {
     }
 }
 
-/// A checkpoint store that another runtime serves, so that no task waits for it.
+/// The checkpoint store of an app, which another runtime serves, so that no task waits for it.
 #[derive(Clone)]
 pub(crate) struct RemoteStore {
     runtime: Handle,
-    objects: Arc<dyn ObjectStore>,
+    /// The app's folder.
+    own: Arc<dyn ObjectStore>,
+    /// The folders of all apps, of which a savepoint may be read.
+    all: Arc<dyn ObjectStore>,
 }
 
 impl RemoteStore {
-    pub(crate) fn new(runtime: Handle, objects: Arc<dyn ObjectStore>) -> Self {
-        Self { runtime, objects }
+    /// Of the app whose folder is called so.
+    pub(crate) fn new(runtime: Handle, store: &CheckpointStore, state: &str) -> Self {
+        Self { runtime, own: store.app(state), all: store.apps() }
     }
 }
 
 impl Store for RemoteStore {
     async fn perform(&self, request: StoreRequest) -> StoreReply {
-        let objects = Arc::clone(&self.objects);
+        let (objects, request) = match request {
+            StoreRequest::Get { name } => match name.strip_prefix('/') {
+                Some(name) => (Arc::clone(&self.all), StoreRequest::Get { name: name.into() }),
+                None => (Arc::clone(&self.own), StoreRequest::Get { name }),
+            },
+            request => (Arc::clone(&self.own), request),
+        };
         let performing = self
             .runtime
             .spawn(async move { crate::store::perform(objects.as_ref(), request).await });

@@ -176,7 +176,7 @@ where
     let called = Called::<O>::parse(name, &spec.arguments)?;
     let job = called.build(name, describe).map_err(|error| error.to_string())?;
     let store = CheckpointStore::open(&launch.checkpoints).map_err(|error| error.to_string())?;
-    let store = RemoteStore::new(services.handle().clone(), store.app(&spec.state));
+    let store = RemoteStore::new(services.handle().clone(), &store, &spec.state);
     let io = IoThread::start().map_err(|error| format!("a thread cannot be started: {error}"))?;
     let Launch { order, cluster, incarnation, masters, bind, advertise, .. } = launch;
     let transport = advertise.map_or_else(Tcp::new, Tcp::advertising);

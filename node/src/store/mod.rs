@@ -97,6 +97,12 @@ impl CheckpointStore {
         Arc::new(PrefixStore::new(Arc::clone(&self.objects), format!("apps/{state}")))
     }
 
+    /// The folders of all apps, each named by the `state` of its spec.
+    #[must_use]
+    pub fn apps(&self) -> Arc<dyn ObjectStore> {
+        Arc::new(PrefixStore::new(Arc::clone(&self.objects), "apps"))
+    }
+
     /// Checks that the store does what a commit log needs, with an object under this name, which
     /// no other probe may use.
     ///
