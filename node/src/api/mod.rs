@@ -5,6 +5,7 @@ mod auth;
 pub mod backend;
 mod binaries;
 pub mod bodies;
+mod checkpoints;
 mod cluster;
 mod describe;
 pub mod errors;

@@ -14,8 +14,8 @@ use utoipa_axum::routes;
 
 use super::errors::{Code, Problem};
 use super::{
-    Api, BODY_BYTES_MAX, REQUEST_TIME_MAX, apps, auth, binaries, cluster, events, health, logs,
-    metrics, quarantine, savepoints, submit, voters,
+    Api, BODY_BYTES_MAX, REQUEST_TIME_MAX, apps, auth, binaries, checkpoints, cluster, events,
+    health, logs, metrics, quarantine, savepoints, submit, voters,
 };
 use crate::security::Role;
 
@@ -77,7 +77,10 @@ fn operator() -> Endpoints {
 
 /// For those who decide what runs: a job is code.
 fn admin() -> Endpoints {
-    OpenApiRouter::new().routes(routes!(submit::submit)).routes(routes!(voters::put))
+    OpenApiRouter::new()
+        .routes(routes!(submit::submit))
+        .routes(routes!(voters::put))
+        .routes(routes!(checkpoints::probe))
 }
 
 /// What takes as long as it takes.

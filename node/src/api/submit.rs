@@ -35,6 +35,7 @@ pub(super) async fn submit(
         return Err(Problem::new(Code::BadJob, description.problems.join("\n")));
     }
     let spec = spec(&request, digest, &description, &api.cluster().await?)?;
+    api.probe_store().await?;
     api.spread(digest).await?;
     let name = spec.name.clone();
     let arguments = spec.arguments.clone();

@@ -7,6 +7,13 @@ use gear_core::host::figures::{AppFigures, RegionState};
 use super::families::{Families, Label};
 use super::tasks::{audit, links, watermark};
 
+const AUDIT: [&str; 4] = [
+    "gear_app_audit_checked_total",
+    "gear_app_audit_failed_total",
+    "gear_app_audit_gaps_total",
+    "gear_app_audit_duplicates_total",
+];
+
 pub(super) fn collect(all: &mut Families, figures: &AppFigures, now: SystemTime) {
     let app = figures.app.0.to_string();
     let app: &[Label<'_>] = &[("app", &app)];
@@ -48,6 +55,6 @@ pub(super) fn collect(all: &mut Families, figures: &AppFigures, now: SystemTime)
             now,
         );
     }
-    audit(all, "gear_app", app, figures.audit);
+    audit(all, AUDIT, app, figures.audit);
     links(all, app, "app_master", &figures.links);
 }

@@ -80,32 +80,30 @@ pub(super) fn watermark(
     all.gauge((lag, help), labels, since_epoch(now) - seconds);
 }
 
-/// What comparing has found, of an app or of a link.
+/// What comparing has found, of all links of an app or of one.
 pub(super) fn audit(
     all: &mut Families,
-    of: &'static str,
+    names: [&'static str; 4],
     labels: &[Label<'_>],
     figures: AuditFigures,
 ) {
-    let (checked, gaps, duplicates) = if of == "gear_app" {
-        (
-            "gear_app_audit_checked_total",
-            "gear_app_audit_gaps_total",
-            "gear_app_audit_duplicates_total",
-        )
-    } else {
-        (
-            "gear_link_audit_checked_total",
-            "gear_link_audit_gaps_total",
-            "gear_link_audit_duplicates_total",
-        )
-    };
+    let [checked, failed, gaps, duplicates] = names;
     let help = "Comparisons of what was sent over a channel in an epoch and what came";
     all.counter((checked, help), labels, figures.checked as f64);
-    all.counter((gaps, "Frames that did not come"), labels, figures.gaps as f64);
+    let help = "Comparisons that found something else than was sent";
+    all.counter((failed, help), labels, figures.failed as f64);
+    let help = "Frames before which some were missing; the connection was given up for it";
+    all.counter((gaps, help), labels, figures.gaps as f64);
     let help = "Frames that came twice and were dropped";
     all.counter((duplicates, help), labels, figures.duplicates as f64);
 }
+
+const LINK_AUDIT: [&str; 4] = [
+    "gear_link_audit_checked_total",
+    "gear_link_audit_failed_total",
+    "gear_link_audit_gaps_total",
+    "gear_link_audit_duplicates_total",
+];
 
 pub(super) fn links(
     all: &mut Families,
@@ -128,6 +126,6 @@ pub(super) fn links(
         count("gear_link_bytes_in_total", "Bytes that came over a link", figures.bytes_in);
         let help = "Bytes that were written to a link";
         count("gear_link_bytes_out_total", help, figures.bytes_out);
-        audit(all, "gear_link", &labels, figures.audit);
+        audit(all, LINK_AUDIT, &labels, figures.audit);
     }
 }

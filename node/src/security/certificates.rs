@@ -30,10 +30,15 @@ const HOSTS_MAX: usize = 64;
 #[derive(Debug, thiserror::Error)]
 pub enum CertificateError {
     /// There is one already, which somebody may trust.
-    #[error("{} is there already: take another folder, or remove it if nobody trusts it", .0.display())]
+    #[error(
+        "{} is there already: take another folder, or remove it if nobody trusts it", .0.display()
+    )]
     Exists(PathBuf),
     /// The authority is missing or damaged.
-    #[error("the authority in {} cannot be used: {reason}; make one with `gear-node cert init-ca`", folder.display())]
+    #[error(
+        "the authority in {} cannot be used: {reason}; make one with `gear-node cert init-ca`",
+        folder.display()
+    )]
     NoAuthority {
         /// Where it was looked for.
         folder: PathBuf,

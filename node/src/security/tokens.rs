@@ -98,7 +98,9 @@ pub enum TokenError {
         mode: u32,
     },
     /// The content is not what it should be.
-    #[error("{} is damaged ({reason}): put an intact copy back, or make new tokens", path.display())]
+    #[error(
+        "{} is damaged ({reason}): put an intact copy back, or make new tokens", path.display()
+    )]
     Damaged {
         /// The file.
         path: PathBuf,

@@ -140,6 +140,38 @@ impl CheckpointStore {
         }
         Ok(())
     }
+
+    /// Leaves an object under this name, for another node to find.
+    ///
+    /// # Errors
+    /// [`StoreError::Probe`] with what the store did instead.
+    pub async fn leave(&self, name: &str) -> Result<(), StoreError> {
+        let (name, bytes) = (left(name), Blob::from(Vec::new()));
+        match perform(&*self.objects, StoreRequest::Create { name, bytes }).await {
+            StoreReply::Done => Ok(()),
+            reply => {
+                let reason = format!("asked to create an object, it answered {reply:?}");
+                Err(StoreError::Probe { url: self.url.clone(), reason })
+            }
+        }
+    }
+
+    /// Whether a node has left an object under this name.
+    pub async fn finds(&self, name: &str) -> bool {
+        let found = perform(&*self.objects, StoreRequest::Get { name: left(name) }).await;
+        matches!(found, StoreReply::Bytes(_))
+    }
+
+    /// Takes the object away that was left under this name.
+    pub async fn clear(&self, name: &str) {
+        // One that stays is empty, and nobody asks for it again.
+        let _ = perform(&*self.objects, StoreRequest::Delete { name: left(name) }).await;
+    }
+}
+
+/// What is left for another node to find.
+fn left(name: &str) -> String {
+    format!("probes/{name}/left")
 }
 
 /// A store in a local folder, whose writes are durable when they are answered.

@@ -113,6 +113,20 @@ async fn a_binary_goes_to_a_majority_of_the_masters() {
 }
 
 #[tokio::test]
+async fn nodes_with_stores_of_their_own_are_named() {
+    let pair = pair([b"key", b"key"]);
+    let token = NodeToken::of(&ClusterKey::new(*b"key"));
+    let api = api(&pair.doubles[0], Access::everybody(), Some(token));
+    let problem = api.probe_store().await.expect_err("each has its own folder");
+    assert_eq!(problem.code, Code::Refused);
+    assert!(problem.detail.contains("node 2 cannot find"), "{problem}");
+    assert!(problem.detail.contains("--checkpoints"), "{problem}");
+    let alone = Double::new(1);
+    let api = super::double::api(&Arc::new(alone), Access::everybody(), None);
+    api.probe_store().await.expect("there is nobody else");
+}
+
+#[tokio::test]
 async fn tls_is_spoken_with_those_who_trust_the_authority() {
     let folder = TempDir::new().expect("there is a folder");
     let authority = init_authority(folder.path(), 1).expect("it is made").certificate;

@@ -50,6 +50,7 @@ const ENDPOINTS: &[(&str, &str, Option<Role>)] = &[
     ("POST", "/api/v1/apps/{app}/quarantine/drop", Some(Role::Operator)),
     ("GET", "/api/v1/apps/{app}/logs", Some(Role::Operator)),
     ("GET", "/api/v1/metrics", Some(Role::Viewer)),
+    ("GET", "/api/v1/checkpoints/probes/{probe}", Some(Role::Admin)),
     ("GET", "/api/v1/events", Some(Role::Viewer)),
     ("GET", "/api/v1/binaries/{sha256}", Some(Role::Admin)),
     ("PUT", "/api/v1/binaries/{sha256}", Some(Role::Admin)),
@@ -106,6 +107,7 @@ async fn each_role_may_do_what_it_may_and_nothing_else() {
             .replace("{app}", "1")
             .replace("{node}", "1")
             .replace("{executor}", "1")
+            .replace("{probe}", "1")
             .replace("{sha256}", &"0".repeat(64));
         for (role, token) in &tokens {
             // Each has a double of its own, since some change it.

@@ -205,15 +205,17 @@ pub struct LinkInfo {
 pub struct Audit {
     /// Comparisons of a channel in an epoch.
     pub checked: u64,
-    /// Frames that did not come.
+    /// Comparisons that found something else than was sent.
+    pub failed: u64,
+    /// Frames and messages before which some were missing; the connection was given up for it.
     pub gaps: u64,
-    /// Frames that came twice and were dropped.
+    /// Frames and messages that came twice and were dropped.
     pub duplicates: u64,
 }
 
 impl From<AuditFigures> for Audit {
     fn from(of: AuditFigures) -> Self {
-        Self { checked: of.checked, gaps: of.gaps, duplicates: of.duplicates }
+        Self { checked: of.checked, failed: of.failed, gaps: of.gaps, duplicates: of.duplicates }
     }
 }
 

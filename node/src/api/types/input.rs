@@ -55,6 +55,13 @@ pub struct Submitted {
     pub graph: String,
 }
 
+/// Whether a node finds what another one has left in the checkpoint store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ProbeSeen {
+    /// True if it does.
+    pub found: bool,
+}
+
 /// A savepoint to be taken.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

@@ -21,8 +21,8 @@ pub use figures::{
     TaskInfo,
 };
 pub use input::{
-    Event, LogsQuery, MetricFamily, MetricSample, MetricsQuery, RecordsQuery, SavepointRequest,
-    SavepointTaken, SubmitRequest, Submitted, VotersRequest,
+    Event, LogsQuery, MetricFamily, MetricSample, MetricsQuery, ProbeSeen, RecordsQuery,
+    SavepointRequest, SavepointTaken, SubmitRequest, Submitted, VotersRequest,
 };
 
 use gear_core::control::{Address, ProcessState};
