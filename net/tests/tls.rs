@@ -179,6 +179,7 @@ async fn a_stranger_who_says_nothing_holds_nobody_up() {
     let dialing = async {
         let (_read, mut write) = tls.dial(&address).await.expect("it is one of us");
         halves::write_all(&mut write, &mut b"hello".to_vec()).await.expect("it listens");
+        halves::shutdown(&mut write).await.expect("it listens");
     };
     let listening = async {
         let (mut read, _write) = listener.accept().await.expect("the other one");

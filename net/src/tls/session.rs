@@ -37,6 +37,8 @@ pub(super) struct Session<R, W> {
     writes: bool,
     /// Bytes that the writer has handed over, and that have not all left.
     accepted: usize,
+    /// Bytes that were handed over before the handshake was done.
+    early: usize,
     closing: bool,
     /// Nothing more comes.
     ended: bool,
@@ -62,6 +64,7 @@ impl<R: ReadHalf, W: WriteHalf> Session<R, W> {
             leaves: (Vec::new(), 0),
             writes: false,
             accepted: 0,
+            early: 0,
             closing: false,
             ended: false,
             broken: None,
@@ -100,6 +103,7 @@ impl<R: ReadHalf, W: WriteHalf> Session<R, W> {
                 break;
             }
             if self.came.1 == self.came.0.len() && ready!(self.poll_fill(context))? == 0 {
+                self.ended = true;
                 let text = "the peer has gone before it had shown who it is; its log says why";
                 let error = io::Error::new(ErrorKind::UnexpectedEof, text);
                 return Poll::Ready(Err(self.breaks(error)));
@@ -136,6 +140,18 @@ impl<R: ReadHalf, W: WriteHalf> Session<R, W> {
         }
     }
 
+    /// Lets leave what no writer waits for: what it had handed over before the handshake was done,
+    /// or an answer to a change of keys.
+    fn flush_beside(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        let (leaves, left) = &self.leaves;
+        let leaving = self.writes || *left < leaves.len() || self.tls.wants_write();
+        if self.accepted == 0 && leaving && self.poll_flush(context)?.is_ready() {
+            // Who shuts the connection down waits for the same.
+            self.wake();
+        }
+        Ok(())
+    }
+
     /// Reads more, once all that had come is deciphered.
     fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let (came, taken) = &mut self.came;
@@ -170,7 +186,12 @@ impl<R: ReadHalf, W: WriteHalf> Session<R, W> {
         context: &mut Context<'_>,
         buffer: &mut Vec<u8>,
     ) -> Poll<io::Result<usize>> {
-        ready!(self.poll_handshake(context, Side::Reader))?;
+        match ready!(self.poll_handshake(context, Side::Reader)) {
+            // It has gone, as it may at any time.
+            Err(_) if self.ended => return Poll::Ready(Ok(0)),
+            shaken => shaken?,
+        }
+        self.flush_beside(context)?;
         if buffer.len() == buffer.capacity() {
             buffer.reserve(1);
         }
@@ -197,10 +218,7 @@ impl<R: ReadHalf, W: WriteHalf> Session<R, W> {
             }
             if self.came.1 < self.came.0.len() {
                 self.decipher(context)?;
-                if self.tls.wants_write() && !self.writes {
-                    // An answer to a change of keys: the writer takes it along if it cannot leave.
-                    let _ = self.poll_flush(context)?;
-                }
+                self.flush_beside(context)?;
             } else if count > 0 {
                 return Poll::Ready(Ok(count));
             } else if self.ended || ready!(self.poll_fill(context))? == 0 {
@@ -218,9 +236,20 @@ impl<R: ReadHalf, W: WriteHalf> Session<R, W> {
         buffer: &[u8],
         from: usize,
     ) -> Poll<io::Result<usize>> {
-        ready!(self.poll_handshake(context, Side::Writer))?;
+        let piece = &buffer[from..];
+        match self.poll_handshake(context, Side::Writer) {
+            Poll::Ready(shaken) => shaken?,
+            // As a socket does, it takes a little of what the peer does not read yet; it leaves
+            // with the end of the handshake, which whoever reads brings on.
+            Poll::Pending if self.tls.is_handshaking() && self.early < WRITE_BYTES => {
+                let piece = &piece[..piece.len().min(WRITE_BYTES - self.early)];
+                let taken = self.tls.writer().write(piece)?;
+                self.early += taken;
+                return Poll::Ready(Ok(taken));
+            }
+            Poll::Pending => return Poll::Pending,
+        }
         if self.accepted == 0 {
-            let piece = &buffer[from..];
             let piece = &piece[..piece.len().min(WRITE_BYTES)];
             self.accepted = self.tls.writer().write(piece)?;
         }
@@ -234,6 +263,7 @@ impl<R: ReadHalf, W: WriteHalf> Session<R, W> {
             self.closing = true;
             self.tls.send_close_notify();
         }
+        self.waiting[Side::Writer as usize] = Some(context.waker().clone());
         ready!(self.poll_flush(context))?;
         self.write.poll_shutdown(context)
     }

@@ -1,11 +1,11 @@
 //! How long a record is on its way through two threads.
 
-use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Instant;
+use std::sync::{Arc, Mutex};
 
 use gear_core::api::Files;
 use gear_core::api::sink::{Sink, SinkConnector, SinkContext, SinkTask};
 use gear_core::api::source::{Advance, Source, SourceConnector, SourceContext};
+use gear_core::dsl::App;
 use gear_core::effect::IoError;
 use gear_core::flow::push::Meta;
 use gear_core::id::Epoch;
@@ -35,15 +35,18 @@ pub(crate) fn rows() -> Vec<Row> {
 
 fn run() -> Histogram<u64> {
     let found = Arc::new(Mutex::new(Histogram::new(3).unwrap()));
-    jobs::run(How::on_threads(2), |app| {
-        app.source("paced", Paced).sink("timed", Timed(Arc::clone(&found)));
-    });
+    jobs::run(How::on_threads(2), |app| describe(app, &found));
     Arc::try_unwrap(found).unwrap().into_inner().unwrap()
 }
 
+/// The job, and where its sink puts what it has measured.
+pub(crate) fn describe(app: &mut App, found: &Arc<Mutex<Histogram<u64>>>) {
+    app.source("paced", Paced).sink("timed", Timed(Arc::clone(found)));
+}
+
+/// A clock that all processes of the machine share.
 fn nanos() -> u64 {
-    static BEGAN: OnceLock<Instant> = OnceLock::new();
-    BEGAN.get_or_init(Instant::now).elapsed().as_nanos() as u64
+    jobs::cpu(libc::CLOCK_MONOTONIC).as_nanos() as u64
 }
 
 /// Sends each record at its time; what is late keeps the time at which it should have gone.

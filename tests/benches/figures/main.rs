@@ -17,6 +17,7 @@ mod state;
 mod table;
 mod text;
 mod threads;
+mod wire;
 mod words;
 
 use std::process::ExitCode;
@@ -40,6 +41,7 @@ fn rows() -> Vec<Row> {
         link::rows(),
         state::rows(),
         allocations::rows(),
+        wire::rows(),
         simulator::rows(),
     ];
     groups.into_iter().flatten().collect()
@@ -68,6 +70,7 @@ fn main() -> ExitCode {
                 wish.rounds = rounds.expect("--rounds N, a number above 0");
             }
             idle::CHILD => return idle::child(),
+            wire::CHILD => return wire::child(&arguments.collect::<Vec<_>>()),
             _ => wish.names.push(argument),
         }
     }

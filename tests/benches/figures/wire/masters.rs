@@ -34,10 +34,7 @@ pub(crate) struct Led {
 }
 
 impl Led {
-    pub(crate) fn new(
-        app: AppProcess<NoFaults>,
-        executors: BTreeMap<ExecutorId, Address>,
-    ) -> Self {
+    pub(crate) fn new(app: AppProcess<NoFaults>, executors: BTreeMap<ExecutorId, Address>) -> Self {
         Self { app, executors, decoder: Decoder::new(), orders: 0, exits: false }
     }
 
