@@ -55,6 +55,13 @@ fn cluster(job: fn(&mut App) -> Result<(), String>) -> Cluster<'static> {
         .faults(Faults::all())
 }
 
+/// Seeds over sockets, each of which takes about a second.
+#[cfg(test)]
+const SOCKETS_SEEDS: u64 = 12;
+/// Seeds over sockets of which one loses an executor that has read a part of the input.
+#[cfg(test)]
+const FORGETFUL_SEEDS: u64 = 40;
+
 fn main() {
     let all = cluster(correct).check(Seeds::first(100));
     println!("right in {} seeds, with these faults: {:?}", all.seeds, all.fired);
@@ -65,6 +72,21 @@ fn main() {
 #[test]
 fn state_in_the_engine_survives() {
     cluster(correct).check(Seeds::first(1_000));
+}
+
+#[test]
+fn state_in_the_engine_survives_over_sockets() {
+    let all = cluster(correct).turmoil().check(Seeds::first(SOCKETS_SEEDS));
+    assert!(all.epochs > 0 && all.records > 0 && all.recoveries > 0, "{all:?}");
+}
+
+#[test]
+fn state_outside_of_the_engine_does_not_survive_over_sockets() {
+    let check = || cluster(forgetful).turmoil().check(Seeds::first(FORGETFUL_SEEDS));
+    let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(check));
+    let panic = panic.expect_err("a crash forgets the customers");
+    let message = panic.downcast_ref::<String>().expect("a check says what is wrong");
+    assert!(message.contains("out holds `customer-"), "{message}");
 }
 
 #[test]

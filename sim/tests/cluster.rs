@@ -1,7 +1,10 @@
 //! Whole clusters at volume, determinism, named scenarios, and seeds that have failed before.
 
+mod common;
+
 use std::process::Command;
 
+use common::{checked, first_seed};
 use sim::cluster::{Wanted, run};
 use sim::report::{Ensemble, Options, Report, spread};
 use sim::scenario::{self, Scenario};
@@ -11,27 +14,6 @@ use sim::sweep::{Limits, sweep};
 const SEEDS: u64 = 1_500;
 /// Seeds of each named scenario.
 const SCENARIO_SEEDS: u64 = 25;
-
-fn checked(all: &Ensemble) {
-    let failures: Vec<String> = all
-        .failures
-        .iter()
-        .map(|(seed, failure)| {
-            let wrong = failure.violations.join("\n  ");
-            format!("seed {seed}: {}\n  {wrong}\nagain: {}", failure.about, failure.command)
-        })
-        .collect();
-    assert!(failures.is_empty(), "{}", failures.join("\n"));
-}
-
-/// The first of the seeds: another with each commit, and the same for one commit.
-fn first_seed() -> u64 {
-    let output = Command::new("git").args(["rev-parse", "HEAD"]).output();
-    let commit = output.ok().filter(|output| output.status.success());
-    let commit = commit.and_then(|output| String::from_utf8(output.stdout).ok());
-    let number = commit.and_then(|text| u64::from_str_radix(text.get(..8)?, 16).ok());
-    number.map_or(1_000_000, |number| number * 10_000)
-}
 
 #[test]
 fn seeds_of_this_commit_are_right() {

@@ -1,8 +1,11 @@
 //! Whole processes in the loop of production over simulated sockets: seeds at volume, and
 //! determinism.
 
+mod common;
+
 use std::process::Command;
 
+use common::{checked, first_seed};
 use sim::cluster::Wanted;
 use sim::report::Options;
 use sim::sweep::{Limits, sweep};
@@ -12,30 +15,13 @@ use sim::turmoil::run;
 /// simulator.
 const SEEDS: u64 = 120;
 
-/// The first of the seeds: another with each commit, and the same for one commit.
-fn first_seed() -> u64 {
-    let output = Command::new("git").args(["rev-parse", "HEAD"]).output();
-    let commit = output.ok().filter(|output| output.status.success());
-    let commit = commit.and_then(|output| String::from_utf8(output.stdout).ok());
-    let number = commit.and_then(|text| u64::from_str_radix(text.get(..8)?, 16).ok());
-    number.map_or(1_000_000, |number| number * 10_000)
-}
-
 #[test]
 fn seeds_of_this_commit_are_right() {
     let first = first_seed();
     println!("seeds from {first}");
     let run = |seed| run(seed, &Wanted::default(), &Options::default());
     let all = sweep(first..first + SEEDS, &Limits::default(), run, |_| {});
-    let failures: Vec<String> = all
-        .failures
-        .iter()
-        .map(|(seed, failure)| {
-            let wrong = failure.violations.join("\n  ");
-            format!("seed {seed}: {}\n  {wrong}\nagain: {}", failure.about, failure.command)
-        })
-        .collect();
-    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    checked(&all);
     for fault in FIRED {
         assert!(all.fired.contains_key(fault), "{fault} never fired: {:?}", all.fired);
     }

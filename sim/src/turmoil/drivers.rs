@@ -13,11 +13,12 @@ use tokio::sync::oneshot;
 use tokio::time::sleep;
 
 use super::children::Family;
-use super::shared::{Job, Shared};
+use super::shared::{Draws, Job, Shared};
 use super::transport::Sockets;
 use crate::cluster::clock::TRUE_RATE;
 use crate::cluster::{FaultKind, LogState};
 use crate::direct::Catch;
+use crate::random::Random;
 
 /// A simulated machine.
 pub(crate) struct Simulated;
@@ -159,6 +160,27 @@ async fn elsewhere<T: 'static>(
     answered.await.ok()
 }
 
+/// The way to a service that outlives the machines, or back: it takes so many nanoseconds at most,
+/// and a straggler, of which there are so many in a thousand, far longer.
+async fn travel(
+    shared: &Shared,
+    (most, permille, kind): (u64, u64, FaultKind),
+    draw: impl FnOnce(&mut Draws) -> &mut Random,
+) {
+    let (nanos, chance) = {
+        let state = &mut *shared.state.borrow_mut();
+        let random = draw(&mut state.random);
+        let straggles = random.permille(permille);
+        let most = most * if straggles { STRAGGLER } else { 1 };
+        let drawn = (random.below(most), random.next());
+        if straggles {
+            state.count(kind);
+        }
+        drawn
+    };
+    nap(nanos, chance).await;
+}
+
 /// The checkpoint store of an app.
 #[derive(Clone)]
 pub(crate) struct SimStore {
@@ -172,19 +194,10 @@ impl SimStore {
         Self { shared, app, process }
     }
 
-    /// The way to the store, or back.
     async fn travel(&self) {
-        let (nanos, chance) = {
-            let rates = self.shared.rates();
-            let state = &mut *self.shared.state.borrow_mut();
-            let straggles = state.random.store.permille(rates.store_stragglers);
-            if straggles {
-                state.count(FaultKind::StoreStragglers);
-            }
-            let most = self.shared.setup.slow.store * if straggles { STRAGGLER } else { 1 };
-            (state.random.store.below(most), state.random.store.next())
-        };
-        nap(nanos, chance).await;
+        let (most, rate) = (self.shared.setup.slow.store, self.shared.rates().store_stragglers);
+        let way = (most, rate, FaultKind::StoreStragglers);
+        travel(&self.shared, way, |random| &mut random.store).await;
     }
 
     fn reach(&self, request: &StoreRequest) -> StoreReply {
@@ -251,17 +264,9 @@ impl SimIo {
     }
 
     async fn travel(&self) {
-        let (nanos, chance) = {
-            let rates = self.shared.rates();
-            let state = &mut *self.shared.state.borrow_mut();
-            let slow = state.random.io.permille(rates.slow_io);
-            if slow {
-                state.count(FaultKind::SlowIo);
-            }
-            let most = self.shared.setup.slow.io * if slow { STRAGGLER } else { 1 };
-            (state.random.io.below(most), state.random.io.next())
-        };
-        nap(nanos, chance).await;
+        let (most, rate) = (self.shared.setup.slow.io, self.shared.rates().slow_io);
+        let way = (most, rate, FaultKind::SlowIo);
+        travel(&self.shared, way, |random| &mut random.io).await;
     }
 
     fn reach(&self, request: &IoRequest) -> Result<(), IoError> {

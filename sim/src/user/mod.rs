@@ -8,6 +8,9 @@
 //!         .check(sim::Seeds::first(1_000));
 //! }
 //! ```
+//!
+//! [`Cluster::turmoil`] runs the same job in the loop of production, over simulated sockets: a seed
+//! takes about a hundred times as long.
 
 mod expect;
 mod seeds;
@@ -21,10 +24,11 @@ use gear_core::dsl::App;
 use gear_core::host::NoFaults;
 use gear_core::time::Duration;
 
-use crate::cluster::{Faults, Real, Setup, Wanted, simulate};
+use crate::cluster::{self, Faults, Real, Setup, Wanted};
 use crate::report::{Ensemble, Options, Report};
 use crate::shrink::shrink;
 use crate::sweep::{Limits, sweep};
+use crate::turmoil;
 use expect::Expect;
 pub use expect::Lines;
 pub use seeds::{Replay, Seeds};
@@ -56,6 +60,7 @@ pub struct Cluster<'a, O = ()> {
     files: ModelDisk,
     expect: Expect<'a>,
     trace: Option<PathBuf>,
+    turmoil: bool,
 }
 
 impl<'a, O: Clone + Default + Sync> Cluster<'a, O> {
@@ -85,6 +90,7 @@ impl<'a, O: Clone + Sync> Cluster<'a, O> {
             files: ModelDisk::new(0),
             expect: Expect::Model,
             trace: None,
+            turmoil: false,
         }
     }
 
@@ -156,6 +162,16 @@ impl<'a, O: Clone + Sync> Cluster<'a, O> {
         self
     }
 
+    /// Runs the job in the loop of production over simulated sockets, where a connection is one
+    /// stream of bytes that is cut anywhere, instead of the direct simulator. Machines, faults and
+    /// judgement are the same; a seed takes about a second, and means another run than in the
+    /// direct simulator.
+    #[must_use]
+    pub const fn turmoil(mut self) -> Self {
+        self.turmoil = true;
+        self
+    }
+
     /// Writes every step of the seed that is replayed to a file.
     #[must_use]
     pub fn trace(mut self, file: impl AsRef<Path>) -> Self {
@@ -218,6 +234,7 @@ impl<'a, O: Clone + Sync> Cluster<'a, O> {
             ..wanted.clone()
         };
         let setup = Setup::draw(seed, self.executors + 1, &wanted);
+        let simulate = if self.turmoil { turmoil::simulate } else { cluster::simulate };
         let mut report = simulate(&setup, &Real::<NoFaults>::new(work), work, options);
         report.about = setup.describe();
         report
