@@ -223,12 +223,8 @@ fn pair(name: &str, transport: &str, quantile: Option<f64>) -> f64 {
 /// processor, on a machine that others use.
 fn rate(passed: f64, used: &[String]) -> f64 {
     let used = used.iter().map(|used| used.parse().unwrap());
-    let seconds = if jobs::BY_CPU.load(Ordering::Relaxed) {
-        eprintln!("{:?}", used.clone().collect::<Vec<f64>>());
-        used.fold(0.0, f64::max)
-    } else {
-        passed
-    };
+    let seconds =
+        if jobs::BY_CPU.load(Ordering::Relaxed) { used.fold(0.0, f64::max) } else { passed };
     RECORDS as f64 / seconds / 1e6
 }
 

@@ -79,7 +79,7 @@ pub(crate) fn fill(mut stream: impl Write, size: usize) {
     stream.flush().unwrap();
 }
 
-/// A sink of byte strings that prints M records/s between the first and the last.
+/// A sink of byte strings that prints the seconds between the first and the last.
 pub(crate) const fn timed<S>(inner: S) -> Timed<S> {
     Timed(inner)
 }
@@ -94,7 +94,7 @@ where
     type Sink = TimedSink<S::Sink>;
 
     fn sink(&self, task: &SinkTask) -> Self::Sink {
-        TimedSink { inner: self.0.sink(task), began: None }
+        TimedSink { inner: self.0.sink(task), began: None, records: 0 }
     }
 
     fn transactional(&self) -> bool {
@@ -105,6 +105,8 @@ where
 pub(crate) struct TimedSink<S> {
     inner: S,
     began: Option<Instant>,
+    /// Records that have come, until the time of the last is printed.
+    records: u64,
 }
 
 impl<S: Sink<In = Ref<[u8]>>> Sink for TimedSink<S> {
@@ -119,6 +121,7 @@ impl<S: Sink<In = Ref<[u8]>>> Sink for TimedSink<S> {
         if self.began.is_none() {
             self.began = Some(Instant::now());
         }
+        self.records += 1;
         self.inner.write(meta, view, cx)
     }
 
@@ -128,7 +131,9 @@ impl<S: Sink<In = Ref<[u8]>>> Sink for TimedSink<S> {
         last: bool,
         cx: &mut SinkContext<'_>,
     ) -> Result<Vec<u8>, String> {
-        if let (true, Some(began)) = (last, self.began) {
+        // The last record may be followed by a barrier before it is known to be the last.
+        if let (RECORDS, Some(began)) = (self.records, self.began) {
+            self.records = 0;
             println!("{}", began.elapsed().as_secs_f64());
         }
         self.inner.prepare(epoch, last, cx)
