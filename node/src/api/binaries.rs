@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::Path as FilePath;
 use std::str::FromStr;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use axum::Json;
@@ -28,6 +29,8 @@ pub(super) const TAG: &str = "binaries";
 
 /// Binaries that a node receives at once; whoever comes then waits.
 pub(super) const UPLOADS_AT_ONCE: usize = 4;
+/// Time in which something has to come: who stops sending gives his place to others.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
 
 /// What names a binary: SHA-256 of all its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -198,7 +201,13 @@ async fn receive(binaries: &Binaries, digest: Digest, body: Body) -> Result<(), 
     let mut upload = binaries.upload().map_err(|error| problem(&error))?;
     let mut hasher = Sha256::new();
     let mut chunks = body.into_data_stream();
-    while let Some(chunk) = chunks.next().await {
+    let silent = |_| {
+        let what = format!("nothing came for {} s: send it again", SILENCE_MAX.as_secs());
+        Problem::new(Code::Timeout, what)
+    };
+    while let Some(chunk) =
+        tokio::time::timeout(SILENCE_MAX, chunks.next()).await.map_err(silent)?
+    {
         let chunk = chunk.map_err(|error| {
             Problem::new(Code::BadRequest, format!("the upload broke off: {error}"))
         })?;

@@ -4,8 +4,10 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use serde_json::json;
 
 use super::CliError;
+use super::output::Output;
 use crate::security::certificates::{AUTHORITY_DAYS, Made, NODE_DAYS, init_authority, node};
 use crate::security::tokens::write_secret;
 use crate::security::{hex, random};
@@ -15,6 +17,9 @@ use crate::security::{hex, random};
 pub(super) struct Cert {
     #[command(subcommand)]
     command: Command,
+    /// Print JSON, for programs
+    #[arg(long, global = true)]
+    json: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -45,24 +50,28 @@ enum Command {
 }
 
 pub(super) fn run(what: Cert, to: &mut dyn Write) -> Result<(), CliError> {
+    let mut out = Output::new(to, what.json);
     match what.command {
         Command::InitCa { dir, days } => {
             let Made { certificate, key } = init_authority(&dir, days)?;
             let shared = dir.join("cluster.key");
             write_secret(&shared, hex(&random::<32>()).as_bytes())?;
-            writeln!(
-                to,
-                "authority    {}  (give it to every node and client)",
-                certificate.display()
-            )?;
-            writeln!(to, "its key      {}  (keep it away from the nodes)", key.display())?;
-            writeln!(to, "cluster key  {}  (give it to every node)", shared.display())?;
+            out.show(&json!({ "ca": certificate, "key": key, "cluster_key": shared }), || {
+                format!(
+                    "authority    {}  (give it to every node and client)\n\
+                     its key      {}  (keep it away from the nodes)\n\
+                     cluster key  {}  (give it to every node)\n",
+                    certificate.display(),
+                    key.display(),
+                    shared.display()
+                )
+            })
         }
         Command::Node { name, host, dir, days } => {
             let Made { certificate, key } = node(&dir, &name, &host, days)?;
-            writeln!(to, "certificate  {}", certificate.display())?;
-            writeln!(to, "its key      {}", key.display())?;
+            out.show(&json!({ "certificate": certificate, "key": key }), || {
+                format!("certificate  {}\nits key      {}\n", certificate.display(), key.display())
+            })
         }
     }
-    Ok(())
 }

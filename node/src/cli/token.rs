@@ -4,9 +4,10 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use serde_json::json;
 
 use super::CliError;
-use super::output::table;
+use super::output::{Output, table};
 use crate::security::{Role, TokenFile};
 
 /// Tokens for people and programs. Give the same file to every node.
@@ -22,6 +23,9 @@ pub(super) struct Token {
         value_name = "FILE"
     )]
     file: PathBuf,
+    /// Print JSON, for programs
+    #[arg(long, global = true)]
+    json: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -46,25 +50,30 @@ enum Command {
 
 pub(super) fn run(what: Token, to: &mut dyn Write) -> Result<(), CliError> {
     let file = TokenFile::at(&what.file);
+    let mut out = Output::new(to, what.json);
     match what.command {
         Command::Create { role, name } => {
             let name = name.unwrap_or_else(|| role.to_string());
             let token = file.create(&name, role)?;
-            // Alone on its line, for a program that keeps it.
-            writeln!(to, "{token}")?;
             eprintln!("this is the only time that the token `{name}` is shown");
+            // Alone on its line, for a program that keeps it.
+            out.show(&json!({ "name": name, "role": role, "token": token }), || token.clone())
         }
         Command::List => {
-            let rows = file.list()?.into_iter().map(|(name, role)| vec![name, role.to_string()]);
-            to.write_all(table(&["NAME", "ROLE"], rows).as_bytes())?;
+            let tokens = file.list()?;
+            let entry = |(name, role): &(String, Role)| json!({ "name": name, "role": role });
+            out.show(&tokens.iter().map(entry).collect::<Vec<_>>(), || {
+                let row = |(name, role): &(String, Role)| vec![name.clone(), role.to_string()];
+                table(&["NAME", "ROLE"], tokens.iter().map(row))
+            })
         }
         Command::Revoke { name } => {
             if !file.revoke(&name)? {
                 let path = what.file.display();
                 return Err(CliError::Failed(format!("there is no token `{name}` in {path}")));
             }
-            writeln!(to, "the token `{name}` is revoked")?;
+            let done = format!("the token `{name}` is revoked");
+            out.show(&json!({ "done": done }), || done.clone())
         }
     }
-    Ok(())
 }

@@ -149,7 +149,7 @@ mod tests {
             log.write(format!("line {number}\n").as_bytes()).expect("it can be written");
         }
         drop(log);
-        let mut log = Log::at(path.clone(), 100).expect("it can be opened");
+        let mut log = Log::at(path, 100).expect("it can be opened");
         log.write(b"again\n").expect("it can be written");
         let files = fs::read_dir(folder(place.path(), process.app)).expect("it is there");
         let sizes: Vec<u64> =

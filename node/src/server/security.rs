@@ -1,5 +1,6 @@
 //! What a node is told about certificates, keys and tokens, and what that comes to.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -86,6 +87,17 @@ pub(super) enum SecurityError {
          give the file cluster.key that `gear-node cert init-ca` made with --cluster-key"
     )]
     NoKey,
+    /// Other nodes could not fetch binaries here.
+    #[error(
+        "--listen {listen} can be reached from other machines, and --http {http} cannot: nodes \
+         fetch jobs' binaries over REST, so give --http an address that they reach"
+    )]
+    Unreachable {
+        /// The one.
+        listen: SocketAddr,
+        /// The other.
+        http: SocketAddr,
+    },
     /// The node would be open to strangers.
     #[error(transparent)]
     Exposure(#[from] ExposureError),
@@ -110,6 +122,10 @@ impl Secured {
     /// As a node is told, with the folder of its own secrets.
     pub(super) fn new(config: &Config, secrets: &Path) -> Result<Self, SecurityError> {
         let options = &config.security;
+        let (listen, http) = (config.listen, config.http);
+        if http.ip().is_loopback() && !listen.ip().is_loopback() {
+            return Err(SecurityError::Unreachable { listen, http });
+        }
         let files = options.files()?;
         let own = secrets.join("cluster.key");
         let key = match &options.cluster_key {
@@ -181,7 +197,10 @@ mod tests {
     fn beyond_loopback_it_is_refused_unless_insecure_is_said() {
         let place = TempDir::new().expect("there is a folder");
         let listen = Some("0.0.0.0:7400".to_owned());
-        let open = StartOptions { listen, ..StartOptions::default() };
+        let half = StartOptions { listen, ..StartOptions::default() };
+        let error = secured(&config(half.clone()), &place).expect_err("REST is not reached");
+        assert!(error.to_string().contains("--http"), "{error}");
+        let open = StartOptions { http: Some("0.0.0.0:7480".to_owned()), ..half };
         let error = secured(&config(open.clone()), &place).expect_err("it is open");
         assert!(error.to_string().contains("--insecure"), "{error}");
         let insecure = StartOptions { insecure: true, ..open };

@@ -83,6 +83,7 @@ pub struct Voter {
     /// Its node.
     pub node: String,
     /// Where that listens.
+    #[serde(default)]
     pub address: String,
     /// True if it leads.
     #[serde(default)]
