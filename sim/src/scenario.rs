@@ -90,7 +90,7 @@ fn scripted(
     options: &Options,
     script: fn(&mut Setup, &mut Random),
 ) -> Report {
-    let swarm = Swarm::draw(seed);
+    let swarm = Swarm::draw(seed).undisturbed(None);
     let faults = Faults::only(&[FaultKind::Chop, FaultKind::StoreStragglers]);
     let plain = Wanted {
         masters: wanted.masters.or(Some(3)),

@@ -14,12 +14,16 @@ use gear_core::time::{Duration, Time};
 use gear_core::wire::stream::{encode_entry, kind};
 use gear_core::wire::{Decoder, Entry, decode_message, message_kind};
 
-use super::subject::{Answer, ClientStart, Look, Subject};
+use super::subject::{Answer, ClientStart, LaterWish, Look, Subject};
 use crate::oracle::reads::Asked;
 use crate::random::Random;
 
 /// The client's number.
 const CLIENT: u64 = 77;
+/// Requests that want something of an app have numbers from here on; submissions have lower ones.
+const WISHES: u64 = 500;
+/// Reads have numbers above this.
+const READS: u64 = 1_000;
 /// An answer that does not come within this is asked for again, elsewhere.
 const ANSWER_MAX: Duration = Duration::from_millis(1_500);
 /// Between two questions.
@@ -44,6 +48,9 @@ pub struct Client {
     specs: Vec<AppSpec>,
     /// The app of each spec, once it was acknowledged.
     apps: BTreeMap<usize, AppId>,
+    wishes: Vec<LaterWish>,
+    /// Wishes that were answered, by their places.
+    answered: BTreeSet<usize>,
     resubmit: u64,
     random: Random,
     stage: Stage,
@@ -69,6 +76,8 @@ impl Client {
             masters: masters.map(|(node, address)| (*node, address.clone())).collect(),
             specs: start.specs.clone(),
             apps: BTreeMap::new(),
+            wishes: start.wishes.clone(),
+            answered: BTreeSet::new(),
             resubmit: start.resubmit,
             random: Random::new(start.seed),
             stage: Stage::Pauses,
@@ -83,9 +92,19 @@ impl Client {
         }
     }
 
-    /// What is asked next: what is not acknowledged yet, again what is, or for all apps.
-    fn next_question(&mut self) -> (RequestId, Request) {
+    /// What is asked next: what is not acknowledged yet, what is wanted by now, again what is
+    /// acknowledged, or for all apps.
+    fn next_question(&mut self, now: Time) -> (RequestId, Request) {
         let open = (0..self.specs.len()).find(|place| !self.apps.contains_key(place));
+        let wanted = self.wishes.iter().enumerate().find_map(|(number, later)| {
+            let due = now >= Time::ZERO + later.after && !self.answered.contains(&number);
+            let app = *self.apps.get(&later.place).filter(|_| due)?;
+            Some((number, Request::Wish { app, wish: later.wish }))
+        });
+        if let Some((number, request)) = wanted.filter(|_| open.is_none()) {
+            let number = WISHES + number as u64;
+            return (RequestId { client: CLIENT, number }, request);
+        }
         let again = !self.apps.is_empty() && self.random.permille(self.resubmit);
         let submit = open.or_else(|| again.then(|| self.random.place(self.specs.len())));
         if let Some(place) = submit {
@@ -93,12 +112,12 @@ impl Client {
             return (id, Request::Submit(Box::new(self.specs[place].clone())));
         }
         self.reads += 1;
-        (RequestId { client: CLIENT, number: 1_000 + self.reads }, Request::Apps)
+        (RequestId { client: CLIENT, number: READS + self.reads }, Request::Apps)
     }
 
     fn begin(&mut self, now: Time, out: &mut Vec<ProcessEffect>) {
         if self.question.is_none() {
-            self.question = Some(self.next_question());
+            self.question = Some(self.next_question(now));
             self.asked = Asked::now(self.apps.values().copied());
             self.master = self.random.place(self.masters.len());
         }
@@ -190,7 +209,14 @@ impl Client {
             }
             (Request::Submit(spec), Reply::Submitted { app }) => {
                 self.apps.insert(id.number as usize - 1, app);
-                self.answers.push(Answer::Submitted { id, app, name: spec.name });
+                self.answers.push(Answer::Submitted { id, app, spec });
+            }
+            (Request::Wish { app, wish }, reply @ (Reply::Done | Reply::Refused { .. })) => {
+                self.answered.insert((id.number - WISHES) as usize);
+                self.answers.push(match reply {
+                    Reply::Done => Answer::Wished { app, wish },
+                    _ => Answer::TooLate { app },
+                });
             }
             (Request::Apps, Reply::Apps { stale, apps }) => {
                 let apps: BTreeSet<AppId> = apps.into_iter().map(|app| app.app).collect();

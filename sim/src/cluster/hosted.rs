@@ -529,7 +529,7 @@ impl World<'_> {
         }
         let masters = self.masters();
         let incarnation = Incarnation(process as u64 + 1_000_000);
-        self.serve(child.order.process.app, &child.order.spec.name);
+        self.serve(child.order.process.app, &child.order.spec);
         let made = self.assembly.child(&ChildStart {
             order: &child.order,
             node: Self::node_id(machine),

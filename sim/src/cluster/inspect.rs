@@ -1,12 +1,12 @@
 //! Looks at tasks and channels now and then: what they have come to has to fit together.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use gear_core::id::{AppId, Attempt, ChannelId};
+use gear_core::id::{AppId, Attempt, ChannelId, TaskId};
 use gear_core::link::{ReceiverFigures, SenderFigures};
 use gear_core::time::Duration;
 
-use super::subject::{Channels, Subject};
+use super::subject::{Channels, Look, Subject};
 use super::world::{Event, World};
 use crate::oracle::watch::Watch;
 use crate::oracle::{audit, credit};
@@ -26,27 +26,49 @@ impl World<'_> {
             let app = hosted.app();
             Some((number, app, hosted.subject.as_deref_mut()?))
         });
-        let (wrong, resumed) = inspected(subjects, &mut self.watch, punctual);
+        let Inspected { wrong, resumed, apart } = inspected(subjects, &mut self.watch, punctual);
         if resumed {
             self.seen("a link was resumed with what it had kept");
+        }
+        let runs = |look| matches!(look, Look::App(look) if look.runs && apart.contains(&look.app));
+        if self.processes.iter().any(|hosted| hosted.alive && runs(hosted.look)) {
+            self.seen(REGION_GOES_ON);
         }
         wrong.into_iter().for_each(|violation| self.wrong(violation));
     }
 }
 
-/// What is wrong with processes of apps, each with its number; and whether a link was resumed.
-/// `punctual` if no record may be late.
+/// The rare state of an app of which only a part of the tasks went back to the last epoch: all of
+/// them run, and not in the same attempt.
+pub(crate) const REGION_GOES_ON: &str = "a region went on while another one went back";
+
+/// What was seen of the processes of apps.
+#[derive(Debug, Default)]
+pub(crate) struct Inspected {
+    /// What is wrong with them.
+    pub(crate) wrong: Vec<String>,
+    /// A link was resumed.
+    pub(crate) resumed: bool,
+    /// Apps whose tasks are not all in the same attempt.
+    pub(crate) apart: BTreeSet<AppId>,
+}
+
+/// Looks at processes of apps, each with its number. `punctual` if no record may be late.
 pub(crate) fn inspected<'a>(
     subjects: impl Iterator<Item = (usize, AppId, &'a mut (dyn Subject + 'static))>,
     watch: &mut Watch,
     punctual: bool,
-) -> (Vec<String>, bool) {
+) -> Inspected {
     let mut senders: BTreeMap<Key, SenderFigures> = BTreeMap::new();
     let mut receivers: BTreeMap<Key, ReceiverFigures> = BTreeMap::new();
     let mut wrong = Vec::new();
     let mut resumed = false;
+    // Of executors that were given up and are still there only what nobody else has says anything.
+    let mut attempts: BTreeMap<(AppId, TaskId), Attempt> = BTreeMap::new();
     for (number, app, subject) in subjects {
         for task in subject.tasks() {
+            let attempt = attempts.entry((app, task.task)).or_default();
+            *attempt = task.attempt.max(*attempt);
             wrong.extend(watch.fences.runs(number, task.task, task.attempt).err());
             wrong.extend(watch.clocks.observe(number, task, punctual).err());
         }
@@ -64,5 +86,8 @@ pub(crate) fn inspected<'a>(
             wrong.extend(credit::judge(sender, receiver).err());
         }
     }
-    (wrong, resumed)
+    let pairs = attempts.iter().zip(attempts.iter().skip(1));
+    let pairs = pairs.filter(|(one, other)| one.0.0 == other.0.0 && one.1 != other.1);
+    let apart = pairs.map(|(one, _)| one.0.0).collect();
+    Inspected { wrong, resumed, apart }
 }

@@ -32,9 +32,10 @@ pub(crate) use hosted::LogState;
 pub use jobs::{Jobs, app_plan, program, spec};
 pub use real::Real;
 pub use setup::{Rates, Setup, Slow, Wanted};
+pub(crate) use subject::judged;
 pub use subject::{
-    Answer, AppLook, Assembly, Channels, ChildStart, ClientStart, ExecutorLook, KnownApp, Look,
-    NodeLook, NodeStart, Output, Subject, TaskLook, Work,
+    Answer, AppLook, Assembly, Channels, ChildStart, ClientStart, ExecutorLook, KnownApp,
+    LaterWish, Look, NodeLook, NodeStart, Output, Subject, TaskLook, Work,
 };
 pub use swarm::Swarm;
 

@@ -1,6 +1,6 @@
 //! What the oracles are shown of a running cluster, and which rare states it reaches.
 
-use gear_core::control::Role;
+use gear_core::control::{Role, Wish};
 use gear_core::effect::Notice;
 use gear_core::id::{AppId, AppTerm};
 
@@ -62,15 +62,26 @@ impl World<'_> {
         let subject = self.processes[process].subject.as_mut();
         for answer in subject.map(|subject| subject.answers()).unwrap_or_default() {
             match answer {
-                Answer::Submitted { id, app, name } => {
-                    if self.watch.updates.knows(id) {
+                Answer::Submitted { id, app, spec } => {
+                    let repeated = self.watch.updates.knows(id);
+                    self.watch.updates.submitted(id, app, &spec)?;
+                    self.told()?;
+                    if repeated {
                         self.count(FaultKind::Resubmit);
                     }
-                    self.watch.updates.submitted(id, app, &name)?;
-                    // Whoever acts now has to know of it.
-                    if let Some(process) = self.leader().and_then(|at| self.machines[at].node) {
-                        self.leader_knows(process)?;
-                    }
+                }
+                Answer::Wished { app, wish } => {
+                    self.seen(match wish {
+                        Wish::Kill => "an app was to be killed",
+                        _ => "an app was to stop",
+                    });
+                    self.watch.updates.wished(app, wish);
+                    self.told()?;
+                }
+                Answer::TooLate { app } => {
+                    self.seen("an app had ended before the user could end it");
+                    self.watch.updates.too_late(app);
+                    self.told()?;
                 }
                 Answer::Read { stale: true } => self.seen("a stale answer was marked"),
                 Answer::Read { stale: false } => {}
@@ -78,6 +89,14 @@ impl World<'_> {
             }
         }
         Ok(())
+    }
+
+    /// A client was told something that will not be forgotten: whoever acts now has to know of it.
+    fn told(&mut self) -> Result<(), String> {
+        match self.leader().and_then(|at| self.machines[at].node) {
+            Some(process) => self.leader_knows(process),
+            None => Ok(()),
+        }
     }
 
     /// A leader that acts is asked what it knows.

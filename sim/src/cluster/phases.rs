@@ -7,7 +7,7 @@
 
 use gear_core::time::{Duration, Time};
 
-use super::subject::{ClientStart, Output};
+use super::subject::{ClientStart, Output, judged};
 use super::world::{Event, World};
 use crate::random::Random;
 
@@ -73,6 +73,7 @@ impl World<'_> {
             seed: crate::random::mix(self.setup.seed),
             masters: &masters,
             specs: self.work.specs(),
+            wishes: self.work.wishes(),
             resubmit: self.setup.rates.resubmit,
         });
         let address = gear_core::control::Address(format!("m{host}:0"));
@@ -165,7 +166,7 @@ impl World<'_> {
         if let Err(violation) = self.watch.updates.leader(&known) {
             self.wrong(violation);
         }
-        let ended = known.values().filter(|app| app.ended).count();
+        let ended = known.values().filter(|app| app.outcome.is_some()).count();
         ended == self.work.specs().len() && ended == known.len()
     }
 
@@ -190,16 +191,17 @@ impl World<'_> {
     pub(crate) fn judge(&mut self) -> u64 {
         let mut records = 0;
         let mut wrong = Vec::new();
-        for services in self.services.values_mut() {
+        for (app, services) in &mut self.services {
             // What is visible has to be durable too.
             services.disk.crash();
             let output = Output {
                 app: &services.name,
+                outcome: self.watch.updates.outcome(*app),
                 disk: &services.disk,
                 commits: &services.commits,
                 store: &services.store,
             };
-            let (violations, count) = self.work.judge(&output);
+            let (violations, count) = judged(self.work, &output);
             wrong.extend(violations);
             records += count;
         }

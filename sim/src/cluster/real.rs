@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use gear_core::app::Stage;
-use gear_core::control::{AppOutcome, Peer, Role};
+use gear_core::control::{Peer, Role};
 use gear_core::host::{
     AppConfig, AppProcess, ExecutorConfig, ExecutorProcess, Faults, NodeConfig, NodeProcess,
 };
@@ -93,12 +93,8 @@ impl<F: Faults> Subject for NodeProcess<F> {
     fn known(&self, now: Time) -> Option<BTreeMap<AppId, KnownApp>> {
         let state = self.master()?.status(now).acknowledged_state?;
         let known = state.apps().map(|(id, app)| {
-            let (name, outcome) = (app.spec().name.clone(), app.outcome());
-            let failure = match outcome {
-                Some(AppOutcome::Failed { reason }) => Some(reason.clone()),
-                _ => None,
-            };
-            (id, KnownApp { name, wish: app.wish.0, ended: outcome.is_some(), failure })
+            let (spec, outcome) = (app.spec().clone(), app.outcome().cloned());
+            (id, KnownApp { spec, wish: app.wish.0, outcome })
         });
         Some(known.collect())
     }

@@ -4,6 +4,7 @@
 use gear_connectors::model::ModelDisk;
 use gear_core::api::{FileInfo, Files};
 use gear_core::checkpoint::record::FOLDER;
+use gear_core::control::AppSpec;
 use gear_core::effect::{IoError, IoErrorKind, IoRequest, StoreReply, StoreRequest};
 use gear_core::host::process::ProcessInput;
 use gear_core::id::{AppId, TaskId, Token};
@@ -79,11 +80,14 @@ impl Files for Paced<'_> {
 const STRAGGLER: u64 = 100;
 
 impl World<'_> {
-    /// An app has a store and files from now on.
-    pub(crate) fn serve(&mut self, app: AppId, name: &str) {
+    /// A process of an app is launched: the app has a store and files from now on.
+    pub(crate) fn serve(&mut self, app: AppId, spec: &AppSpec) {
+        if let Err(violation) = self.watch.updates.launched(app, spec) {
+            self.wrong(violation);
+        }
         let disk = &self.files;
         self.services.entry(app).or_insert_with(|| AppServices {
-            name: name.to_owned(),
+            name: spec.name.clone(),
             store: Store::default(),
             commits: Commits::with_gaps(),
             disk: disk.clone(),
@@ -135,13 +139,17 @@ impl World<'_> {
             failed("the store is busy")
         } else {
             let Some(services) = self.services.get_mut(&app) else { return };
-            let before = services.commits.epochs();
+            let before = (services.commits.epochs(), services.commits.given_up());
             let reply = services.store.perform(request);
             if let Err(violation) = services.commits.observe(request, &reply, &services.store) {
                 self.wrong(format!("{app}: {violation}"));
                 return;
             }
-            if services.commits.epochs() > before {
+            let (epochs, given_up) = (services.commits.epochs(), services.commits.given_up());
+            if given_up > before.1 {
+                self.seen("an epoch was given up, and a later one committed");
+            }
+            if epochs > before.0 {
                 self.processes[process].log = LogState::Appended;
                 self.committed(app);
             }

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use gear_connectors::model::ModelDisk;
-use gear_core::control::{Address, AppSpec, LaunchOrder, Resources, Wish};
+use gear_core::control::{Address, AppOutcome, AppSpec, LaunchOrder, Resources, Wish};
 use gear_core::host::process::Process;
 use gear_core::id::{
     AppId, AppTerm, Attempt, Epoch, Incarnation, MasterTerm, NodeId, RequestId, TaskId,
 };
 use gear_core::link::{LinkFigures, ReceiverFigures, SenderFigures};
-use gear_core::time::{EventTime, Time};
+use gear_core::time::{Duration, EventTime, Time};
 
 use crate::direct::Store;
 use crate::oracle::commits::Commits;
@@ -71,8 +71,20 @@ pub enum Answer {
         id: RequestId,
         /// The app's id.
         app: AppId,
-        /// The app's name.
-        name: String,
+        /// What was submitted.
+        spec: Box<AppSpec>,
+    },
+    /// What is wanted of an app will not be forgotten.
+    Wished {
+        /// The app.
+        app: AppId,
+        /// What is wanted.
+        wish: Wish,
+    },
+    /// The app has ended before it was told what is wanted of it.
+    TooLate {
+        /// The app.
+        app: AppId,
     },
     /// All apps, as they are or as they were.
     Read {
@@ -127,14 +139,12 @@ pub struct ExecutorLook {
 /// What a master knows of an app.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KnownApp {
-    /// Its name.
-    pub name: String,
+    /// What was submitted.
+    pub spec: AppSpec,
     /// What is wanted of it.
     pub wish: Wish,
-    /// It has ended.
-    pub ended: bool,
-    /// Why it has failed; none if it has not.
-    pub failure: Option<String>,
+    /// How it has ended; none while it has not.
+    pub outcome: Option<AppOutcome>,
 }
 
 /// What a task has come to.
@@ -212,8 +222,21 @@ pub struct ClientStart<'a> {
     pub masters: &'a BTreeMap<NodeId, Address>,
     /// What it submits.
     pub specs: Vec<AppSpec>,
+    /// What it wants of the apps later.
+    pub wishes: Vec<LaterWish>,
     /// Of a thousand answers, those after which it asks again.
     pub resubmit: u64,
+}
+
+/// What the user wants of an app that runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LaterWish {
+    /// The place of the app in what is submitted.
+    pub place: usize,
+    /// What is wanted.
+    pub wish: Wish,
+    /// When it is wanted at the earliest, from the beginning of the run.
+    pub after: Duration,
 }
 
 /// Makes the processes of a cluster.
@@ -236,6 +259,11 @@ pub trait Work {
     /// The apps that are to be submitted.
     fn specs(&self) -> Vec<AppSpec>;
 
+    /// What is wanted of the apps later, in the order in which it is asked for.
+    fn wishes(&self) -> Vec<LaterWish> {
+        Vec::new()
+    }
+
     /// What every app finds on its file system.
     fn files(&self) -> ModelDisk;
 
@@ -254,14 +282,42 @@ pub trait Work {
     fn judge(&self, output: &Output<'_>) -> (Vec<String>, u64);
 }
 
-/// What a finished app has left.
+/// What an app has left that has ended.
 pub struct Output<'a> {
     /// The app's name.
     pub app: &'a str,
+    /// How it has ended; none if that is not known.
+    pub outcome: Option<&'a AppOutcome>,
     /// The file system, after a loss of power.
     pub disk: &'a ModelDisk,
     /// What was seen of the commit log.
     pub commits: &'a Commits,
     /// The checkpoint store.
     pub store: &'a Store,
+}
+
+impl Output<'_> {
+    /// True if the user has ended the app before all of its input was read, so that a part of the
+    /// output is all that there is.
+    #[must_use]
+    pub const fn is_part(&self) -> bool {
+        matches!(self.outcome, Some(AppOutcome::Stopped | AppOutcome::Killed))
+    }
+}
+
+/// Judges what an app has left, and whether anybody has wanted that it ends as it has. Gives what
+/// is wrong, and how many records there are.
+pub(crate) fn judged(work: &dyn Work, output: &Output<'_>) -> (Vec<String>, u64) {
+    let (mut wrong, records) = work.judge(output);
+    let asked = match output.outcome {
+        Some(AppOutcome::Stopped) => Wish::Stop,
+        Some(AppOutcome::Killed) => Wish::Kill,
+        _ => return (wrong, records),
+    };
+    let specs = work.specs();
+    let is_it = |later: &LaterWish| specs[later.place].name == output.app;
+    if !work.wishes().iter().any(|later| is_it(later) && later.wish >= asked) {
+        wrong.push(format!("{}: nobody wanted that it ends: {:?}", output.app, output.outcome));
+    }
+    (wrong, records)
 }

@@ -1,16 +1,16 @@
 //! The workload of a seed: a random job whose input grows while the cluster suffers.
 
 use gear_connectors::model::ModelDisk;
-use gear_core::control::AppSpec;
+use gear_core::control::{AppSpec, Wish};
 use gear_core::dsl::Job;
 use gear_core::time::Duration;
 
 use super::jobs::{Jobs, spec};
-use super::subject::{Output, Work};
+use super::subject::{LaterWish, Output, Work};
 use crate::direct::Config;
 use crate::model::{self, Expected, Workload};
 use crate::oracle::{output, quarantine};
-use crate::random::Random;
+use crate::random::{Random, mix};
 use crate::workload::build::{Build, Built, build};
 use crate::workload::sink;
 use crate::workload::source::Gate;
@@ -22,7 +22,16 @@ pub struct Swarm {
     apps: u32,
     executors: u32,
     epoch_interval: Option<Duration>,
+    /// What the user wants of the apps while they run.
+    wishes: Vec<LaterWish>,
 }
+
+/// A binary is named by so many bytes, eight by eight.
+const BINARY_DIGESTS: usize = 4;
+/// Of a thousand apps, those that the user ends in each of the ways.
+const WISHES: u64 = 25;
+/// Milliseconds of a run within which an app is ended.
+const WISHES_SPAN: u64 = 8_000;
 
 impl Swarm {
     /// What a seed means.
@@ -38,13 +47,23 @@ impl Swarm {
         }
         let interval = random.pick(&[20, 100, 100, 300, 1_000]);
         let never = random.permille(20);
+        let apps = if random.permille(150) { 2 } else { 1 };
         Self {
             config,
             gate,
-            apps: if random.permille(150) { 2 } else { 1 },
+            apps,
             executors: random.pick(&[1, 2, 2, 3, 4]),
             epoch_interval: (!never).then_some(Duration::from_millis(interval)),
+            wishes: draw_wishes(apps, &mut Random::for_part(seed, 121)),
         }
+    }
+
+    /// The same for so many apps, none of which the user ends.
+    #[must_use]
+    pub fn undisturbed(mut self, apps: Option<u32>) -> Self {
+        self.apps = apps.unwrap_or(self.apps);
+        self.wishes.clear();
+        self
     }
 
     /// Executors of all apps, and their app masters.
@@ -56,14 +75,29 @@ impl Swarm {
     /// What it is, in a line.
     #[must_use]
     pub fn describe(&self) -> String {
-        let Self { apps, executors, .. } = self;
-        format!("{apps} apps on {executors} executors, {}", self.config.plan.describe())
+        let Self { apps, executors, wishes, .. } = self;
+        let wishes = wishes.iter().map(|later| {
+            let LaterWish { place, wish, after } = later;
+            format!(", app-{place} is to {wish:?} after {after:?}")
+        });
+        let wishes: String = wishes.collect();
+        format!("{apps} apps on {executors} executors{wishes}, {}", self.config.plan.describe())
     }
 
     /// Time between two epochs.
     #[must_use]
     pub const fn interval(&self) -> Option<Duration> {
         self.epoch_interval
+    }
+
+    /// An app with a version and arguments of its own: one is never mistaken for another.
+    fn spec(&self, number: u32) -> AppSpec {
+        let version = mix(self.config.seed ^ u64::from(number));
+        AppSpec {
+            binary: version.to_le_bytes().repeat(BINARY_DIGESTS),
+            arguments: vec![format!("--app={number}"), format!("--version={version:016x}")],
+            ..spec(&format!("app-{number}"), self.executors)
+        }
     }
 
     fn built(&self, process: u64) -> Built {
@@ -100,7 +134,11 @@ impl Jobs for Swarm {
 
 impl Work for Swarm {
     fn specs(&self) -> Vec<AppSpec> {
-        (0..self.apps).map(|number| spec(&format!("app-{number}"), self.executors)).collect()
+        (0..self.apps).map(|number| self.spec(number)).collect()
+    }
+
+    fn wishes(&self) -> Vec<LaterWish> {
+        self.wishes.clone()
     }
 
     fn files(&self) -> ModelDisk {
@@ -120,16 +158,38 @@ impl Work for Swarm {
         let known = Workload { built: &built, sources: &self.config.sources };
         let expected: Expected =
             model::interpret(&built.job.model, &known).expect("the workload is known");
+        let part = left.is_part();
         let mut violations = Vec::new();
         let found = rows(left.disk, &mut violations);
         let records = found.values().map(|rows| rows.len() as u64).sum();
-        violations.extend(output::judge(&built.sinks, &expected, &found));
+        violations.extend(output::judge(&built.sinks, &expected, &found, part));
         match left.commits.quarantined(left.store) {
-            Ok(found) => violations.extend(quarantine::judge(&expected.quarantined, found)),
+            Ok(found) => violations.extend(quarantine::judge(&expected.quarantined, found, part)),
             Err(violation) => violations.push(violation),
         }
         (violations.into_iter().map(|it| format!("{}: {it}", left.app)).collect(), records)
     }
+}
+
+/// Some apps are stopped, some are killed, and some are killed after they were told to stop.
+fn draw_wishes(apps: u32, random: &mut Random) -> Vec<LaterWish> {
+    let mut wishes = Vec::new();
+    for place in 0..apps as usize {
+        let mut after = Duration::from_millis(random.below(WISHES_SPAN));
+        for wish in [Wish::Stop, Wish::Kill] {
+            if random.permille(WISHES) {
+                wishes.push(LaterWish { place, wish, after });
+                after += Duration::from_millis(random.below(WISHES_SPAN / 8));
+            }
+        }
+        // Somebody who has no patience.
+        if random.permille(WISHES) {
+            wishes.push(LaterWish { place, wish: Wish::Stop, after });
+            let soon = Duration::from_millis(random.pick(&[0, 200, 1_000]));
+            wishes.push(LaterWish { place, wish: Wish::Kill, after: after + soon });
+        }
+    }
+    wishes
 }
 
 /// The committed rows of every sink.

@@ -67,9 +67,11 @@ fn judge<F: Faults>(config: &Config, world: &mut World<'_, F>, report: &mut Repo
     world.disk.lose_power(&mut random);
     let before = read(world, &mut report.violations);
     report.records = before.values().map(|rows| rows.len() as u64).sum();
-    report.violations.extend(output::judge(&built.sinks, &expected, &before));
+    report.violations.extend(output::judge(&built.sinks, &expected, &before, false));
     match world.commits.quarantined(&world.store) {
-        Ok(found) => report.violations.extend(quarantine::judge(&expected.quarantined, found)),
+        Ok(found) => {
+            report.violations.extend(quarantine::judge(&expected.quarantined, found, false));
+        }
         Err(violation) => report.violations.push(violation),
     }
     if report.violations.is_empty() && random.permille(250) {

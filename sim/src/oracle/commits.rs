@@ -20,6 +20,8 @@ pub struct Commits {
     term: AppTerm,
     last: Epoch,
     epochs: u64,
+    /// Epochs that were never committed, and later ones were.
+    given_up: u64,
     /// Records of lower numbers count nothing.
     floor: LogNumber,
     /// The objects of the last record.
@@ -75,6 +77,7 @@ impl Commits {
         if !follows {
             return Err(format!("{} was committed behind {}", record.epoch, self.last));
         }
+        self.given_up += record.epoch.0 - self.last.next().0;
         self.last = record.epoch;
         self.floor = self.floor.max(record.floor);
         self.epochs += 1;
@@ -115,6 +118,12 @@ impl Commits {
     #[must_use]
     pub const fn epochs(&self) -> u64 {
         self.epochs
+    }
+
+    /// Epochs that were never committed, and later ones were.
+    #[must_use]
+    pub const fn given_up(&self) -> u64 {
+        self.given_up
     }
 
     /// Every record that was put aside in a committed epoch: its operator, and its bytes.

@@ -107,7 +107,7 @@ async fn launch(
             return;
         }
     };
-    shared.state.borrow_mut().serve(id.app, &order.spec.name);
+    shared.state.borrow_mut().serve(shared.now(), id.app, &order.spec);
     let made = shared.made(process, listener.address()).await;
     match made {
         Err(reason) => events.exited(id, reason),

@@ -215,13 +215,17 @@ impl SimStore {
         let Some(services) = state.services.get_mut(&self.app) else {
             return failed("no such app was ever launched");
         };
-        let before = services.commits.epochs();
+        let before = (services.commits.epochs(), services.commits.given_up());
         let reply = services.store.perform(request);
         if let Err(violation) = services.commits.observe(request, &reply, &services.store) {
             state.wrong(now, format!("{}: {violation}", self.app));
             return reply;
         }
-        if services.commits.epochs() > before {
+        let (epochs, given_up) = (services.commits.epochs(), services.commits.given_up());
+        if given_up > before.1 {
+            state.seen("an epoch was given up, and a later one committed");
+        }
+        if epochs > before.0 {
             state.processes[self.process].log = LogState::Appended;
             state.committed(now, self.app);
         }

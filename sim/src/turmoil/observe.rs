@@ -1,7 +1,7 @@
 //! What the oracles are shown of a running cluster, and which rare states it reaches. The rules
 //! are those of the direct simulator.
 
-use gear_core::control::Role;
+use gear_core::control::{Role, Wish};
 use gear_core::id::{AppId, AppTerm};
 use gear_core::time::Time;
 
@@ -70,12 +70,22 @@ impl State {
         let subject = self.processes[process].subject.as_mut();
         for answer in subject.map(|subject| subject.answers()).unwrap_or_default() {
             match answer {
-                Answer::Submitted { id, app, name } => {
-                    self.watch.updates.submitted(id, app, &name)?;
-                    // Whoever acts now has to know of it.
-                    if let Some(process) = self.leader().and_then(|at| self.machines[at].node) {
-                        self.leader_knows(now, process)?;
-                    }
+                Answer::Submitted { id, app, spec } => {
+                    self.watch.updates.submitted(id, app, &spec)?;
+                    self.told(now)?;
+                }
+                Answer::Wished { app, wish } => {
+                    self.seen(match wish {
+                        Wish::Kill => "an app was to be killed",
+                        _ => "an app was to stop",
+                    });
+                    self.watch.updates.wished(app, wish);
+                    self.told(now)?;
+                }
+                Answer::TooLate { app } => {
+                    self.seen("an app had ended before the user could end it");
+                    self.watch.updates.too_late(app);
+                    self.told(now)?;
                 }
                 Answer::Read { stale: true } => self.seen("a stale answer was marked"),
                 Answer::Read { stale: false } => {}
@@ -83,6 +93,14 @@ impl State {
             }
         }
         Ok(())
+    }
+
+    /// A client was told something that will not be forgotten: whoever acts now has to know of it.
+    fn told(&mut self, now: Time) -> Result<(), String> {
+        match self.leader().and_then(|at| self.machines[at].node) {
+            Some(process) => self.leader_knows(now, process),
+            None => Ok(()),
+        }
     }
 
     /// A leader that acts is asked what it knows.

@@ -4,8 +4,8 @@
 use gear_core::time::{Duration, Time};
 
 use super::stage::{Due, Stage};
-use crate::cluster::Output;
-use crate::cluster::inspect::{INSPECT_INTERVAL, inspected};
+use crate::cluster::inspect::{INSPECT_INTERVAL, Inspected, REGION_GOES_ON, inspected};
+use crate::cluster::{Look, Output, judged};
 use crate::random::Random;
 
 /// Thousandths of the input that are there before the core is healed.
@@ -57,9 +57,13 @@ impl Stage<'_> {
             let app = hosted.app();
             Some((number, app, hosted.subject.as_deref_mut()?))
         });
-        let (wrong, resumed) = inspected(subjects, &mut state.watch, punctual);
+        let Inspected { wrong, resumed, apart } = inspected(subjects, &mut state.watch, punctual);
         if resumed {
             state.seen("a link was resumed with what it had kept");
+        }
+        let runs = |look| matches!(look, Look::App(look) if look.runs && apart.contains(&look.app));
+        if state.processes.iter().any(|hosted| hosted.alive && runs(hosted.look)) {
+            state.seen(REGION_GOES_ON);
         }
         wrong.into_iter().for_each(|violation| state.wrong(now, violation));
     }
@@ -94,12 +98,15 @@ impl Stage<'_> {
     /// True if the leader knows of all apps, and that each has ended.
     fn all_done(&self) -> bool {
         let Some(leader) = self.leader() else { return false };
-        let state = self.shared.state.borrow();
+        let state = &mut *self.shared.state.borrow_mut();
         let Some(process) = state.machines[leader].node else { return false };
         let subject = state.processes[process].subject.as_ref();
         let local = state.local(self.now(), process);
         let Some(known) = subject.and_then(|subject| subject.known(local)) else { return false };
-        let ended = known.values().filter(|app| app.ended).count();
+        if let Err(violation) = state.watch.updates.leader(&known) {
+            state.wrong(self.now(), violation);
+        }
+        let ended = known.values().filter(|app| app.outcome.is_some()).count();
         ended == self.work.specs().len() && ended == known.len()
     }
 
@@ -125,16 +132,17 @@ impl Stage<'_> {
         let state = &mut *self.shared.state.borrow_mut();
         let mut records = 0;
         let mut wrong = Vec::new();
-        for services in state.services.values_mut() {
+        for (app, services) in &mut state.services {
             // What is visible has to be durable too.
             services.disk.crash();
             let output = Output {
                 app: &services.name,
+                outcome: state.watch.updates.outcome(*app),
                 disk: &services.disk,
                 commits: &services.commits,
                 store: &services.store,
             };
-            let (violations, count) = self.work.judge(&output);
+            let (violations, count) = judged(self.work, &output);
             wrong.extend(violations);
             records += count;
         }

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 
 use gear_connectors::model::ModelDisk;
-use gear_core::control::{Address, LaunchOrder, Role};
+use gear_core::control::{Address, AppSpec, LaunchOrder, Role};
 use gear_core::id::{AppId, NodeId};
 use gear_core::time::{Duration, Time};
 use tokio::sync::mpsc::UnboundedSender;
@@ -326,11 +326,14 @@ impl State {
         self.violations.push(what);
     }
 
-    /// An app has a store and files from now on.
-    pub(crate) fn serve(&mut self, app: AppId, name: &str) {
+    /// A process of an app is launched: the app has a store and files from now on.
+    pub(crate) fn serve(&mut self, now: Time, app: AppId, spec: &AppSpec) {
+        if let Err(violation) = self.watch.updates.launched(app, spec) {
+            self.wrong(now, violation);
+        }
         let disk = &self.files;
         self.services.entry(app).or_insert_with(|| AppServices {
-            name: name.to_owned(),
+            name: spec.name.clone(),
             store: Store::default(),
             commits: Commits::with_gaps(),
             disk: disk.clone(),

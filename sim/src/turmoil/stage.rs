@@ -189,8 +189,9 @@ impl<'a> Stage<'a> {
             return self.assembly.child(&start);
         }
         let Some(capacity) = setup.machines.get(machine).copied() else {
-            let (specs, resubmit) = (self.work.specs(), setup.rates.resubmit);
-            let start = ClientStart { cluster: CLUSTER, seed, masters, specs, resubmit };
+            let (specs, wishes) = (self.work.specs(), self.work.wishes());
+            let (cluster, resubmit) = (CLUSTER, setup.rates.resubmit);
+            let start = ClientStart { cluster, seed, masters, specs, wishes, resubmit };
             return Ok(self.assembly.client(&start));
         };
         Ok(self.assembly.node(&NodeStart {
