@@ -9,23 +9,23 @@ use gear_core::control::{LaunchOrder, ProcessId};
 use gear_core::effect::{IoError, IoErrorKind, IoRequest, Notice, StoreReply, StoreRequest};
 use gear_core::host::process::{DiskReply, DiskRequest};
 use gear_core::id::TaskId;
-use gear_core::time::{Time, WallTime};
-use gear_net::tcp::Tcp;
-use gear_net::{ChildEvents, Children, Clock, Disk, Drivers, Io, Platform, Store};
+use gear_net::clock::SystemClock;
+use gear_net::{ChildEvents, Children, Disk, Drivers, Io, Platform, Store};
 use object_store::ObjectStore;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use crate::child::Family;
 use crate::disk::NodeDisk;
-use crate::embedded::{CatchPanic, clock};
+use crate::embedded::CatchPanic;
 use crate::store::CheckpointStore;
+use crate::wire::Wire;
 
 /// The machine of a node.
 pub(crate) struct NodeMachine;
 
 impl Platform for NodeMachine {
-    type Transport = Tcp;
+    type Transport = Wire;
     type Disk = NodeDisk;
     type Store = Nothing;
     type Io = Nothing;
@@ -39,7 +39,7 @@ impl Platform for NodeMachine {
 pub(crate) struct JobMachine;
 
 impl Platform for JobMachine {
-    type Transport = Tcp;
+    type Transport = Wire;
     type Disk = Nothing;
     type Store = RemoteStore;
     type Io = IoThread;
@@ -50,7 +50,7 @@ impl Platform for JobMachine {
 }
 
 /// The drivers of a node.
-pub(crate) fn of_node(transport: Tcp, disk: NodeDisk, children: Family) -> Drivers<NodeMachine> {
+pub(crate) fn of_node(transport: Wire, disk: NodeDisk, children: Family) -> Drivers<NodeMachine> {
     Drivers {
         transport,
         disk,
@@ -65,7 +65,7 @@ pub(crate) fn of_node(transport: Tcp, disk: NodeDisk, children: Family) -> Drive
 }
 
 /// The drivers of a job's process.
-pub(crate) fn of_job(transport: Tcp, store: RemoteStore, io: IoThread) -> Drivers<JobMachine> {
+pub(crate) fn of_job(transport: Wire, store: RemoteStore, io: IoThread) -> Drivers<JobMachine> {
     Drivers {
         transport,
         disk: Nothing,
@@ -81,23 +81,6 @@ pub(crate) fn of_job(transport: Tcp, store: RemoteStore, io: IoThread) -> Driver
 
 fn notice(notice: Notice) {
     crate::embedded::notice(notice.level, &notice.text);
-}
-
-/// The clocks of this machine.
-pub(crate) struct SystemClock;
-
-impl Clock for SystemClock {
-    fn now(&self) -> Time {
-        clock::now()
-    }
-
-    fn wall(&self) -> WallTime {
-        clock::wall()
-    }
-
-    async fn breathe(&self) {
-        tokio::task::yield_now().await;
-    }
 }
 
 /// The checkpoint store of an app, which another runtime serves, so that no task waits for it.

@@ -37,6 +37,7 @@ pub mod security;
 pub mod server;
 pub mod store;
 pub mod testing;
+mod wire;
 
 pub use command::{NoOptions, Result, build, main, main_with};
 pub use embedded::{CatchPanic, RunError, run};

@@ -29,6 +29,7 @@ use super::protocol::{CHILD, FromChild, Launch, ToChild, read, write};
 use super::table::{Asked, ChildInfo, ChildState, ChildTable};
 use crate::binaries::Binaries;
 use crate::logs::Log;
+use crate::wire::Wiring;
 
 /// What of the node's environment a job's process is given: where programs and folders are, which
 /// language and time zone, and what Rust prints of a panic. Nothing of the node's secrets is there.
@@ -61,8 +62,8 @@ pub(crate) struct Home {
     pub(crate) checkpoints: String,
     /// The host at which children listen.
     pub(crate) bind: String,
-    /// The host at which others reach them, if it is another one.
-    pub(crate) advertise: Option<String>,
+    /// How they reach others, and others reach them.
+    pub(crate) wiring: Wiring,
     /// The folder of the logs.
     pub(crate) logs: PathBuf,
     /// What children log, as a filter.
@@ -258,7 +259,7 @@ impl Home {
             masters,
             checkpoints: self.checkpoints.clone(),
             bind: self.bind.clone(),
-            advertise: self.advertise.clone(),
+            wiring: self.wiring.clone(),
             log: self.log.clone(),
         }
     }

@@ -14,6 +14,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
+use crate::wire::Wiring;
+
 /// Set in the environment of a child process.
 pub(crate) const CHILD: &str = "GEAR_CHILD";
 
@@ -68,8 +70,8 @@ pub(crate) struct Launch {
     pub(crate) checkpoints: String,
     /// The host at which it listens.
     pub(crate) bind: String,
-    /// The host at which others reach it, if it is another one.
-    pub(crate) advertise: Option<String>,
+    /// How it reaches others, and they reach it.
+    pub(crate) wiring: Wiring,
     /// What is logged, as a filter.
     pub(crate) log: String,
 }

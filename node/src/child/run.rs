@@ -11,19 +11,18 @@ use gear_core::control::{Address, Role};
 use gear_core::dsl::App;
 use gear_core::host::process::Process;
 use gear_core::host::{AppConfig, AppProcess, ExecutorConfig, ExecutorProcess, NoFaults};
-use gear_net::tcp::Tcp;
-use gear_net::{EventLoop, Handle, Limits, Listener as _, Transport as _};
+use gear_net::{EventLoop, Handle, Limits, Listener, Transport as _};
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedReadHalf;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
-use tokio::task::LocalSet;
 
 use super::protocol::{FromChild, Launch, ToChild, read, write};
 use crate::command::{Called, start_logging};
 use crate::drivers::{IoThread, RemoteStore, of_job};
 use crate::store::CheckpointStore;
+use crate::wire::{Wire, Wiring};
 
 /// What a process ends with whose worker is gone.
 const ORPHAN: i32 = 3;
@@ -178,10 +177,9 @@ where
     let store = CheckpointStore::open(&launch.checkpoints).map_err(|error| error.to_string())?;
     let store = RemoteStore::new(services.handle().clone(), &store, &spec.state);
     let io = IoThread::start().map_err(|error| format!("a thread cannot be started: {error}"))?;
-    let Launch { order, cluster, incarnation, masters, bind, advertise, .. } = launch;
-    let transport = advertise.map_or_else(Tcp::new, Tcp::advertising);
+    let Launch { order, cluster, incarnation, masters, bind, wiring, .. } = launch;
     let at = Address(format!("{bind}:0"));
-    let run = Run { transport, at, store, io };
+    let run = Run { wiring, at, store, io };
     match order.process.role {
         Role::AppMaster(_) => {
             let plan = called.plan(&job, order.spec.executors)?;
@@ -199,7 +197,7 @@ where
 
 /// What a process runs with.
 struct Run {
-    transport: Tcp,
+    wiring: Wiring,
     at: Address,
     store: RemoteStore,
     io: IoThread,
@@ -208,12 +206,11 @@ struct Run {
 impl Run {
     /// Runs a process on this thread until it ends, and gives its reason.
     fn run<P: Process>(self, process: P, worker: &mut Worker) -> Result<String, String> {
-        let Self { transport, at, store, io } = self;
-        let runtime = Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|error| error.to_string())?;
-        LocalSet::new().block_on(&runtime, async {
+        let Self { wiring, at, store, io } = self;
+        let (runtime, transport) = wiring.connect().map_err(|error| error.to_string())?;
+        runtime.block_on(async {
             let listener = transport.listen(&at).await.map_err(|error| error.to_string())?;
-            let address = listener.address();
+            let address = Listener::<Wire>::address(&listener);
             let drivers = of_job(transport, store, io);
             let running = EventLoop::new(process, listener, drivers, Limits::default());
             worker.running(address, running.handle());

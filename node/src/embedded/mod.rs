@@ -1,6 +1,6 @@
 //! A job in one process: executors as threads, and the app master on the thread that called.
 
-pub(crate) mod clock;
+mod clock;
 mod executor;
 mod fresh;
 mod guard;

@@ -6,14 +6,13 @@ use std::thread::JoinHandle;
 
 use gear_core::control::Address;
 use gear_core::host::{NoFaults, NodeConfig, NodeProcess};
-use gear_net::tcp::Tcp;
-use gear_net::{EventLoop, Handle, Limits, Listener as _, Transport as _};
+use gear_net::{EventLoop, Handle, Limits, Listener, Transport as _};
 use tokio::sync::oneshot;
-use tokio::task::LocalSet;
 
 use crate::child::{Family, Home};
 use crate::disk::NodeDisk;
 use crate::drivers::of_node;
+use crate::wire::{Wire, WireError, Wiring};
 
 /// What the thread needs once the cluster is formed.
 pub(super) struct Orders {
@@ -25,6 +24,7 @@ pub(super) struct Orders {
 /// The thread, which listens and waits for its orders.
 pub(super) struct Control {
     address: Address,
+    wiring: Wiring,
     orders: oneshot::Sender<Orders>,
     handle: oneshot::Receiver<Handle>,
     stop: oneshot::Sender<()>,
@@ -42,31 +42,30 @@ pub(super) struct Running {
 
 impl Control {
     /// Starts the thread, which listens there.
-    pub(super) fn listen(at: SocketAddr, advertise: Option<String>) -> io::Result<Self> {
+    pub(super) fn listen(at: SocketAddr, wiring: Wiring) -> Result<Self, WireError> {
         let (bound, binding) = std::sync::mpsc::channel();
         let (orders, ordered) = oneshot::channel();
         let (handling, handle) = oneshot::channel();
         let (stop, stopped) = oneshot::channel();
         let (ending, ended) = oneshot::channel();
+        let connecting = wiring.clone();
         let thread = std::thread::Builder::new().name("gear-control".into()).spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            let runtime = match runtime {
-                Ok(runtime) => runtime,
+            let (runtime, transport) = match connecting.connect() {
+                Ok(connected) => connected,
                 Err(error) => {
                     let _ = bound.send(Err(error));
                     return;
                 }
             };
-            LocalSet::new().block_on(&runtime, async move {
-                let transport = advertise.map_or_else(Tcp::new, Tcp::advertising);
+            runtime.block_on(async move {
                 let listener = match transport.listen(&Address(at.to_string())).await {
                     Ok(listener) => listener,
                     Err(error) => {
-                        let _ = bound.send(Err(error));
+                        let _ = bound.send(Err(WireError::Listen(error)));
                         return;
                     }
                 };
-                let _ = bound.send(Ok(listener.address()));
+                let _ = bound.send(Ok(Listener::<Wire>::address(&listener)));
                 let Ok(Orders { config, disk, home }) = ordered.await else { return };
                 let drivers = of_node(transport, disk, Family::new(home));
                 let process = NodeProcess::<NoFaults>::new(config);
@@ -83,12 +82,17 @@ impl Control {
         })?;
         let gone = || io::Error::other("the control thread has ended");
         let address = binding.recv().map_err(|_| gone())??;
-        Ok(Self { address, orders, handle, stop, ended, thread })
+        Ok(Self { address, wiring, orders, handle, stop, ended, thread })
     }
 
     /// Where it listens, as others have to dial it.
     pub(super) fn address(&self) -> &Address {
         &self.address
+    }
+
+    /// How it reaches others.
+    pub(super) fn wiring(&self) -> &Wiring {
+        &self.wiring
     }
 
     /// Has the thread run the node.

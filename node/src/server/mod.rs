@@ -36,6 +36,7 @@ use crate::disk::{DiskError, NodeDisk};
 use crate::gossip::{Gossip, GossipError, Me};
 use crate::options::cores;
 use crate::store::{CheckpointStore, StoreError};
+use crate::wire::{Certificates, WireError, Wiring};
 
 /// Threads that serve REST, gossip and the transfer of binaries.
 const SERVICE_THREADS: usize = 2;
@@ -64,9 +65,9 @@ enum StartError {
     /// Gossip cannot begin.
     #[error(transparent)]
     Gossip(#[from] GossipError),
-    /// A port is taken, or an address none of this machine.
-    #[error("--listen: {0}: end who listens there, or give this node an address of its own")]
-    Listen(std::io::Error),
+    /// Nodes and jobs' processes cannot be reached.
+    #[error(transparent)]
+    Wire(#[from] WireError),
     /// Strangers could come in, or a certificate cannot be used.
     #[error(transparent)]
     Security(#[from] SecurityError),
@@ -165,8 +166,16 @@ async fn serve(config: Config) -> Result<(), StartError> {
     let kept = Arc::new(Kept::open(&config)?);
     let identity = kept.identity();
     let secured = Secured::new(&config, &kept.folder.secrets())?;
-    let control = Control::listen(config.listen, config.advertise.clone());
-    let control = control.map_err(StartError::Listen)?;
+    let wiring = Wiring {
+        transport: config.transport.name().into(),
+        advertise: config.advertise.clone(),
+        certificates: secured.files.as_ref().map(|files| Certificates {
+            authority: files.authority.clone(),
+            certificate: files.certificate.clone(),
+            key: files.key.clone(),
+        }),
+    };
+    let control = Control::listen(config.listen, wiring)?;
     let listen = control.address().clone();
     let http = crate::api::listen(config.http)?;
     let me = Me {
@@ -282,7 +291,7 @@ async fn begin(
         masters: Arc::clone(&masters),
         checkpoints: cluster.checkpoints().url().to_owned(),
         bind: if host.is_ipv6() { format!("[{host}]") } else { host.to_string() },
-        advertise: config.advertise.clone(),
+        wiring: control.wiring().clone(),
         logs: kept.folder.logs(),
         log: config.log_level.clone(),
         binaries: cluster.binaries().clone(),

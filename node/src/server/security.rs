@@ -16,7 +16,7 @@ use crate::security::{
 /// Bytes of a cluster's key at least: nobody tries them all.
 const KEY_BYTES_MIN: usize = 16;
 /// Whether this build's links show certificates: else nobody but this machine may reach them.
-const LINKS_SHOW_CERTIFICATES: bool = false;
+const LINKS_SHOW_CERTIFICATES: bool = true;
 
 /// Certificates, keys and tokens of a node.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq, Deserialize)]
