@@ -110,6 +110,12 @@ impl Cluster {
         self.nodes[number].listen
     }
 
+    /// Where a node serves REST.
+    #[must_use]
+    pub fn serves(&self, number: usize) -> SocketAddr {
+        self.nodes[number].http
+    }
+
     /// Has a node join this one when it is started next.
     pub fn join(&mut self, number: usize, seed: SocketAddr) {
         self.nodes[number].joins = Some(seed);

@@ -5,20 +5,25 @@ use std::path::Path;
 use gear_core::control::AppOutcome;
 use gear_core::id::{AppId, Epoch};
 use gear_tests::cluster::{self, Cluster};
+use gear_tests::process::Room;
 use gear_tests::words;
 
 const NODE: &str = env!("CARGO_BIN_EXE_node_program");
 const WORD_COUNT: &str = env!("CARGO_BIN_EXE_job_word_count");
 
-/// Submits a word count of this text, over so many executors.
-fn count_words(cluster: &mut Cluster, text: &[Vec<u8>], executors: u32) -> AppId {
+/// Writes this text to files, and gives their folder and the one for the counts.
+fn write_input(cluster: &Cluster, text: &[Vec<u8>]) -> (String, String) {
     std::fs::create_dir_all(cluster.path("in")).expect("it can be made");
     for (number, text) in text.iter().enumerate() {
         std::fs::write(cluster.path(&format!("in/{number}.txt")), text).expect("it can be written");
     }
-    let (input, output) = (cluster.path("in"), cluster.path("out"));
     let text = |path: &Path| path.to_str().expect("it is text").to_owned();
-    let (input, output) = (text(&input), text(&output));
+    (text(&cluster.path("in")), text(&cluster.path("out")))
+}
+
+/// Submits a word count of this text, over so many executors.
+fn count_words(cluster: &mut Cluster, text: &[Vec<u8>], executors: u32) -> AppId {
+    let (input, output) = write_input(cluster, text);
     let arguments = [&*input, "--out", &output, "--parallelism", "2", "--epoch-interval", "100ms"];
     cluster.submit(Path::new(WORD_COUNT), executors, &arguments)
 }
@@ -37,6 +42,53 @@ fn one_node_counts_words() {
     assert_eq!(cluster.outcome(app), AppOutcome::Finished);
     assert_counted(&cluster, &text);
     assert_eq!(cluster.stop_node(0), Some(0));
+}
+
+#[test]
+fn a_job_is_submitted_from_the_command_line() {
+    let cluster = Cluster::start(NODE, 3, 1);
+    let text = [words::text(100_000, 3)];
+    let (input, output) = write_input(&cluster, &text);
+    // Another node than that of the master, which fetches the binary from there.
+    let at = cluster.serves(2).to_string();
+    let room = Room::new(NODE);
+    let submitted = room.run(&[
+        "submit",
+        "--cluster",
+        &at,
+        "--json",
+        "--executors",
+        "2",
+        WORD_COUNT,
+        "--",
+        &input,
+        "--out",
+        &output,
+        "--parallelism",
+        "2",
+        "--epoch-interval",
+        "100ms",
+    ]);
+    let submitted = submitted.ok();
+    let app: serde_json::Value = serde_json::from_str(&submitted.out).expect("it is JSON");
+    let app = app["app"].as_u64().expect("it has a number").to_string();
+    let mut last = String::new();
+    for _ in 0..600 {
+        last = room.run(&["app", "--cluster", &at, "--json", &app]).ok().out;
+        if last.contains("finished") {
+            break;
+        }
+        assert!(!last.contains("failed"), "{last} {}", cluster.logs());
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    assert!(last.contains("finished"), "{last} {}", cluster.logs());
+    assert_counted(&cluster, &text);
+    let stdin = room.run(&["submit", "--cluster", &at, NODE]);
+    stdin.refused(&["no job of Gear"]);
+    let script = room.path("job.sh");
+    room.write("job.sh", "#!/bin/sh\n");
+    let script = room.run(&["submit", "--cluster", &at, script.to_str().expect("it is text")]);
+    script.refused(&["no program"]);
 }
 
 #[test]
