@@ -83,8 +83,8 @@ fn a_job_is_submitted_from_the_command_line() {
     }
     assert!(last.contains("finished"), "{last} {}", cluster.logs());
     assert_counted(&cluster, &text);
-    let stdin = room.run(&["submit", "--cluster", &at, NODE]);
-    stdin.refused(&["no job of Gear"]);
+    let other = room.run(&["submit", "--cluster", &at, NODE]);
+    other.refused(&["Usage:"]);
     let script = room.path("job.sh");
     room.write("job.sh", "#!/bin/sh\n");
     let script = room.run(&["submit", "--cluster", &at, script.to_str().expect("it is text")]);
