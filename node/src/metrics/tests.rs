@@ -24,7 +24,7 @@ fn executor() -> ProcessFigures {
         };
         (TaskId { processor: ProcessorId(1), index }, figures)
     };
-    let audit = AuditFigures { checked: 5, failed: 0, gaps: 0, duplicates: 1 };
+    let audit = AuditFigures { checked: 5, gaps: 0, duplicates: 1 };
     let link = LinkFigures { reconnects: 3, audit, ..LinkFigures::default() };
     let peer = Peer::Executor(AppId(1), ExecutorId(2));
     ProcessFigures { tasks: [task(0), task(1)].into(), links: [(peer, link)].into() }
