@@ -175,9 +175,8 @@ fn text(detail: &AppDetail) -> String {
             line("quarantined", count(live.quarantined));
             line("recoveries", live.recoveries.to_string());
             let audit = &live.audit;
-            let (checked, failed) = (audit.checked, audit.failed);
-            let (gaps, twice) = (audit.gaps, audit.duplicates);
-            let text = format!("{checked} checked, {failed} failed, {gaps} gaps, {twice} twice");
+            let (checked, gaps, twice) = (audit.checked, audit.gaps, audit.duplicates);
+            let text = format!("{checked} checked, {gaps} gaps, {twice} twice");
             line("audit", text);
             if let Some(holder) = &live.min_clock {
                 line("clock", format!("held by {} ({})", holder.task, holder.processor));

@@ -7,9 +7,8 @@ use gear_core::host::figures::{AppFigures, RegionState};
 use super::families::{Families, Label};
 use super::tasks::{audit, links, watermark};
 
-const AUDIT: [&str; 4] = [
+const AUDIT: [&str; 3] = [
     "gear_app_audit_checked_total",
-    "gear_app_audit_failed_total",
     "gear_app_audit_gaps_total",
     "gear_app_audit_duplicates_total",
 ];

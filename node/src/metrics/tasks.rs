@@ -83,24 +83,21 @@ pub(super) fn watermark(
 /// What comparing has found, of all links of an app or of one.
 pub(super) fn audit(
     all: &mut Families,
-    names: [&'static str; 4],
+    names: [&'static str; 3],
     labels: &[Label<'_>],
     figures: AuditFigures,
 ) {
-    let [checked, failed, gaps, duplicates] = names;
+    let [checked, gaps, duplicates] = names;
     let help = "Comparisons of what was sent over a channel in an epoch and what came";
     all.counter((checked, help), labels, figures.checked as f64);
-    let help = "Comparisons that found something else than was sent";
-    all.counter((failed, help), labels, figures.failed as f64);
-    let help = "Frames before which some were missing; the connection was given up for it";
+    let help = "Frames before which some were missing, and comparisons that failed";
     all.counter((gaps, help), labels, figures.gaps as f64);
     let help = "Frames that came twice and were dropped";
     all.counter((duplicates, help), labels, figures.duplicates as f64);
 }
 
-const LINK_AUDIT: [&str; 4] = [
+const LINK_AUDIT: [&str; 3] = [
     "gear_link_audit_checked_total",
-    "gear_link_audit_failed_total",
     "gear_link_audit_gaps_total",
     "gear_link_audit_duplicates_total",
 ];

@@ -167,7 +167,7 @@ pub(crate) fn figures() -> AppFigures {
         processors: Vec::new(),
         executors: [(ExecutorId(1), executor)].into(),
         links: BTreeMap::new(),
-        audit: AuditFigures { checked: 4, failed: 0, gaps: 0, duplicates: 0 },
+        audit: AuditFigures { checked: 4, gaps: 0, duplicates: 0 },
         waiting: String::new(),
         outcome: None,
     }

@@ -169,6 +169,8 @@ async fn a_client_says_when_nobody_is_there_or_somebody_else() {
     let at = strange.local_addr().expect("it is bound").to_string();
     tokio::spawn(async move {
         let (mut stream, _) = strange.accept().await.expect("somebody comes");
+        let mut request = [0; 1_024];
+        tokio::io::AsyncReadExt::read(&mut stream, &mut request).await.expect("it asks");
         let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
         tokio::io::AsyncWriteExt::write_all(&mut stream, answer).await.expect("it is read");
     });
