@@ -74,6 +74,12 @@ pub const SCENARIOS: &[Scenario] = &[
         run: masters_down,
         shrinks: true,
     },
+    Scenario {
+        name: DAG_VERSION,
+        about: "each leader is lost right after it has acknowledged an app, which runs all the same",
+        run: dag_version_after_leader_loss::<NoFaults>,
+        shrinks: true,
+    },
 ];
 
 /// The scenario of a name.
@@ -91,6 +97,17 @@ fn scripted(
     script: fn(&mut Setup, &mut Random),
 ) -> Report {
     let swarm = Swarm::draw(seed).undisturbed(None);
+    scripted_with::<NoFaults>(name, (seed, &swarm), wanted, options, script)
+}
+
+/// The same for a workload, with or without a bug in the engine.
+fn scripted_with<F: gear_core::host::Faults>(
+    name: &'static str,
+    (seed, swarm): (u64, &Swarm),
+    wanted: &Wanted,
+    options: &Options,
+    script: fn(&mut Setup, &mut Random),
+) -> Report {
     let faults = Faults::only(&[FaultKind::Chop, FaultKind::StoreStragglers]);
     let plain = Wanted {
         masters: wanted.masters.or(Some(3)),
@@ -103,7 +120,7 @@ fn scripted(
     let place = setup.planned.iter().enumerate();
     let left = place.filter(|(place, _)| !wanted.without.contains(place));
     setup.planned = left.map(|(_, planned)| *planned).collect();
-    cluster::run_setup::<NoFaults>(name, &setup, &swarm, wanted, options)
+    cluster::run_setup::<F>(name, &setup, swarm, wanted, options)
 }
 
 /// A fault of this kind at a time, for a time, both in milliseconds.
@@ -160,6 +177,42 @@ fn masters_down(seed: u64, wanted: &Wanted, options: &Options) -> Report {
     let mut report = enough_epochs(report, Duration::from_secs(15), seed);
     if committed == 0 && Swarm::draw(seed).interval().is_some() && report.violations.is_empty() {
         report.violations.push("no epoch committed while all masters were down".into());
+    }
+    report
+}
+
+/// The name of [`dag_version_after_leader_loss`].
+const DAG_VERSION: &str = "dag-version-after-leader-loss";
+
+/// Apps that are submitted one after the other, each to another leader.
+const SUBMISSIONS: u32 = 3;
+
+/// The failure that Gearpump had of its own: a user's change was acknowledged, the leader was lost,
+/// and its successor went on with the version before. Each leader that acknowledges a submission is
+/// lost right after the client has heard of it, and some are cut off from the others before. The
+/// oracles require that every later leader knows, and every worker launches, exactly what was
+/// submitted, once, and that the committed output is right.
+#[must_use]
+pub fn dag_version_after_leader_loss<F: gear_core::host::Faults>(
+    seed: u64,
+    wanted: &Wanted,
+    options: &Options,
+) -> Report {
+    let swarm = Swarm::draw(seed).undisturbed(Some(SUBMISSIONS));
+    let mut report =
+        scripted_with::<F>(DAG_VERSION, (seed, &swarm), wanted, options, |setup, random| {
+            setup.safety = Duration::from_secs(20);
+            setup.rates.strike_acknowledger = 1_000;
+            setup.rates.resubmit = 300;
+            let mut at = random.between(300, 1_500);
+            while at < 10_000 {
+                let lasts = random.between(200, 1_500);
+                setup.planned.push(planned(FaultKind::Isolate, at, lasts, random));
+                at += lasts + random.between(200, 1_500);
+            }
+        });
+    if !report.rare.contains_key(cluster::ACKNOWLEDGER_LOST) && report.violations.is_empty() {
+        report.violations.push("no leader was lost with what it had acknowledged".into());
     }
     report
 }

@@ -1,9 +1,10 @@
 //! The simulator finds bugs that were put into the machines of a cluster, each within so many
 //! seeds, and none without them.
 
-use gear_core::host::Faults;
+use gear_core::host::{Faults, NoFaults};
 use sim::cluster::{Wanted, run, run_with};
-use sim::report::Options;
+use sim::report::{Options, Report};
+use sim::scenario::dag_version_after_leader_loss;
 use sim::sweep::{Limits, sweep};
 
 /// Each bug has to be found within so many seeds: a few times what it took when it was measured.
@@ -20,24 +21,26 @@ macro_rules! bugs {
 
             #[test]
             fn $test() {
-                found::<$name>(stringify!($const));
+                found(stringify!($const), run_with::<$name>, run);
             }
         )+
     };
 }
 
+type Run = fn(u64, &Wanted, &Options) -> Report;
+
 /// The first seed that finds the bug; the same seed is right without it.
-fn found<F: Faults>(name: &str) {
+fn found(name: &str, buggy: Run, right: Run) {
     let (wanted, options) = (Wanted::default(), Options::default());
     let limits = Limits { threads: 1, failures: 1, ..Limits::default() };
-    let all = sweep(0..SEEDS, &limits, |seed| run_with::<F>(seed, &wanted, &options), |_| {});
+    let all = sweep(0..SEEDS, &limits, |seed| buggy(seed, &wanted, &options), |_| {});
     let (seed, failure) = all
         .failures
         .first_key_value()
         .unwrap_or_else(|| panic!("{name} was not found in {SEEDS} seeds"));
     let first = failure.violations[0].lines().next().unwrap_or_default();
     println!("| {name} | {} | {first} |", seed + 1);
-    let violations = run(*seed, &wanted, &options).violations;
+    let violations = right(*seed, &wanted, &options).violations;
     assert!(violations.is_empty(), "{name}: seed {seed} is wrong without it: {violations:?}");
 }
 
@@ -56,4 +59,15 @@ bugs! {
     take_over_without_reports: TakeOverWithoutReports, TAKE_OVER_WITHOUT_REPORTS;
     acknowledge_before_majority: AcknowledgeBeforeMajority, ACKNOWLEDGE_BEFORE_MAJORITY;
     ignore_lease: IgnoreLease, IGNORE_LEASE;
+}
+
+/// A leader that says more than a majority will remember, and one that takes a repeated request for
+/// another, are found by the scenario that is about them.
+#[test]
+fn what_is_forgotten_with_a_leader_is_found() {
+    let right: Run = dag_version_after_leader_loss::<NoFaults>;
+    let name = "ACKNOWLEDGE_BEFORE_MAJORITY after the loss of a leader";
+    found(name, dag_version_after_leader_loss::<AcknowledgeBeforeMajority>, right);
+    let name = "FORGET_REQUEST_IDS after the loss of a leader";
+    found(name, dag_version_after_leader_loss::<ForgetRequestIds>, right);
 }

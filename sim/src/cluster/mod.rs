@@ -30,6 +30,7 @@ pub use client::Client;
 pub use fault::{FaultKind, Faults, Planned};
 pub(crate) use hosted::LogState;
 pub use jobs::{Jobs, app_plan, program, spec};
+pub(crate) use nemesis::ACKNOWLEDGER_LOST;
 pub use real::Real;
 pub use setup::{Rates, Setup, Slow, Wanted};
 pub(crate) use subject::judged;

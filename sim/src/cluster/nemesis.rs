@@ -19,6 +19,9 @@ const AMBUSH_EFFECTS: u64 = 6;
 /// The most that an ambushed machine is without power, in nanoseconds.
 const AMBUSH_NANOS: u64 = 4_000_000_000;
 
+/// The rare state of a leader that is lost with what it has just acknowledged.
+pub(crate) const ACKNOWLEDGER_LOST: &str = "a leader was lost right after it had acknowledged";
+
 impl World<'_> {
     /// A planned fault happens, if there is somebody whom it can meet.
     pub(crate) fn strike(&mut self, place: usize) {
@@ -135,6 +138,27 @@ impl World<'_> {
         self.stopwatch.disturb(self.now);
         self.count(kind);
         self.processes[whom].trap = Some((effects, doom));
+    }
+
+    /// A leader has acknowledged something, and the client has heard it: its machine loses its power
+    /// at once, or within a few effects, at a rate.
+    pub(crate) fn strike_acknowledger(&mut self) {
+        let rate = self.setup.rates.strike_acknowledger;
+        if self.calm || rate == 0 || !self.random.other.permille(rate) {
+            return;
+        }
+        let Some(machine) = self.leader() else { return };
+        let nanos = 1 + self.random.other.below(AMBUSH_NANOS);
+        let node = self.machines[machine].node.filter(|_| self.random.other.permille(300));
+        match node {
+            Some(node) => {
+                let effects = 1 + self.random.other.below(AMBUSH_EFFECTS);
+                self.processes[node].trap = Some((effects, Doom::Power(nanos)));
+            }
+            None => self.power_off(machine, Some(nanos)),
+        }
+        self.count(FaultKind::KillLeader);
+        self.seen(ACKNOWLEDGER_LOST);
     }
 
     fn disconnect(&mut self, planned: &Planned, random: &mut Random) -> bool {

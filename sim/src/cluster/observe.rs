@@ -68,6 +68,8 @@ impl World<'_> {
                     self.told()?;
                     if repeated {
                         self.count(FaultKind::Resubmit);
+                    } else {
+                        self.strike_acknowledger();
                     }
                 }
                 Answer::Wished { app, wish } => {

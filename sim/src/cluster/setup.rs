@@ -83,6 +83,9 @@ pub struct Rates {
     pub ambush_app_master: u64,
     /// Roll-backs in which an executor is lost.
     pub ambush_executor: u64,
+    /// Submissions whose leader is lost as soon as the client has heard that they are known. Only
+    /// scripts set it.
+    pub strike_acknowledger: u64,
 }
 
 /// What a user wants of a run; the seed draws the rest.
@@ -229,6 +232,7 @@ impl Rates {
             ambush_leader: rate(FaultKind::AmbushLeader, &[300]),
             ambush_app_master: rate(FaultKind::AmbushAppMaster, &[20, 100]),
             ambush_executor: rate(FaultKind::AmbushExecutor, &[200, 500]),
+            strike_acknowledger: 0,
         }
     }
 }
