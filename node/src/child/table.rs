@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use gear_core::control::{Address, ProcessId};
 use gear_core::host::process::{Answer, Command};
+use gear_core::limits::SAVEPOINT_DEADLINE;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
@@ -14,7 +15,7 @@ const ENDED_MAX: usize = 256;
 /// Commands that wait for a child to read them.
 const COMMANDS_MAX: usize = 64;
 /// How long whoever asks a child waits: longer than any answer takes that the engine bounds.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
+const ANSWER_TIMEOUT: Duration = SAVEPOINT_DEADLINE.saturating_add(Duration::from_secs(5));
 
 /// How a child process is doing.
 #[derive(Clone, Debug, PartialEq, Eq)]

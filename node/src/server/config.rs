@@ -270,7 +270,7 @@ impl Config {
     }
 }
 
-/// Slots of the smallest machine: an app master and an executor wait for each other's slot never.
+/// Slots of the smallest machine: a job that is tried out gets more than one executor there too.
 const SLOTS_MIN: u32 = 4;
 
 fn value(option: &'static str, value: &str, reason: String) -> ConfigError {

@@ -15,8 +15,6 @@ use crate::security::{
 
 /// Bytes of a cluster's key at least: nobody tries them all.
 const KEY_BYTES_MIN: usize = 16;
-/// Whether this build's links show certificates: else nobody but this machine may reach them.
-const LINKS_SHOW_CERTIFICATES: bool = true;
 
 /// Certificates, keys and tokens of a node.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -140,7 +138,7 @@ impl Secured {
         let exposure = Listening {
             nodes: config.listen,
             http: config.http,
-            nodes_tls: LINKS_SHOW_CERTIFICATES && files.is_some(),
+            nodes_tls: files.is_some(),
             http_tls: files.is_some(),
             tokens: tokens_known,
             insecure: config.insecure,
