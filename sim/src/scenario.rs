@@ -76,7 +76,7 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: DAG_VERSION,
-        about: "each leader is lost right after it has acknowledged an app, which runs all the same",
+        about: "each leader is lost with an app that it has just acknowledged, and the app runs",
         run: dag_version_after_leader_loss::<NoFaults>,
         shrinks: true,
     },

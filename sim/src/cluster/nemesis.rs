@@ -140,8 +140,8 @@ impl World<'_> {
         self.processes[whom].trap = Some((effects, doom));
     }
 
-    /// A leader has acknowledged something, and the client has heard it: its machine loses its power
-    /// at once, or within a few effects, at a rate.
+    /// A leader has acknowledged something, and the client has heard it: its machine loses its
+    /// power at once or within a few effects, at a rate.
     pub(crate) fn strike_acknowledger(&mut self) {
         let rate = self.setup.rates.strike_acknowledger;
         if self.calm || rate == 0 || !self.random.other.permille(rate) {
