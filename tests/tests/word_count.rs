@@ -4,7 +4,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use gear_tests::process::{Dice, Ended, Room};
-use gear_tests::words::{self, Count};
+use gear_tests::words;
 
 const WORD_COUNT: &str = env!("CARGO_BIN_EXE_job_word_count");
 
