@@ -6,6 +6,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -24,6 +25,10 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const PAUSE: Duration = Duration::from_millis(50);
 /// How long one answer is waited for before another node is asked.
 const ANSWER: Duration = Duration::from_secs(5);
+/// The first port that is given to a node: below those that the kernel gives to whoever dials.
+const PORTS_FROM: u16 = 20_000;
+/// Ports that are given to nodes.
+const PORTS: u16 = 10_000;
 
 /// A cluster, and the folder in which all of it is.
 #[derive(Debug)]
@@ -46,12 +51,14 @@ pub struct Node {
     starts: u32,
 }
 
-/// An address that nobody has now, for TCP and UDP.
+/// An address that nobody has now, for TCP and UDP, and that this process gives nobody else.
 fn free_address() -> SocketAddr {
+    static GIVEN: AtomicU16 = AtomicU16::new(0);
+    let first = u16::try_from(std::process::id() % u32::from(PORTS)).expect("it is below a port");
     loop {
-        let tcp = TcpListener::bind("127.0.0.1:0").expect("there is a port");
-        let at = tcp.local_addr().expect("it has an address");
-        if UdpSocket::bind(at).is_ok() {
+        let next = GIVEN.fetch_add(1, Ordering::Relaxed);
+        let at = SocketAddr::from(([127, 0, 0, 1], PORTS_FROM + (first + next) % PORTS));
+        if TcpListener::bind(at).is_ok() && UdpSocket::bind(at).is_ok() {
             return at;
         }
     }

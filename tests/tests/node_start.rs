@@ -12,6 +12,9 @@ fn room() -> Room {
     Room::new(NODE)
 }
 
+/// Ports that nobody has.
+const ANYWHERE: [&str; 4] = ["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"];
+
 fn refused(room: &Room, arguments: &[&str], says: &[&str]) -> Ended {
     let ended = room.run(&[&["start"], arguments].concat());
     assert!(ended.out.is_empty(), "it claims to have started: {ended:?}");
@@ -22,10 +25,18 @@ fn refused(room: &Room, arguments: &[&str], says: &[&str]) -> Ended {
 fn a_port_in_use_is_named_and_so_is_what_to_do() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("there is a port");
     let at = taken.local_addr().expect("it has an address").to_string();
-    refused(&room(), &["--listen", &at], &["--listen", &at, "in use", "address of its own"]);
+    refused(
+        &room(),
+        &["--listen", &at, ANYWHERE[2], ANYWHERE[3]],
+        &["--listen", &at, "in use", "address of its own"],
+    );
     let taken = UdpSocket::bind("127.0.0.1:0").expect("there is a port");
     let at = taken.local_addr().expect("it has an address").to_string();
-    refused(&room(), &["--listen", &at], &["--listen", &at, "UDP", "in use"]);
+    refused(
+        &room(),
+        &["--listen", &at, ANYWHERE[2], ANYWHERE[3]],
+        &["--listen", &at, "UDP", "in use"],
+    );
 }
 
 #[test]
@@ -34,7 +45,8 @@ fn what_an_option_does_not_mean_is_named() {
     refused(&room, &["--listen", "nowhere"], &["--listen nowhere"]);
     refused(&room, &["--masters", "0"], &["--masters 0", "1, 3 or 5"]);
     refused(&room, &["--memory", "lots"], &["--memory lots", "512M"]);
-    refused(&room, &["--checkpoints", "s3:bucket"], &["s3:bucket", "file:///mnt/gear"]);
+    let odd_store = [&ANYWHERE[..], &["--checkpoints", "s3:bucket"]].concat();
+    refused(&room, &odd_store, &["s3:bucket", "file:///mnt/gear"]);
     refused(&room, &["--config", "gone.toml"], &["gone.toml"]);
     room.write("odd.toml", "mastres = 3\n");
     refused(&room, &["--config", "odd.toml"], &["odd.toml", "mastres"]);
