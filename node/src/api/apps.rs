@@ -82,15 +82,21 @@ pub(super) async fn detail(
     Hopped(hopped): Hopped,
 ) -> Result<Json<AppDetail>, Problem> {
     let app = api.app(&app).await?;
-    let (live, live_missing) = match api.live(&app, hopped).await {
-        Ok(live) => (Some(live), None),
-        Err(problem) => (None, Some(problem.detail)),
+    // What has ended has no processes any more, only places where they were.
+    let (live, live_missing, processes) = if app.outcome.is_some() {
+        (None, None, Vec::new())
+    } else {
+        let processes = PlacedProcess::of_app(&app);
+        match api.live(&app, hopped).await {
+            Ok(live) => (Some(live), None, processes),
+            Err(problem) => (None, Some(problem.detail), processes),
+        }
     };
     Ok(Json(AppDetail {
         summary: AppSummary::from(&app),
         term: app.term.0,
         spec: Spec::from(&app.spec),
-        processes: PlacedProcess::of_app(&app),
+        processes,
         live,
         live_missing,
     }))

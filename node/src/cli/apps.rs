@@ -193,8 +193,10 @@ fn text(detail: &AppDetail) -> String {
         let detail = process.detail.clone().unwrap_or_default();
         vec![name, process.node.clone(), process.state.clone(), detail]
     };
-    text.push('\n');
-    text.push_str(&table(&["PROCESS", "NODE", "STATE", ""], detail.processes.iter().map(row)));
+    if !detail.processes.is_empty() {
+        text.push('\n');
+        text.push_str(&table(&["PROCESS", "NODE", "STATE", ""], detail.processes.iter().map(row)));
+    }
     if let Some(live) = detail.live.as_ref().filter(|live| !live.tasks.is_empty()) {
         text.push('\n');
         text.push_str(&tasks(live));

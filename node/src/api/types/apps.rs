@@ -217,9 +217,9 @@ pub struct AppDetail {
     pub term: u64,
     /// What was submitted.
     pub spec: Spec,
-    /// Its processes: the app master first.
+    /// Its processes, the app master first; none once it has ended.
     pub processes: Vec<PlacedProcess>,
-    /// What its app master says of it; none if it could not be asked.
+    /// What its app master says of it; none if it could not be asked, or the app has ended.
     pub live: Option<AppLive>,
     /// Why it could not be asked.
     pub live_missing: Option<String>,

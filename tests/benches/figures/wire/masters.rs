@@ -119,6 +119,8 @@ impl Led {
             wish: Wish::Run,
             executors: self.executors.iter().map(grant).collect(),
             waiting: String::new(),
+            // The app master keeps to the one that it was told of.
+            voters: BTreeMap::new(),
         }
     }
 }

@@ -6,7 +6,7 @@ mod raw;
 mod tls;
 
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::atomic::Ordering;
@@ -108,7 +108,7 @@ fn launch(arguments: &[&str]) -> (Child, BufReader<std::process::ChildStdout>) {
     (child, output)
 }
 
-fn line(output: &mut impl std::io::BufRead) -> String {
+fn line(output: &mut impl BufRead) -> String {
     let mut line = String::new();
     output.read_line(&mut line).unwrap();
     line.trim().to_string()
