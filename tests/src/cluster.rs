@@ -77,7 +77,24 @@ impl Cluster {
                 cluster.wait_for("the cluster is formed", |cluster| cluster.leader().is_some());
             }
         }
+        cluster.wait_for("every node is ready", |cluster| {
+            (0..nodes).all(|node| cluster.is_ready(node))
+        });
         cluster
+    }
+
+    /// Whether a node says that it can be asked.
+    #[must_use]
+    pub fn is_ready(&self, number: usize) -> bool {
+        let ask = || -> std::io::Result<String> {
+            let mut stream = TcpStream::connect(self.nodes[number].http)?;
+            stream.set_read_timeout(Some(ANSWER))?;
+            stream.write_all(b"GET /ready HTTP/1.0\r\n\r\n")?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer)?;
+            Ok(answer)
+        };
+        ask().is_ok_and(|answer| answer.split(' ').nth(1) == Some("200"))
     }
 
     /// A cluster without nodes.
