@@ -7,7 +7,7 @@ mod run;
 mod table;
 
 pub(crate) use children::{Family, Home};
-pub use describe::{DescribeError, Description};
 pub(crate) use describe::{DESCRIBE, describe};
+pub use describe::{DescribeError, Description};
 pub(crate) use run::run;
 pub use table::{ChildInfo, ChildState, ChildTable};
