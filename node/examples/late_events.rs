@@ -1,7 +1,7 @@
 //! Windows over readings that come out of order, with updates for late ones and a place for those
 //! that come too late.
 //!
-//! `cargo run --release --example late_events -- --readings 200000`
+//! `cargo run --release -p gear-node --example late_events -- --readings 200000`
 //!
 //! Sensors send a reading every now and then; most arrive within five seconds, some within twenty,
 //! a few minutes later. A window's result is there when the watermark has passed its end; a

@@ -1,7 +1,7 @@
 //! Sessions of users, by an operator written by hand: state for each user, timers in event time and
 //! in the time of the clock on the wall, and a side output.
 //!
-//! `cargo run --release --example sessions -- --clicks 1000000`
+//! `cargo run --release -p gear-node --example sessions -- --clicks 1000000`
 //!
 //! A session ends when its user has not clicked for thirty minutes of event time. A user who clicks
 //! more often than a human can is named on the side output, and so is one whose session is still

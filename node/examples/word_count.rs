@@ -1,6 +1,6 @@
 //! Counts the words of files.
 //!
-//! `cargo run --release --example word_count -- PATH...`
+//! `cargo run --release -p gear-node --example word_count -- PATH...`
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

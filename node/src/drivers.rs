@@ -1,5 +1,4 @@
-//! The drivers of this machine: clocks, files, the checkpoint store and connectors' requests, as
-//! every process of a cluster uses them.
+//! The drivers of a job's process: clock, files, the checkpoint store and connectors' requests.
 
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -15,25 +14,9 @@ use object_store::ObjectStore;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-use crate::child::Family;
-use crate::disk::NodeDisk;
 use crate::embedded::CatchPanic;
 use crate::store::CheckpointStore;
 use crate::wire::Wire;
-
-/// The machine of a node.
-pub(crate) struct NodeMachine;
-
-impl Platform for NodeMachine {
-    type Transport = Wire;
-    type Disk = NodeDisk;
-    type Store = Nothing;
-    type Io = Nothing;
-    type Children = Family;
-    type Clock = SystemClock;
-    type Files = OsFiles;
-    type Guard = CatchPanic;
-}
 
 /// The machine of a job's process.
 pub(crate) struct JobMachine;
@@ -47,21 +30,6 @@ impl Platform for JobMachine {
     type Clock = SystemClock;
     type Files = OsFiles;
     type Guard = CatchPanic;
-}
-
-/// The drivers of a node.
-pub(crate) fn of_node(transport: Wire, disk: NodeDisk, children: Family) -> Drivers<NodeMachine> {
-    Drivers {
-        transport,
-        disk,
-        store: Nothing,
-        io: Nothing,
-        children,
-        clock: SystemClock,
-        files: OsFiles::default(),
-        guard: CatchPanic::new(),
-        notice: Box::new(notice),
-    }
 }
 
 /// The drivers of a job's process.
@@ -79,7 +47,7 @@ pub(crate) fn of_job(transport: Wire, store: RemoteStore, io: IoThread) -> Drive
     }
 }
 
-fn notice(notice: Notice) {
+pub(crate) fn notice(notice: Notice) {
     crate::embedded::notice(notice.level, &notice.text);
 }
 

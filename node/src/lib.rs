@@ -16,24 +16,37 @@
 //!     Ok(())
 //! }
 //! ```
+//!
+//! The feature `server` adds what the program `gear-node` is made of: REST, gossip, command line
+//! and all that a cluster's nodes need and its jobs do not.
 
+#[cfg(feature = "server")]
 pub mod api;
+#[cfg(feature = "server")]
 pub mod binaries;
 pub mod child;
+#[cfg(feature = "server")]
 pub mod cli;
+#[cfg(feature = "server")]
 pub mod client;
 mod command;
+#[cfg(feature = "server")]
 mod disk;
 mod drivers;
 mod embedded;
+#[cfg(feature = "server")]
 pub mod gossip;
+#[cfg(feature = "server")]
 mod logs;
+#[cfg(feature = "server")]
 pub mod metrics;
 mod options;
 mod progress;
 mod quarantine;
 mod report;
+#[cfg(feature = "server")]
 pub mod security;
+#[cfg(feature = "server")]
 pub mod server;
 pub mod store;
 pub mod testing;
@@ -65,14 +78,4 @@ pub mod prelude {
 
     /// A job that is being described; `O` are its own options.
     pub type App<O = NoOptions> = gear_core::dsl::App<O>;
-}
-
-/// A random number, not 0: what nobody else has drawn.
-///
-/// # Panics
-/// If the operating system has no entropy to give: no two nodes could be told apart then.
-pub(crate) fn draw() -> u64 {
-    let mut bytes = [0; 8];
-    getrandom::fill(&mut bytes).expect("the operating system gives entropy");
-    u64::from_le_bytes(bytes).max(1)
 }

@@ -40,6 +40,7 @@ pub(crate) enum WireError {
     #[error("{0}")]
     Choice(String),
     /// A port is taken, or an address none of this machine.
+    #[cfg(feature = "server")]
     #[error("--listen: {0}: end who listens there, or give this node an address of its own")]
     Listen(std::io::Error),
     /// There is no runtime for it.

@@ -255,7 +255,7 @@ impl Home {
         Launch {
             order,
             cluster: self.cluster,
-            incarnation: Incarnation(crate::draw()),
+            incarnation: Incarnation(crate::security::draw()),
             masters,
             checkpoints: self.checkpoints.clone(),
             bind: self.bind.clone(),

@@ -35,3 +35,11 @@ pub(crate) fn random<const N: usize>() -> [u8; N] {
     getrandom::fill(&mut bytes).expect("the operating system gives entropy");
     bytes
 }
+
+/// A random number, not 0: what nobody else has drawn.
+///
+/// # Panics
+/// If the operating system has no entropy to give: no two nodes could be told apart then.
+pub(crate) fn draw() -> u64 {
+    u64::from_le_bytes(random()).max(1)
+}

@@ -54,7 +54,7 @@ impl Cluster {
             parts,
             started: SystemTime::now(),
             formed: OnceLock::new(),
-            client: crate::draw(),
+            client: crate::security::draw(),
             requests: AtomicU64::new(0),
             waits: Mutex::default(),
         }))

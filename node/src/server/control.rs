@@ -9,9 +9,9 @@ use gear_core::host::{NoFaults, NodeConfig, NodeProcess};
 use gear_net::{EventLoop, Handle, Limits, Listener, Transport as _};
 use tokio::sync::oneshot;
 
+use super::machine::of_node;
 use crate::child::{Family, Home};
 use crate::disk::NodeDisk;
-use crate::drivers::of_node;
 use crate::wire::{Wire, WireError, Wiring};
 
 /// What the thread needs once the cluster is formed.

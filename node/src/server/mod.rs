@@ -5,6 +5,7 @@ mod config;
 mod control;
 pub(crate) mod folder;
 pub(crate) mod formation;
+mod machine;
 mod security;
 
 use std::collections::BTreeMap;
@@ -137,7 +138,7 @@ impl Kept {
     fn open(config: &Config) -> Result<Self, FolderError> {
         let folder = Arc::new(DataFolder::open(&config.data)?);
         let known = folder.identity()?;
-        let mut identity = known.unwrap_or_else(|| Identity::new(NodeId(crate::draw())));
+        let mut identity = known.unwrap_or_else(|| Identity::new(NodeId(crate::security::draw())));
         identity.life += 1;
         folder.write_identity(&identity)?;
         Ok(Self { folder, identity: Mutex::new(identity) })
@@ -300,11 +301,11 @@ async fn begin(
     let node = NodeConfig {
         cluster: id,
         node: identity.node,
-        incarnation: Incarnation(crate::draw()),
+        incarnation: Incarnation(crate::security::draw()),
         address: control.address().clone(),
         masters: voters.clone(),
         formation: Some(formation),
-        seed: crate::draw(),
+        seed: crate::security::draw(),
         capacity: config.capacity,
         labels: config.labels.clone(),
     };
@@ -346,7 +347,7 @@ async fn belong(
             }
             Step::Begin { voters } => {
                 kept.change(|identity| {
-                    identity.cluster = Some(crate::draw());
+                    identity.cluster = Some(crate::security::draw());
                     identity.voters = voters;
                 })?;
             }
