@@ -20,4 +20,4 @@ pub mod workload;
 
 pub use cluster::{FaultKind, Faults};
 pub use random::Random;
-pub use user::{Cluster, Lines, Replay, Seeds};
+pub use user::{Cluster, Difference, Lines, Replay, Seeds, compare, modelled};

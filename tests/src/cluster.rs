@@ -47,6 +47,7 @@ pub struct Node {
     http: SocketAddr,
     data: PathBuf,
     joins: Option<SocketAddr>,
+    options: Vec<String>,
     child: Option<Child>,
     starts: u32,
 }
@@ -122,10 +123,39 @@ impl Cluster {
             http: free_address(),
             data: self.path(&format!("node-{number}")),
             joins,
+            options: Vec::new(),
             child: None,
             starts: 0,
         });
         number
+    }
+
+    /// How many nodes there are, started or not.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// True before the first is added.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
+    /// The number of a node's process; none if it does not run.
+    #[must_use]
+    pub fn pid(&self, number: usize) -> Option<u32> {
+        self.nodes[number].child.as_ref().map(Child::id)
+    }
+
+    /// Has a node be started with these options from now on, beside those that all have.
+    pub fn set_options(&mut self, number: usize, options: &[&str]) {
+        self.nodes[number].options = options.iter().map(|it| (*it).to_owned()).collect();
+    }
+
+    /// Leaves the cluster's folder on the disk in the end, or does not.
+    pub fn keep(&mut self, keeps: bool) {
+        self.folder.disable_cleanup(keeps);
     }
 
     /// Where a node listens.
@@ -177,7 +207,7 @@ impl Cluster {
             Some(seed) => command.args(["--join", &seed.to_string()]),
             None => command.args(["--masters", &self.masters.to_string()]),
         };
-        command.stdin(Stdio::null());
+        command.args(&node.options).stdin(Stdio::null());
         command
     }
 
@@ -260,6 +290,16 @@ impl Cluster {
         None
     }
 
+    /// What a node says of an app, if it leads.
+    pub fn app_at(&mut self, number: usize, app: AppId) -> Option<AppStatus> {
+        self.requests += 1;
+        let id = RequestId { client: 1, number: self.requests };
+        match self.ask(number, id, &Request::Apps)? {
+            Reply::Apps { stale: false, apps, .. } => apps.into_iter().find(|it| it.app == app),
+            _ => None,
+        }
+    }
+
     /// Has the masters do something: asks one after the other until one answers for good.
     ///
     /// # Panics
@@ -310,9 +350,25 @@ impl Cluster {
     /// # Panics
     /// If it is refused.
     pub fn submit(&mut self, binary: &Path, executors: u32, arguments: &[&str]) -> AppId {
+        self.submit_to(&[], binary, executors, arguments)
+    }
+
+    /// Submits a job that runs on nodes with these labels only, and gives its app.
+    ///
+    /// # Panics
+    /// If it is refused.
+    pub fn submit_to(
+        &mut self,
+        labels: &[(&str, &str)],
+        binary: &Path,
+        executors: u32,
+        arguments: &[&str],
+    ) -> AppId {
         let one = Resources { slots: 1, memory: 256 << 20 };
+        let label = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
         let spec = AppSpec {
             name: "words".into(),
+            labels: labels.iter().map(label).collect(),
             binary: self.give_binary(binary),
             arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(),
             executors,

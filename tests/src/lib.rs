@@ -1,7 +1,10 @@
 //! What the tests of the whole workspace share.
 
+pub mod chaos;
 pub mod cluster;
 pub mod process;
+pub mod rest;
+pub mod system;
 pub mod words;
 
 use std::path::{Path, PathBuf};

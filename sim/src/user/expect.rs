@@ -43,14 +43,36 @@ pub(super) fn lines(disk: &ModelDisk, before: &ModelDisk) -> Lines {
     lines
 }
 
-/// How the lines differ.
+/// How lines differ from those that should be there, in any order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Difference {
+    /// Lines that are missing, each as often as it is.
+    pub lost: u64,
+    /// Lines that are there too often, each as often as it is.
+    pub doubled: u64,
+    /// The first of them, in words.
+    pub told: Vec<String>,
+}
+
+/// How the lines differ, in words.
 pub(super) fn differences(place: &str, expected: &[String], found: &[String]) -> Vec<String> {
+    compare(place, expected, found).told
+}
+
+/// How the lines of a place differ from those that are expected.
+#[must_use]
+pub fn compare(place: &str, expected: &[String], found: &[String]) -> Difference {
     let mut counts: BTreeMap<&String, (i64, i64)> = BTreeMap::new();
     for (line, count) in counted(expected) {
         counts.entry(line).or_default().0 = count;
     }
     for (line, count) in counted(found) {
         counts.entry(line).or_default().1 = count;
+    }
+    let mut difference = Difference::default();
+    for (should, is) in counts.values() {
+        difference.lost += u64::try_from(should - is).unwrap_or(0);
+        difference.doubled += u64::try_from(is - should).unwrap_or(0);
     }
     let wrong: Vec<String> = counts
         .into_iter()
@@ -62,7 +84,8 @@ pub(super) fn differences(place: &str, expected: &[String], found: &[String]) ->
         .collect();
     let more = wrong.len().saturating_sub(TOLD_MAX);
     let rest = (more > 0).then(|| format!("and {more} more lines of {place} are wrong"));
-    wrong.into_iter().take(TOLD_MAX).chain(rest).collect()
+    difference.told = wrong.into_iter().take(TOLD_MAX).chain(rest).collect();
+    difference
 }
 
 /// The input of a job, as its own sources read it.
@@ -87,8 +110,12 @@ pub(super) fn records(job: &Job, files: &ModelDisk) -> Result<usize, String> {
     counts.sum()
 }
 
-/// What the reference model says that the files hold.
-pub(super) fn modelled(job: &Job, files: &ModelDisk) -> Result<Lines, String> {
+/// What the reference model says that the files of a job's sinks hold in the end, folder by folder;
+/// `files` is what its sources read.
+///
+/// # Errors
+/// What the model cannot know of the job.
+pub fn modelled(job: &Job, files: &ModelDisk) -> Result<Lines, String> {
     let expected = model::interpret(&job.model, &Sources { job, files }).map_err(|error| {
         format!("{error}: say with .expect_lines(...) or .expect(...) what the output should be")
     })?;
@@ -110,7 +137,9 @@ mod tests {
     fn lines_that_are_lost_or_doubled_are_told() {
         let lines = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
         assert!(differences("out", &lines("a b b"), &lines("b a b")).is_empty());
-        let wrong = differences("out", &lines("a b b"), &lines("b b b"));
+        let difference = compare("out", &lines("a b b"), &lines("b b b b"));
+        assert_eq!((difference.lost, difference.doubled), (1, 2));
+        let wrong = difference.told;
         assert_eq!(wrong.len(), 2);
         assert!(wrong[0].starts_with("lost: out holds `a` 0 times, not 1"), "{wrong:?}");
     }

@@ -30,7 +30,7 @@ use crate::shrink::shrink;
 use crate::sweep::{Limits, sweep};
 use crate::turmoil;
 use expect::Expect;
-pub use expect::Lines;
+pub use expect::{Difference, Lines, compare, modelled};
 pub use seeds::{Replay, Seeds};
 use work::UserWork;
 
