@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -48,6 +48,8 @@ pub struct Node {
     data: PathBuf,
     joins: Option<SocketAddr>,
     options: Vec<String>,
+    /// The network namespace in which it runs, if it is another one.
+    namespace: Option<String>,
     child: Option<Child>,
     starts: u32,
 }
@@ -124,9 +126,21 @@ impl Cluster {
             data: self.path(&format!("node-{number}")),
             joins,
             options: Vec::new(),
+            namespace: None,
             child: None,
             starts: 0,
         });
+        number
+    }
+
+    /// One more node, in a namespace in which it has this address; it is not started.
+    pub fn add_in(&mut self, namespace: String, address: Ipv4Addr) -> usize {
+        let number = self.add();
+        let node = &mut self.nodes[number];
+        node.listen = SocketAddr::from((address, PORTS_FROM));
+        node.http = SocketAddr::from((address, PORTS_FROM + 1));
+        node.namespace = Some(namespace);
+        node.options.push("--insecure".into());
         number
     }
 
@@ -192,7 +206,15 @@ impl Cluster {
     #[must_use]
     pub fn command(&self, number: usize) -> Command {
         let node = &self.nodes[number];
-        let mut command = Command::new(self.program);
+        let mut command = match &node.namespace {
+            None => Command::new(self.program),
+            Some(namespace) => {
+                let mut command = Command::new("ip");
+                // It becomes the program, and keeps its number.
+                command.args(["netns", "exec", namespace, self.program]);
+                command
+            }
+        };
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("GEAR_") {
                 command.env_remove(name);

@@ -2,6 +2,7 @@
 
 pub mod chaos;
 pub mod cluster;
+pub mod namespaces;
 pub mod process;
 pub mod rest;
 pub mod system;
