@@ -57,7 +57,9 @@ pub struct Node {
 /// An address that nobody has now, for TCP and UDP, and that this process gives nobody else.
 fn free_address() -> SocketAddr {
     static GIVEN: AtomicU16 = AtomicU16::new(0);
-    let first = u16::try_from(std::process::id() % u32::from(PORTS)).expect("it is below a port");
+    // Far from those of a test process that was started just before or after this one.
+    let first = std::process::id().wrapping_mul(97) % u32::from(PORTS);
+    let first = u16::try_from(first).expect("it is below a port");
     loop {
         let next = GIVEN.fetch_add(1, Ordering::Relaxed);
         let at = SocketAddr::from(([127, 0, 0, 1], PORTS_FROM + (first + next) % PORTS));
