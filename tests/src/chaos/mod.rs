@@ -1,5 +1,5 @@
-//! Chaos on real processes: a cluster in trouble, a job on it, and what the job leaves compared with
-//! the simulator's reference model.
+//! Chaos on real processes: a cluster in trouble, a job on it, and what the job leaves compared
+//! with the simulator's reference model.
 
 pub mod job;
 pub mod measure;
