@@ -48,7 +48,8 @@ pub fn job(app: &mut App<Options>) -> Result<()> {
         .key_by(|(_, key)| *key)
         .count("counts")
         .updates()
-        .sink("counts-out", files::sink::<(u64, u64)>(format!("{out}/counts"), write_count));
+        // Seen with every epoch; the other sink writes on in its files to the end.
+        .sink("counts-out", files::sink(format!("{out}/counts"), write_count).roll_bytes(1));
     let times = generate::source().keys(WINDOW_KEYS);
     app.source("times", times.count(count).rate(rate).seed(!seed).partitions(PARTITIONS))
         // A window a second of the job's own time: one closes every second.
