@@ -17,6 +17,9 @@ pub const CHANNEL_WINDOW_BYTES: usize = 512 * 1_024;
 pub const CHANNEL_WINDOW_BYTES_MIN: usize = 2 * BATCH_BYTES;
 /// Most bytes of a channel's window: a link of 10 Gbit/s with a round trip of 3 ms is kept full.
 pub const CHANNEL_WINDOW_BYTES_MAX: usize = 4 * 1_024 * 1_024;
+/// Parts of a channel's window in which credit is given: a sender that has used up three of four
+/// hears of the fourth in time, and one word a batch would cost as much as the batch.
+pub const CHANNEL_CREDIT_PARTS: u64 = 4;
 /// What is in flight on a channel between processes is worked off in this time: no barrier waits
 /// longer behind records.
 pub const CHANNEL_IN_FLIGHT_TARGET: Duration = Duration::from_millis(100);

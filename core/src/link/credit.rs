@@ -7,12 +7,15 @@
 //! `window = first window + granted - consumed` holds at every moment, and so does
 //! `sender's credit + bytes and credit on their way + bytes not worked off = window`.
 //!
+//! Credit is said in parts of the window, not batch by batch: what is not said yet counts as on its
+//! way.
+//!
 //! A sender may send while it has any credit. A record that is larger than the window is therefore
 //! sent too, and nothing behind it until it has been worked off.
 
 use crate::id::{Attempt, ChannelId};
 use crate::limits::{
-    CHANNEL_IN_FLIGHT_TARGET, CHANNEL_WINDOW_BYTES, CHANNEL_WINDOW_BYTES_MAX,
+    CHANNEL_CREDIT_PARTS, CHANNEL_IN_FLIGHT_TARGET, CHANNEL_WINDOW_BYTES, CHANNEL_WINDOW_BYTES_MAX,
     CHANNEL_WINDOW_BYTES_MIN,
 };
 use crate::time::{Duration, Time};
@@ -27,6 +30,9 @@ pub(crate) struct Window {
     received: u64,
     consumed: u64,
     granted: u64,
+    /// What of it has not been said yet: less than one of [`CHANNEL_CREDIT_PARTS`], so that the
+    /// sender is never out of credit when all that it sent was worked off.
+    unsaid: u64,
     /// Since when the receiver has had something to do.
     busy_since: Option<Time>,
     /// How long it had something to do, and what it worked off, since the window was judged.
@@ -42,6 +48,7 @@ impl Window {
             received: 0,
             consumed: 0,
             granted: 0,
+            unsaid: 0,
             busy_since: None,
             busy: Duration::ZERO,
             drained: 0,
@@ -56,7 +63,7 @@ impl Window {
         self.received += bytes;
     }
 
-    /// The receiver has worked bytes off; gives what the sender may send more.
+    /// The receiver has worked bytes off; gives what the sender is told now that it may send more.
     pub(crate) fn consumed(&mut self, now: Time, bytes: u64) -> u64 {
         self.consumed += bytes;
         self.drained += bytes;
@@ -71,7 +78,11 @@ impl Window {
         let grant = (self.wanted + bytes).saturating_sub(self.window);
         self.window = self.window + grant - bytes;
         self.granted += grant;
-        grant
+        self.unsaid += grant;
+        if self.unsaid * CHANNEL_CREDIT_PARTS < self.window {
+            return 0;
+        }
+        core::mem::take(&mut self.unsaid)
     }
 
     /// Chooses the window by what was worked off; at most doubles or halves it at once, so that one

@@ -180,8 +180,8 @@ impl Incoming {
         self.due = None;
     }
 
-    /// The receiving task has worked bytes off. Gives what the sender may send more; none if the
-    /// sender is another attempt by now.
+    /// The receiving task has worked bytes off. Gives what the sender is told now that it may
+    /// send more; none if the sender is another attempt by now.
     pub(crate) fn consumed(
         &mut self,
         now: Time,

@@ -258,7 +258,7 @@ impl<F: Faults> Link<F> {
         if let Message::Credit { channel, attempt, bytes, buffer } = &mut message {
             self.decoder.give(core::mem::take(buffer));
             match self.incoming.consumed(now, *channel, *attempt, *bytes) {
-                // The window is being narrowed, or the sender is another attempt by now.
+                // There is nothing to say yet, or the sender is another attempt by now.
                 Some(0) | None => return Ok(()),
                 Some(granted) => *bytes = granted,
             }
