@@ -99,7 +99,8 @@ enum Open {
     Broken,
 }
 
-/// Runs one process. It has to run inside a `tokio::task::LocalSet` of a current-thread runtime.
+/// Runs one process. It has to run where tasks that are not `Send` can be spawned: in tokio's
+/// `LocalRuntime`, or in a `LocalSet` of a current-thread runtime.
 ///
 /// Dropped, it ends everything that it has started, and its connections: as the end of a process
 /// does. A panic in any of its tasks becomes its own.

@@ -6,7 +6,8 @@ use std::future::Future;
 use std::io;
 use std::str::FromStr;
 
-use tokio::task::LocalSet;
+use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
+use tokio::task::JoinSet;
 
 use crate::either::Either;
 use crate::tcp::Tcp;
@@ -62,7 +63,7 @@ pub struct Runtime {
 }
 
 enum Inner {
-    Epoll(tokio::runtime::Runtime, LocalSet),
+    Epoll(LocalRuntime),
     Uring(tokio_uring::Runtime),
 }
 
@@ -91,9 +92,10 @@ impl Runtime {
                 Err(error) => format!("io_uring cannot be used: {}", reason(&error)),
             },
         };
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime =
+            Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
         let description = format!("transport: epoll ({why})");
-        Ok(Self { inner: Inner::Epoll(runtime, LocalSet::new()), description })
+        Ok(Self { inner: Inner::Epoll(runtime), description })
     }
 
     /// Which transport runs and why, in one line for the log.
@@ -106,7 +108,7 @@ impl Runtime {
     #[must_use]
     pub fn sockets(&self, tcp: Tcp) -> Sockets {
         match self.inner {
-            Inner::Epoll(..) => Either::A(tcp),
+            Inner::Epoll(_) => Either::A(tcp),
             Inner::Uring(_) => Either::B(Uring::new(tcp)),
         }
     }
@@ -114,12 +116,29 @@ impl Runtime {
     /// Runs a future to its end, and beside it whatever it spawns on this thread.
     pub fn block_on<F: Future>(&self, future: F) -> F::Output {
         match &self.inner {
-            Inner::Epoll(runtime, local) => local.block_on(runtime, future),
+            Inner::Epoll(runtime) => runtime.block_on(future),
             Inner::Uring(ring) => {
                 let _on_ring = OnRing::new();
                 ring.block_on(future)
             }
         }
+    }
+}
+
+/// Runs a future as a task of its own on this thread; dropped, it ends the task. Waking a task costs
+/// less than waking the future on which a runtime blocks, for which the kernel is called each time.
+///
+/// # Panics
+/// As the future does.
+pub async fn spawned<F>(future: F) -> F::Output
+where
+    F: Future<Output: 'static> + 'static,
+{
+    let mut task = JoinSet::new();
+    task.spawn_local(future);
+    match task.join_next().await.expect("there is one task") {
+        Ok(output) => output,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }
 

@@ -11,6 +11,7 @@ use gear_core::control::{Address, Role};
 use gear_core::dsl::App;
 use gear_core::host::process::Process;
 use gear_core::host::{AppConfig, AppProcess, ExecutorConfig, ExecutorProcess, NoFaults};
+use gear_net::runtime::spawned;
 use gear_net::{EventLoop, Handle, Limits, Listener, Transport as _};
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedReadHalf;
@@ -205,7 +206,7 @@ struct Run {
 
 impl Run {
     /// Runs a process on this thread until it ends, and gives its reason.
-    fn run<P: Process>(self, process: P, worker: &mut Worker) -> Result<String, String> {
+    fn run<P: Process + 'static>(self, process: P, worker: &mut Worker) -> Result<String, String> {
         let Self { wiring, at, store, io } = self;
         let (runtime, transport) = wiring.connect().map_err(|error| error.to_string())?;
         runtime.block_on(async {
@@ -214,7 +215,7 @@ impl Run {
             let drivers = of_job(transport, store, io);
             let running = EventLoop::new(process, listener, drivers, Limits::default());
             worker.running(address, running.handle());
-            Ok(running.run().await)
+            Ok(spawned(running.run()).await)
         })
     }
 }

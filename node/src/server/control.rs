@@ -6,6 +6,7 @@ use std::thread::JoinHandle;
 
 use gear_core::control::Address;
 use gear_core::host::{NoFaults, NodeConfig, NodeProcess};
+use gear_net::runtime::spawned;
 use gear_net::{EventLoop, Handle, Limits, Listener, Transport as _};
 use tokio::sync::oneshot;
 
@@ -74,7 +75,7 @@ impl Control {
                 tokio::select! {
                     biased;
                     _ = stopped => {}
-                    reason = running.run() => {
+                    reason = spawned(running.run()) => {
                         let _ = ending.send(reason);
                     }
                 }
