@@ -24,7 +24,7 @@ use gear_core::host::{AppConfig, AppProcess, ExecutorConfig, ExecutorProcess, No
 use gear_core::id::{AppId, AppTerm, ExecutorId, Incarnation, TaskId};
 use gear_core::task::{QuarantinePolicy, TaskOptions};
 use gear_core::time::seconds;
-use gear_net::runtime::{Runtime, TransportChoice};
+use gear_net::runtime::{Runtime, TransportChoice, spawned};
 use gear_net::tcp::Tcp;
 use gear_net::tls::Tls;
 use gear_net::{EventLoop, Limits, Listener, Transport};
@@ -40,6 +40,11 @@ use masters::{Led, MASTERS};
 
 /// The argument that makes this program one end of a pair.
 pub(crate) const CHILD: &str = "--wire-child";
+
+/// What is in front of the seconds that a process has used of the processor.
+const USED: &str = "used ";
+/// What is in front of what a sink has measured: only one of the processes has it.
+const MEASURED: &str = "measured ";
 
 /// What is printed of the latency.
 const QUANTILES: [f64; 3] = [0.5, 0.99, 0.999];
@@ -90,7 +95,7 @@ pub(crate) fn child(arguments: &[String]) -> ExitCode {
         }
         _ => panic!("unknown arguments {arguments:?}"),
     }
-    println!("{}", jobs::cpu(libc::CLOCK_PROCESS_CPUTIME_ID).as_secs_f64());
+    println!("{USED}{}", jobs::cpu(libc::CLOCK_PROCESS_CPUTIME_ID).as_secs_f64());
     ExitCode::SUCCESS
 }
 
@@ -112,6 +117,11 @@ fn line(output: &mut impl BufRead) -> String {
     let mut line = String::new();
     output.read_line(&mut line).unwrap();
     line.trim().to_string()
+}
+
+/// The seconds that a process without a sink has used of the processor.
+fn used(output: &mut impl BufRead) -> f64 {
+    line(output).strip_prefix(USED).unwrap().parse().unwrap()
 }
 
 /// What a sink measures of the way of each record, in nanoseconds.
@@ -136,7 +146,12 @@ fn order(role: Role) -> LaunchOrder {
 }
 
 /// Runs a process to its end.
-fn drive<P: Process>(process: P, transport: &str, store: &Path, listens: impl FnOnce(Address)) {
+fn drive<P: Process + 'static>(
+    process: P,
+    transport: &str,
+    store: &Path,
+    listens: impl FnOnce(Address),
+) {
     let choice =
         if transport == "io_uring" { TransportChoice::Uring } else { TransportChoice::Epoll };
     let runtime = Runtime::new(choice).unwrap();
@@ -149,7 +164,7 @@ fn drive<P: Process>(process: P, transport: &str, store: &Path, listens: impl Fn
     }
 }
 
-async fn run<P: Process, T: Transport>(
+async fn run<P: Process + 'static, T: Transport>(
     process: P,
     transport: T,
     store: &Path,
@@ -158,7 +173,8 @@ async fn run<P: Process, T: Transport>(
     let listener = transport.listen(&Address("127.0.0.1:0".into())).await.unwrap();
     listens(listener.address());
     let drivers = drivers(transport, store);
-    let reason = EventLoop::new(process, listener, drivers, Limits::default()).run().await;
+    let running = EventLoop::new(process, listener, drivers, Limits::default());
+    let reason = spawned(running.run()).await;
     assert!(["finished", "the app has ended"].contains(&reason.as_str()), "{reason}");
 }
 
@@ -178,7 +194,7 @@ fn executor(name: &str, transport: &str, id: ExecutorId, store: &Path) {
     let found = found.lock().unwrap();
     if !found.is_empty() {
         let values = QUANTILES.map(|it| (found.value_at_quantile(it) as f64 / 1e3).to_string());
-        println!("{}", values.join(" "));
+        println!("{MEASURED}{}", values.join(" "));
     }
 }
 
@@ -206,13 +222,18 @@ fn pair(name: &str, transport: &str, quantile: Option<f64>) -> f64 {
     };
     let app = Led::new(AppProcess::new(config), executors);
     drive(app, transport, &store, |_| {});
-    let measured = line(&mut children[1].1);
-    let mut used = Vec::new();
-    for (child, output) in &mut children {
-        used.push(line(output));
-        child.wait().unwrap();
+    let (mut values, mut used) = (Vec::new(), Vec::new());
+    for (mut child, output) in children {
+        for line in output.lines().map(Result::unwrap) {
+            if let Some(seconds) = line.strip_prefix(USED) {
+                used.push(seconds.parse().unwrap());
+            } else if let Some(found) = line.strip_prefix(MEASURED) {
+                values = found.split(' ').map(|value| value.parse().unwrap()).collect();
+            }
+        }
+        let status = child.wait().unwrap();
+        assert!(status.success(), "an executor has ended with {status}");
     }
-    let values: Vec<f64> = measured.split(' ').map(|value| value.parse().unwrap()).collect();
     match quantile {
         None => rate(values[0], &used),
         Some(quantile) => values[QUANTILES.iter().position(|it| *it == quantile).unwrap()],
@@ -221,10 +242,9 @@ fn pair(name: &str, transport: &str, quantile: Option<f64>) -> f64 {
 
 /// M records/s by the time that passed; or by what the busier of the processes has used of the
 /// processor, on a machine that others use.
-fn rate(passed: f64, used: &[String]) -> f64 {
-    let used = used.iter().map(|used| used.parse().unwrap());
-    let seconds =
-        if jobs::BY_CPU.load(Ordering::Relaxed) { used.fold(0.0, f64::max) } else { passed };
+fn rate(passed: f64, used: &[f64]) -> f64 {
+    let busier = used.iter().copied().fold(0.0, f64::max);
+    let seconds = if jobs::BY_CPU.load(Ordering::Relaxed) { busier } else { passed };
     RECORDS as f64 / seconds / 1e6
 }
 

@@ -10,7 +10,7 @@ use gear_core::flow::push::Meta;
 use gear_core::id::Epoch;
 use gear_core::message::Pending;
 
-use super::RECORDS;
+use super::{MEASURED, RECORDS};
 use crate::jobs::Watch;
 
 const RECORD: usize = 100;
@@ -32,7 +32,7 @@ fn receive(size: usize) -> f64 {
     let took = watch.seconds();
     child.wait().unwrap();
     // By the processor's time the watch counts this process, and the other one counts itself.
-    super::rate(took, &[took.to_string(), super::line(&mut output)])
+    super::rate(took, &[took, super::used(&mut output)])
 }
 
 /// Parses all records.
@@ -134,7 +134,7 @@ impl<S: Sink<In = Ref<[u8]>>> Sink for TimedSink<S> {
         // The last record may be followed by a barrier before it is known to be the last.
         if let (RECORDS, Some(began)) = (self.records, self.began) {
             self.records = 0;
-            println!("{}", began.elapsed().as_secs_f64());
+            println!("{MEASURED}{}", began.elapsed().as_secs_f64());
         }
         self.inner.prepare(epoch, last, cx)
     }

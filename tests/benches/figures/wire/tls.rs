@@ -13,7 +13,7 @@ use rustls::{
     ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned,
 };
 
-use super::{launch, line, rate, raw};
+use super::{launch, rate, raw, used};
 use crate::jobs::{self, Watch};
 
 /// Bytes of a write: more gains nothing, since a record of TLS has 16 KiB.
@@ -76,7 +76,7 @@ pub(crate) fn bare() -> f64 {
     raw::parse(StreamOwned::new(tls, stream), SIZE);
     let took = watch.seconds();
     child.wait().unwrap();
-    rate(took, &[took.to_string(), line(&mut output)])
+    rate(took, &[took, used(&mut output)])
 }
 
 /// The sending end.
