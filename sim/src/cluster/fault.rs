@@ -112,6 +112,15 @@ kinds! {
     SpawnSlow => "spawn-slow",
     /// A client repeats what was answered.
     Resubmit => "resubmit",
+    /// What the leader says is heard only when its lease is over, and another one leads perhaps.
+    HoldBackLeader => "hold-back-leader",
+    /// The leader is cut off from the other masters; once another one acts, that loses its power
+    /// and the first one is back.
+    DeposeLeader => "depose-leader",
+    /// All masters lose their power just when one of them was elected.
+    AmbushElection => "ambush-election",
+    /// A connection between two executors breaks under what was just written.
+    AmbushLink => "ambush-link",
 }
 
 /// A set of kinds of faults.
@@ -232,6 +241,7 @@ impl Planned {
             | FaultKind::SlowDisk
             | FaultKind::StoreOutage => self.lasts,
             FaultKind::Swizzle => self.lasts * 2,
+            FaultKind::HoldBackLeader | FaultKind::DeposeLeader => DEPOSED_MAX,
             _ => Duration::ZERO,
         }
     }
@@ -267,8 +277,12 @@ const EVENTS: &[FaultKind] = &[
     FaultKind::SlowDisk,
     FaultKind::ClockJump,
     FaultKind::StoreOutage,
+    FaultKind::HoldBackLeader,
+    FaultKind::DeposeLeader,
 ];
 
+/// A leader that is to be deposed is cut off for so long at most.
+pub(super) const DEPOSED_MAX: Duration = Duration::from_secs(4);
 /// Most faults of a run.
 const PLANNED_MAX: u64 = 16;
 

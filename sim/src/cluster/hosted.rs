@@ -88,6 +88,8 @@ pub(crate) enum Doom {
     Kill,
     /// With its machine, for so many nanoseconds.
     Power(u64),
+    /// With the machines of all masters, for so many nanoseconds.
+    Masters(u64),
 }
 
 /// Deadlines in a row that may come at one moment.
@@ -236,7 +238,7 @@ impl World<'_> {
         }
     }
 
-    fn works(&self, process: usize) -> bool {
+    pub(crate) fn works(&self, process: usize) -> bool {
         matches!(self.processes[process].role(), Some(Role::Executor(_)))
     }
 
@@ -439,6 +441,9 @@ impl World<'_> {
         match doom {
             Doom::Kill => self.die(process, "it was killed", Doom::Kill),
             Doom::Power(nanos) => self.power_off(self.processes[process].machine, Some(nanos)),
+            Doom::Masters(nanos) => {
+                (0..self.setup.masters).for_each(|master| self.power_off(master, Some(nanos)));
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 use gear_core::control::Role;
 use gear_core::time::Duration;
 
-use super::fault::{FaultKind, Planned};
+use super::fault::{DEPOSED_MAX, FaultKind, Planned};
 use super::hosted::Doom;
 use super::subject::Look;
 use super::world::{Event, World};
@@ -16,6 +16,15 @@ const TRAP_MAX: u64 = 60;
 const AMBUSHES_MAX: u64 = 4;
 /// Effects after which whoever is ambushed dies, at most.
 const AMBUSH_EFFECTS: u64 = 6;
+/// The most that all masters are without power that have just elected one, in nanoseconds.
+const ELECTION_NANOS: u64 = 300_000_000;
+/// The least time for which a leader is held back, in nanoseconds: until its lease is over and
+/// another one may have been elected.
+const HELD_BACK_MIN: u64 = 1_150_000_000;
+/// And how much more it may be: whoever hears nothing for longer closes the connection.
+const HELD_BACK_MORE: u64 = 320_000_000;
+/// A deposed leader is back so long after its successor was lost, so that it hears nothing of it.
+const BACK_AFTER: Duration = Duration::from_millis(50);
 /// The most that an ambushed machine is without power, in nanoseconds.
 const AMBUSH_NANOS: u64 = 4_000_000_000;
 
@@ -90,6 +99,8 @@ impl World<'_> {
                 self.machines[machine].clock.jump(micros);
                 true
             }
+            FaultKind::HoldBackLeader => self.hold_back(&mut random),
+            FaultKind::DeposeLeader => self.depose(),
             FaultKind::StoreOutage => {
                 self.store_down_until = self.now + planned.lasts;
                 true
@@ -107,6 +118,7 @@ impl World<'_> {
         let rate = match kind {
             FaultKind::AmbushLeader => rates.ambush_leader,
             FaultKind::AmbushAppMaster => rates.ambush_app_master,
+            FaultKind::AmbushElection => rates.ambush_election,
             _ => rates.ambush_executor,
         };
         if self.calm || self.ambushes >= AMBUSHES_MAX || !self.random.other.permille(rate) {
@@ -115,6 +127,7 @@ impl World<'_> {
         let effects = 1 + self.random.other.below(AMBUSH_EFFECTS);
         let doom = match kind {
             FaultKind::AmbushLeader => Doom::Power(1 + self.random.other.below(AMBUSH_NANOS)),
+            FaultKind::AmbushElection => Doom::Masters(1 + self.random.other.below(ELECTION_NANOS)),
             _ => Doom::Kill,
         };
         let whom = match kind {
@@ -159,6 +172,40 @@ impl World<'_> {
         }
         self.count(FaultKind::KillLeader);
         self.seen(ACKNOWLEDGER_LOST);
+    }
+
+    /// What the leader says is heard late.
+    fn hold_back(&mut self, random: &mut Random) -> bool {
+        let Some(leader) = self.leader().filter(|_| self.machines.len() > 1) else { return false };
+        let nanos = HELD_BACK_MIN + random.below(HELD_BACK_MORE);
+        let until = self.now + Duration::from_nanos(nanos);
+        (0..self.machines.len()).for_each(|other| self.links.shut(leader, other, until));
+        true
+    }
+
+    /// The leader is cut off from the other masters.
+    fn depose(&mut self) -> bool {
+        let Some(leader) = self.leader().filter(|_| self.setup.masters > 2) else { return false };
+        let until = self.now + DEPOSED_MAX;
+        (0..self.setup.masters).for_each(|other| self.links.shut_both(leader, other, until));
+        self.deposed = Some(leader);
+        true
+    }
+
+    /// A leader begins to act: if it is the successor of one that was deposed, it is lost, and
+    /// that one is back.
+    pub(crate) fn relieve(&mut self, process: usize) {
+        let machine = self.processes[process].machine;
+        let deposed = self.deposed.take_if(|deposed| *deposed != machine);
+        let Some(deposed) = deposed.filter(|_| !self.calm) else { return };
+        self.stopwatch.disturb(self.now);
+        let effects = 1 + self.random.other.below(AMBUSH_EFFECTS);
+        let nanos = 1 + self.random.other.below(AMBUSH_NANOS);
+        self.processes[process].trap = Some((effects, Doom::Power(nanos)));
+        let at = self.now + BACK_AFTER;
+        for other in 0..self.setup.masters {
+            self.links.open_both(deposed, other, at);
+        }
     }
 
     fn disconnect(&mut self, planned: &Planned, random: &mut Random) -> bool {

@@ -2,7 +2,7 @@
 
 use gear_core::control::{Role, Wish};
 use gear_core::effect::Notice;
-use gear_core::id::{AppId, AppTerm};
+use gear_core::id::{AppId, AppTerm, MasterTerm};
 
 use super::fault::FaultKind;
 use super::hosted::LogState;
@@ -43,17 +43,22 @@ impl World<'_> {
 
     fn node_watched(&mut self, process: usize, before: &Look, now: NodeLook) -> Result<(), String> {
         let id = Self::node_id(self.processes[process].machine);
-        self.watch.leaders.observe((id, process as u64), now.term, now.acts)?;
+        let leads = now.acts || now.writes_back;
+        self.watch.leaders.observe((id, process as u64), now.term, leads)?;
+        self.watch.fences.follows(process, now.follows)?;
         let acted = matches!(before, Look::Node(look) if look.acts);
         if now.acts && !acted {
             self.stopwatch.leader_acts(self.now);
             self.leader_knows(process)?;
+            self.leader_begins(process, now.term)?;
+            self.relieve(process);
         }
         if acted && !now.acts {
             self.seen("a leader stepped down");
         }
         if now.writes_back && !matches!(before, Look::Node(look) if look.writes_back) {
             self.ambush(process, FaultKind::AmbushLeader);
+            self.ambush(process, FaultKind::AmbushElection);
         }
         Ok(())
     }
@@ -106,6 +111,15 @@ impl World<'_> {
         let subject = self.processes[process].subject.as_ref();
         match subject.and_then(|subject| subject.known(self.local(process))) {
             Some(known) => self.watch.updates.leader(&known),
+            None => Ok(()),
+        }
+    }
+
+    /// A leader begins to act.
+    fn leader_begins(&mut self, process: usize, term: MasterTerm) -> Result<(), String> {
+        let subject = self.processes[process].subject.as_ref();
+        match subject.and_then(|subject| subject.stamps(self.local(process))) {
+            Some(stamps) => self.watch.voids.begins(term, stamps),
             None => Ok(()),
         }
     }

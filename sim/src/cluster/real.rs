@@ -9,7 +9,7 @@ use gear_core::control::{Peer, Role};
 use gear_core::host::{
     AppConfig, AppProcess, ExecutorConfig, ExecutorProcess, Faults, NodeConfig, NodeProcess,
 };
-use gear_core::id::AppId;
+use gear_core::id::{AppId, MasterTerm};
 use gear_core::link::Link;
 use gear_core::master::quorum::{Formation, QuorumRole, UpdateNumber};
 use gear_core::time::Time;
@@ -20,6 +20,7 @@ use super::subject::{
     AppLook, Assembly, Channels, ChildStart, ClientStart, ExecutorLook, KnownApp, Look, NodeLook,
     NodeStart, Subject, TaskLook,
 };
+use crate::oracle::voids::Stamps;
 
 /// Makes the processes of production, with or without a seeded bug.
 pub struct Real<'a, F: Faults> {
@@ -80,13 +81,17 @@ impl<F: Faults> Assembly for Real<'_, F> {
 
 impl<F: Faults> Subject for NodeProcess<F> {
     fn look(&self, now: Time) -> Look {
-        let Some(master) = self.master() else { return Look::Nothing };
+        let follows = self.worker().leader().map_or(MasterTerm(0), |(_, term)| term);
+        let Some(master) = self.master() else {
+            return Look::Node(NodeLook { follows, ..NodeLook::default() });
+        };
         let status = master.status(now);
         let leads = status.role == QuorumRole::Leader;
         Look::Node(NodeLook {
             term: status.term,
             acts: leads && status.may_serve,
             writes_back: leads && status.acknowledged == UpdateNumber(0),
+            follows,
         })
     }
 
@@ -97,6 +102,22 @@ impl<F: Faults> Subject for NodeProcess<F> {
             (id, KnownApp { spec, wish: app.wish.0, outcome })
         });
         Some(known.collect())
+    }
+
+    fn stamps(&self, now: Time) -> Option<Stamps> {
+        let state = self.master()?.status(now).acknowledged_state?;
+        let mut stamps = Stamps::new();
+        for (id, app) in state.apps() {
+            if let Some(master) = &app.master {
+                stamps.insert(format!("the app master of {id}"), master.stamp());
+            }
+            for (executor, assignment) in app.executors.iter() {
+                stamps.insert(format!("executor {executor} of {id}"), assignment.stamp());
+            }
+        }
+        let workers = state.workers.iter();
+        stamps.extend(workers.map(|(node, record)| (format!("worker {node}"), record.stamp())));
+        Some(stamps)
     }
 }
 

@@ -86,6 +86,10 @@ pub struct Rates {
     /// Submissions whose leader is lost as soon as the client has heard that they are known. Only
     /// scripts set it.
     pub strike_acknowledger: u64,
+    /// Elections after which all masters are lost.
+    pub ambush_election: u64,
+    /// Writes from executor to executor under which the connection breaks.
+    pub ambush_link: u64,
 }
 
 /// What a user wants of a run; the seed draws the rest.
@@ -233,6 +237,8 @@ impl Rates {
             ambush_app_master: rate(FaultKind::AmbushAppMaster, &[20, 100]),
             ambush_executor: rate(FaultKind::AmbushExecutor, &[200, 500]),
             strike_acknowledger: 0,
+            ambush_election: rate(FaultKind::AmbushElection, &[500]),
+            ambush_link: rate(FaultKind::AmbushLink, &[5, 20]),
         }
     }
 }

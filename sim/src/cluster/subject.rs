@@ -13,11 +13,19 @@ use gear_core::time::{Duration, EventTime, Time};
 
 use crate::direct::Store;
 use crate::oracle::commits::Commits;
+use crate::oracle::voids::Stamps;
 
 /// A process, and what of it can be seen from outside.
 pub trait Subject: Process {
     /// How it is doing, at a time of its own clock. Asked for after every step, so it is cheap.
     fn look(&self, now: Time) -> Look;
+
+    /// The stamps of everything in a master's state that a majority has on disk; none if it does
+    /// not lead.
+    fn stamps(&self, now: Time) -> Option<Stamps> {
+        let _ = now;
+        None
+    }
 
     /// What a master knows of the apps that a majority has on disk; none if it does not lead.
     fn known(&self, now: Time) -> Option<BTreeMap<AppId, KnownApp>> {
@@ -104,6 +112,8 @@ pub struct NodeLook {
     pub acts: bool,
     /// It leads, and writes back what it has read.
     pub writes_back: bool,
+    /// The term of the leader whose orders its worker followed last; 0 if there was none.
+    pub follows: MasterTerm,
 }
 
 /// How an app master is doing.

@@ -182,6 +182,8 @@ pub(crate) struct World<'a> {
     pub(crate) calm: bool,
     /// Ambushes so far.
     pub(crate) ambushes: u64,
+    /// The machine of a leader that is cut off until another one acts.
+    pub(crate) deposed: Option<usize>,
     /// When the last fault was.
     pub(crate) last_fault: Time,
     pub(crate) fired: BTreeMap<&'static str, u64>,
@@ -238,6 +240,7 @@ impl<'a> World<'a> {
             store_down_until: Time::ZERO,
             calm: false,
             ambushes: 0,
+            deposed: None,
             last_fault: Time::ZERO,
             fired: BTreeMap::new(),
             rare: BTreeMap::new(),

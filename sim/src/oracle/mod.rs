@@ -12,6 +12,7 @@ pub mod output;
 pub mod quarantine;
 pub mod reads;
 pub mod updates;
+pub mod voids;
 pub mod watch;
 
 use std::collections::BTreeMap;

@@ -4,6 +4,7 @@ use super::clocks::Clocks;
 use super::fences::Fences;
 use super::leaders::Leaders;
 use super::updates::Updates;
+use super::voids::Voids;
 
 /// What the rules have to remember.
 #[derive(Clone, Debug, Default)]
@@ -14,6 +15,8 @@ pub struct Watch {
     pub updates: Updates,
     /// Nothing fenced counts.
     pub fences: Fences,
+    /// Nothing void comes back.
+    pub voids: Voids,
     /// Clocks do not fall.
     pub clocks: Clocks,
 }
