@@ -1,6 +1,7 @@
 //! The process of a node: its worker, and its master if it has one.
 
 use alloc::collections::BTreeMap;
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -9,7 +10,7 @@ use super::control::Control;
 use super::process::{Answer, Command, Process, ProcessEffect, ProcessInput};
 use super::requests::Requests;
 use super::sockets::{Heard, Local, Sockets};
-use crate::control::{Address, ControlMessage, Peer, Resources};
+use crate::control::{Address, ControlMessage, Peer, Reply, Resources};
 use crate::executor::Activity;
 use crate::id::{AppTerm, Incarnation, NodeId};
 use crate::link::handshake::{Door, Hello, Purpose, Refusal, Standing, VERSIONS};
@@ -105,6 +106,12 @@ impl<F: Faults> NodeProcess<F> {
         self.master.as_ref()
     }
 
+    /// Whom it reports to, and has answer what it is asked.
+    #[must_use]
+    pub const fn masters(&self) -> &BTreeMap<NodeId, Address> {
+        &self.masters
+    }
+
     /// Its worker.
     #[must_use]
     pub const fn worker(&self) -> &Worker<F> {
@@ -162,10 +169,29 @@ impl<F: Faults> NodeProcess<F> {
                 let leader = own.or_else(|| self.worker.leader().map(|(node, _)| node));
                 self.requests.take(now, id, (name, request), leader, out);
             }
+            Command::Readmit => {
+                let answer = self.readmit(now);
+                out.push(ProcessEffect::Answer { id, answer });
+            }
             Command::Savepoint { .. } | Command::Status => {
                 let reason = "this is a node: ask the app master of the app".into();
                 out.push(ProcessEffect::Answer { id, answer: Answer::Refused { reason } });
             }
+        }
+    }
+
+    /// Only a folder that is lost is emptied: whoever asks this of another node changes nothing.
+    fn readmit(&mut self, now: Time) -> Answer {
+        let lost = self.master.as_ref().is_some_and(|master| master.quorum().unfit().is_some());
+        if lost {
+            self.tell_master(now, MasterInput::Readmit);
+            return Answer::Reply(Reply::Done);
+        }
+        let node = self.node;
+        Answer::Refused {
+            reason: format!(
+                "the data folder of {node}'s master is not one that is lost: nothing was changed"
+            ),
         }
     }
 

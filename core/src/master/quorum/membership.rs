@@ -107,7 +107,8 @@ impl<S: Replicated, F: Faults> Quorum<S, F> {
     pub fn voters_settled(&self) -> bool {
         match &self.office {
             Office::Leader(leader) => {
-                !self.voters().is_changing() && leader.acknowledged >= leader.voters_at
+                let stored = leader.acknowledged >= leader.voters_at;
+                !self.voters().is_changing() && (stored || F::SETTLE_VOTERS_BEFORE_MAJORITY)
             }
             _ => false,
         }
@@ -145,7 +146,8 @@ impl<S: Replicated, F: Faults> Quorum<S, F> {
         let Office::Leader(leader) = &self.office else {
             return;
         };
-        if leader.acknowledged < leader.voters_at.max(1) {
+        let stored = leader.acknowledged >= leader.voters_at.max(1);
+        if !stored && !F::SETTLE_VOTERS_BEFORE_MAJORITY {
             return;
         }
         if self.voters().is_changing() {
