@@ -1,5 +1,7 @@
 //! Lets the planned faults happen, to whom they can.
 
+use std::collections::BTreeSet;
+
 use gear_core::control::Role;
 use gear_core::time::Duration;
 
@@ -15,7 +17,7 @@ const TRAP_MAX: u64 = 60;
 /// Ambushes in a run.
 const AMBUSHES_MAX: u64 = 4;
 /// Effects after which whoever is ambushed dies, at most.
-const AMBUSH_EFFECTS: u64 = 6;
+pub(super) const AMBUSH_EFFECTS: u64 = 6;
 /// The most that all masters are without power that have just elected one, in nanoseconds.
 const ELECTION_NANOS: u64 = 300_000_000;
 /// The least time for which a leader is held back, in nanoseconds: until its lease is over and
@@ -26,7 +28,7 @@ const HELD_BACK_MORE: u64 = 320_000_000;
 /// A deposed leader is back so long after its successor was lost, so that it hears nothing of it.
 const BACK_AFTER: Duration = Duration::from_millis(50);
 /// The most that an ambushed machine is without power, in nanoseconds.
-const AMBUSH_NANOS: u64 = 4_000_000_000;
+pub(super) const AMBUSH_NANOS: u64 = 4_000_000_000;
 
 /// The rare state of a leader that is lost with what it has just acknowledged.
 pub(crate) const ACKNOWLEDGER_LOST: &str = "a leader was lost right after it had acknowledged";
@@ -72,7 +74,7 @@ impl World<'_> {
                 leader.is_some_and(|at| self.end_machine(at, planned.lasts, &mut random))
             }
             FaultKind::KillMasters => {
-                for master in 0..self.setup.masters {
+                for master in self.voting() {
                     self.power_off(master, Some(planned.lasts.as_nanos() as u64));
                 }
                 true
@@ -99,6 +101,15 @@ impl World<'_> {
                 self.machines[machine].clock.jump(micros);
                 true
             }
+            FaultKind::ChangeVoters
+            | FaultKind::DrainWorker
+            | FaultKind::RestartApp
+            | FaultKind::Savepoint
+            | FaultKind::Readmit => {
+                self.order(planned.kind, &mut random);
+                // It is counted when it is done.
+                return;
+            }
             FaultKind::HoldBackLeader => self.hold_back(&mut random),
             FaultKind::DeposeLeader => self.depose(),
             FaultKind::StoreOutage => {
@@ -121,7 +132,9 @@ impl World<'_> {
             FaultKind::AmbushElection => rates.ambush_election,
             _ => rates.ambush_executor,
         };
-        if self.calm || self.ambushes >= AMBUSHES_MAX || !self.random.other.permille(rate) {
+        let never = rate == 0 && kind == FaultKind::AmbushElection;
+        let over = self.calm || never || self.ambushes >= AMBUSHES_MAX;
+        if over || !self.random.other.permille(rate) {
             return;
         }
         let effects = 1 + self.random.other.below(AMBUSH_EFFECTS);
@@ -185,9 +198,10 @@ impl World<'_> {
 
     /// The leader is cut off from the other masters.
     fn depose(&mut self) -> bool {
-        let Some(leader) = self.leader().filter(|_| self.setup.masters > 2) else { return false };
+        let others = self.voting();
+        let Some(leader) = self.leader().filter(|_| others.len() > 2) else { return false };
         let until = self.now + DEPOSED_MAX;
-        (0..self.setup.masters).for_each(|other| self.links.shut_both(leader, other, until));
+        others.into_iter().for_each(|other| self.links.shut_both(leader, other, until));
         self.deposed = Some(leader);
         true
     }
@@ -203,7 +217,7 @@ impl World<'_> {
         let nanos = 1 + self.random.other.below(AMBUSH_NANOS);
         self.processes[process].trap = Some((effects, Doom::Power(nanos)));
         let at = self.now + BACK_AFTER;
-        for other in 0..self.setup.masters {
+        for other in self.voting() {
             self.links.open_both(deposed, other, at);
         }
     }
@@ -328,7 +342,7 @@ impl World<'_> {
             _ => None,
         };
         // One that was cut off may not know yet that another leads.
-        (0..self.setup.masters).filter_map(|master| acts(&master)).max().map(|(_, master)| master)
+        (0..self.machines.len()).filter_map(|node| acts(&node)).max().map(|(_, node)| node)
     }
 
     fn pause(&mut self, planned: &Planned, random: &mut Random) -> bool {
@@ -356,10 +370,10 @@ impl World<'_> {
 
     /// Masters' disks of which one more may be spoilt: a majority stays as it was.
     fn spoilable(&self, machine: usize) -> bool {
-        let damaged = |at: &usize| self.machines[*at].disk.damaged;
-        let spoilt = (0..self.setup.masters).filter(damaged).count();
-        let most = self.setup.masters - self.setup.majority();
-        machine >= self.setup.masters || damaged(&machine) || spoilt < most
+        let damaged = |at: usize| at == machine || self.machines[at].disk.damaged;
+        let fits =
+            |set: &BTreeSet<usize>| !set.contains(&machine) || Self::has_majority(set, damaged);
+        self.machines[machine].disk.damaged || self.voter_sets().iter().all(fits)
     }
 
     /// A machine boots with another disk.

@@ -87,7 +87,7 @@ impl World<'_> {
                 }
                 Answer::TooLate { app } => {
                     self.seen("an app had ended before the user could end it");
-                    self.watch.updates.too_late(app);
+                    self.watch.updates.outcomes.too_late(app);
                     self.told()?;
                 }
                 Answer::Read { stale: true } => self.seen("a stale answer was marked"),
@@ -99,7 +99,7 @@ impl World<'_> {
     }
 
     /// A client was told something that will not be forgotten: whoever acts now has to know of it.
-    fn told(&mut self) -> Result<(), String> {
+    pub(crate) fn told(&mut self) -> Result<(), String> {
         match self.leader().and_then(|at| self.machines[at].node) {
             Some(process) => self.leader_knows(process),
             None => Ok(()),
@@ -109,7 +109,12 @@ impl World<'_> {
     /// A leader that acts is asked what it knows.
     pub(crate) fn leader_knows(&mut self, process: usize) -> Result<(), String> {
         let subject = self.processes[process].subject.as_ref();
-        match subject.and_then(|subject| subject.known(self.local(process))) {
+        let now = self.local(process);
+        let cluster = subject.and_then(|subject| subject.cluster(now));
+        if let (Some(known), Some(orders)) = (cluster, &self.watch.orders) {
+            orders.leader(&known)?;
+        }
+        match subject.and_then(|subject| subject.known(now)) {
             Some(known) => self.watch.updates.leader(&known),
             None => Ok(()),
         }
@@ -127,7 +132,7 @@ impl World<'_> {
     fn app_watched(&mut self, process: usize, before: &Look, now: AppLook) -> Result<(), String> {
         let logged = self
             .services
-            .get(&now.app)
+            .get(&self.home(now.app))
             .map_or_else(Default::default, |services| services.commits.last());
         self.watch.fences.believes((now.app, now.term), now.committed, logged)?;
         let Look::App(before) = before else { return Ok(()) };
@@ -164,18 +169,19 @@ impl World<'_> {
     }
 
     fn masters_up(&self) -> usize {
-        (0..self.setup.masters).filter(|master| self.machines[*master].node.is_some()).count()
+        self.voting().into_iter().filter(|master| self.machines[*master].node.is_some()).count()
     }
 
     /// True if more is wrong than that a machine is down, or only a process of it: another one is
     /// down too, a master cannot vote, or nobody is left to lead or to take the tasks.
     fn is_troubled(&self, machine: usize, down: bool) -> bool {
+        let voting = self.voting();
         let unfit = |(place, there): (usize, &Machine)| {
             let is_down = place != machine && (!there.up || there.node.is_none());
-            let spoilt = place < self.setup.masters && there.disk.damaged;
+            let spoilt = voting.contains(&place) && there.disk.damaged;
             is_down || spoilt || there.disk.failed
         };
-        let alone = self.setup.masters == 1 && machine == 0;
+        let alone = voting.len() == 1 && voting.contains(&machine);
         self.machines.iter().enumerate().any(unfit)
             || down && (alone || !self.fits_without(machine))
     }
@@ -198,6 +204,9 @@ impl World<'_> {
                     let troubled = self.is_troubled(machine, true);
                     self.stopwatch.leader_died(self.now, troubled);
                     self.seen("the leader was lost");
+                    if self.operator.changes_voters() {
+                        self.seen("the leader was lost while voters changed");
+                    }
                 }
                 if look.writes_back {
                     self.seen("a leader was lost while it wrote back");

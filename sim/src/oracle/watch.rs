@@ -3,6 +3,7 @@
 use super::clocks::Clocks;
 use super::fences::Fences;
 use super::leaders::Leaders;
+use super::orders::Orders;
 use super::updates::Updates;
 use super::voids::Voids;
 
@@ -17,6 +18,8 @@ pub struct Watch {
     pub fences: Fences,
     /// Nothing void comes back.
     pub voids: Voids,
+    /// What an operator was told stays so; none if nobody orders anything.
+    pub orders: Option<Orders>,
     /// Clocks do not fall.
     pub clocks: Clocks,
 }

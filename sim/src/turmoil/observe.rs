@@ -86,7 +86,7 @@ impl State {
                 }
                 Answer::TooLate { app } => {
                     self.seen("an app had ended before the user could end it");
-                    self.watch.updates.too_late(app);
+                    self.watch.updates.outcomes.too_late(app);
                     self.told(now)?;
                 }
                 Answer::Read { stale: true } => self.seen("a stale answer was marked"),
