@@ -147,7 +147,28 @@ impl<F: Faults> NodeProcess<F> {
                     self.requests.reply(now, from, (id, reply), out);
                 }
             }
+            ControlMessage::Voters { voters } => self.know_voters(voters),
             message => self.tell_master(now, MasterInput::Message { from, message }),
+        }
+    }
+
+    /// Others lead than those that this node reports to: it reports to them as well, until orders
+    /// say who votes.
+    fn know_voters(&mut self, voters: BTreeMap<NodeId, Address>) {
+        for (node, address) in voters {
+            if node != self.node {
+                self.control.know(Peer::Node(node), &address);
+            }
+            self.masters.insert(node, address);
+        }
+    }
+
+    /// A worker that has not found the leader is dialled where it has listened last.
+    fn find_worker(&mut self, node: NodeId) {
+        let state = self.master.as_ref().map(|master| master.quorum().state());
+        let record = state.and_then(|state| state.worker(node));
+        if let Some(record) = record.filter(|_| node != self.node) {
+            self.control.know(Peer::Node(node), &record.address);
         }
     }
 
@@ -237,7 +258,12 @@ impl<F: Faults> NodeProcess<F> {
             }
             for effect in core::mem::take(&mut self.master_effects) {
                 match effect {
-                    MasterEffect::Send { to, message } => self.send(now, to, message, out),
+                    MasterEffect::Send { to, message } => {
+                        if let (ControlMessage::Voters { .. }, Peer::Node(node)) = (&message, to) {
+                            self.find_worker(node);
+                        }
+                        self.send(now, to, message, out);
+                    }
                     MasterEffect::Disk { token, request } => {
                         out.push(ProcessEffect::Disk { token, request });
                     }

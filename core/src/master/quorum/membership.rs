@@ -114,6 +114,12 @@ impl<S: Replicated, F: Faults> Quorum<S, F> {
         }
     }
 
+    /// Whether the voters are others than those that founded the cluster, or have been.
+    #[must_use]
+    pub fn has_changed_voters(&self) -> bool {
+        self.body.voters.stamp() != Stamp::ZERO
+    }
+
     fn replace_voters(
         &mut self,
         now: Time,
