@@ -140,6 +140,11 @@ pub enum ControlMessage {
         /// What came of it.
         reply: Reply,
     },
+    /// Leader to a worker that it does not hear, which may know others only: whom to report to.
+    Voters {
+        /// Who votes, and where their nodes listen.
+        voters: BTreeMap<NodeId, Address>,
+    },
 }
 
 /// What runs on a worker. Sent often; whoever does not hear it for the grace time takes the worker

@@ -44,6 +44,8 @@ fn seeds_of_this_commit_are_right() {
 const RARE: &[&str] = &[
     "a dial was refused",
     "a leader stepped down",
+    "a node voted that had not founded the cluster",
+    "a voter left whose disk was lost",
     "a leader was lost while it wrote back",
     "a link was resumed with what it had kept",
     "a process died between two effects of one step",
@@ -63,8 +65,10 @@ const RARE: &[&str] = &[
     "an executor was lost",
     "an executor was lost while tasks were rolled back",
     "the leader was lost",
+    "the leader was lost while voters changed",
     "the store did what a dead process had asked for",
     "unanswered writes were lost with the power",
+    "what ran on a drained worker has moved",
 ];
 
 #[test]

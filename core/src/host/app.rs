@@ -131,7 +131,7 @@ impl<F: Faults> AppProcess<F> {
                 return;
             }
             Command::Status => Answer::Status(Box::new(self.status(now))),
-            Command::Request { .. } => {
+            Command::Request { .. } | Command::Readmit => {
                 Answer::Refused { reason: "this is an app master: ask a node".into() }
             }
         };

@@ -26,6 +26,9 @@ pub enum Command {
     },
     /// Of an app master or an executor: how it is doing.
     Status,
+    /// Of a node: empty the data folder of its master, which is lost, and have it ask for its place
+    /// among the voters with a new one.
+    Readmit,
 }
 
 /// What came of a [`Command`].

@@ -1,6 +1,7 @@
 //! The process of a node: its worker, and its master if it has one.
 
 use alloc::collections::BTreeMap;
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -9,7 +10,7 @@ use super::control::Control;
 use super::process::{Answer, Command, Process, ProcessEffect, ProcessInput};
 use super::requests::Requests;
 use super::sockets::{Heard, Local, Sockets};
-use crate::control::{Address, ControlMessage, Peer, Resources};
+use crate::control::{Address, ControlMessage, Peer, Reply, Resources};
 use crate::executor::Activity;
 use crate::id::{AppTerm, Incarnation, NodeId};
 use crate::link::handshake::{Door, Hello, Purpose, Refusal, Standing, VERSIONS};
@@ -105,6 +106,12 @@ impl<F: Faults> NodeProcess<F> {
         self.master.as_ref()
     }
 
+    /// Whom it reports to, and has answer what it is asked.
+    #[must_use]
+    pub const fn masters(&self) -> &BTreeMap<NodeId, Address> {
+        &self.masters
+    }
+
     /// Its worker.
     #[must_use]
     pub const fn worker(&self) -> &Worker<F> {
@@ -140,7 +147,28 @@ impl<F: Faults> NodeProcess<F> {
                     self.requests.reply(now, from, (id, reply), out);
                 }
             }
+            ControlMessage::Voters { voters } => self.know_voters(voters),
             message => self.tell_master(now, MasterInput::Message { from, message }),
+        }
+    }
+
+    /// Others lead than those that this node reports to: it reports to them as well, until orders
+    /// say who votes.
+    fn know_voters(&mut self, voters: BTreeMap<NodeId, Address>) {
+        for (node, address) in voters {
+            if node != self.node {
+                self.control.know(Peer::Node(node), &address);
+            }
+            self.masters.insert(node, address);
+        }
+    }
+
+    /// A worker that has not found the leader is dialled where it has listened last.
+    fn find_worker(&mut self, node: NodeId) {
+        let state = self.master.as_ref().map(|master| master.quorum().state());
+        let record = state.and_then(|state| state.worker(node));
+        if let Some(record) = record.filter(|_| node != self.node) {
+            self.control.know(Peer::Node(node), &record.address);
         }
     }
 
@@ -162,10 +190,29 @@ impl<F: Faults> NodeProcess<F> {
                 let leader = own.or_else(|| self.worker.leader().map(|(node, _)| node));
                 self.requests.take(now, id, (name, request), leader, out);
             }
+            Command::Readmit => {
+                let answer = self.readmit(now);
+                out.push(ProcessEffect::Answer { id, answer });
+            }
             Command::Savepoint { .. } | Command::Status => {
                 let reason = "this is a node: ask the app master of the app".into();
                 out.push(ProcessEffect::Answer { id, answer: Answer::Refused { reason } });
             }
+        }
+    }
+
+    /// Only a folder that is lost is emptied: whoever asks this of another node changes nothing.
+    fn readmit(&mut self, now: Time) -> Answer {
+        let lost = self.master.as_ref().is_some_and(|master| master.quorum().unfit().is_some());
+        if lost {
+            self.tell_master(now, MasterInput::Readmit);
+            return Answer::Reply(Reply::Done);
+        }
+        let node = self.node;
+        Answer::Refused {
+            reason: format!(
+                "the data folder of {node}'s master is not one that is lost: nothing was changed"
+            ),
         }
     }
 
@@ -211,7 +258,12 @@ impl<F: Faults> NodeProcess<F> {
             }
             for effect in core::mem::take(&mut self.master_effects) {
                 match effect {
-                    MasterEffect::Send { to, message } => self.send(now, to, message, out),
+                    MasterEffect::Send { to, message } => {
+                        if let (ControlMessage::Voters { .. }, Peer::Node(node)) = (&message, to) {
+                            self.find_worker(node);
+                        }
+                        self.send(now, to, message, out);
+                    }
                     MasterEffect::Disk { token, request } => {
                         out.push(ProcessEffect::Disk { token, request });
                     }

@@ -33,7 +33,7 @@ use crate::host::process::{DiskReply, DiskRequest};
 use crate::host::{Faults, NoFaults};
 use crate::id::{Incarnation, MasterTerm, NodeId, RequestId, Token};
 use crate::scheduler::Scheduler;
-use crate::time::Time;
+use crate::time::{Duration, Time};
 
 /// A master, as its operator wants it.
 #[derive(Clone, Debug, PartialEq)]
@@ -139,7 +139,13 @@ pub struct Master<F: Faults = NoFaults> {
     /// Whether it might act when it was last looked at.
     serving: bool,
     voters_asked: Option<VotersAsked>,
+    /// When workers that are not heard are told next who votes.
+    voters_told_at: Time,
 }
+
+/// Time after which workers that are still not heard are told again who votes: some are down for
+/// good, and a lost message costs no more than an election does.
+const VOTERS_TOLD_INTERVAL: Duration = Duration::from_secs(1);
 
 impl<F: Faults> Master<F> {
     /// A master that has not begun.
@@ -169,6 +175,7 @@ impl<F: Faults> Master<F> {
             hearing: Hearing::default(),
             serving: false,
             voters_asked: None,
+            voters_told_at: Time::ZERO,
         }
     }
 
@@ -419,6 +426,7 @@ impl<F: Faults> Master<F> {
         {
             reply(from, id, Reply::Done, said);
         }
+        self.tell_voters(now, said);
         self.acknowledge(now, self.quorum.acknowledged(), said);
         // Shares the strategies, so that the leader can be changed beside them.
         let scheduler = self.scheduler.clone();
@@ -435,6 +443,21 @@ impl<F: Faults> Master<F> {
             self.acknowledge(now, number, said);
         }
         self.acknowledge(now, self.quorum.acknowledged(), said);
+    }
+
+    /// A worker that was cut off or down while the voters changed reports to those that it knows,
+    /// and would never be heard by one that it does not.
+    fn tell_voters(&mut self, now: Time, said: &mut Vec<Said>) {
+        if now < self.voters_told_at || !self.quorum.has_changed_voters() {
+            return;
+        }
+        self.voters_told_at = now + VOTERS_TOLD_INTERVAL;
+        let voters = self.voters();
+        let Some((leader, state)) = self.in_office() else { return };
+        said.extend(leader.unheard(now, state).map(|worker| {
+            let message = ControlMessage::Voters { voters: voters.clone() };
+            Said::Send { to: Peer::Node(worker), message }
+        }));
     }
 
     fn acknowledge(&mut self, now: Time, number: UpdateNumber, said: &mut Vec<Said>) {

@@ -112,6 +112,25 @@ kinds! {
     SpawnSlow => "spawn-slow",
     /// A client repeats what was answered.
     Resubmit => "resubmit",
+    /// What the leader says is heard only when its lease is over, and another one leads perhaps.
+    HoldBackLeader => "hold-back-leader",
+    /// The leader is cut off from the other masters; once another one acts, that loses its power
+    /// and the first one is back.
+    DeposeLeader => "depose-leader",
+    /// All masters lose their power just when one of them was elected.
+    AmbushElection => "ambush-election",
+    /// A connection between two executors breaks under what was just written.
+    AmbushLink => "ambush-link",
+    /// A node gets a vote or loses it, by command.
+    ChangeVoters => "change-voters",
+    /// A worker is to have no work, or has work again, by command.
+    DrainWorker => "drain-worker",
+    /// An app is started again from where it is, by command.
+    RestartApp => "restart-app",
+    /// An epoch of an app is kept, by command.
+    Savepoint => "savepoint",
+    /// A master whose disk is lost gets a new data folder and its place back, by command.
+    Readmit => "readmit",
 }
 
 /// A set of kinds of faults.
@@ -232,13 +251,19 @@ impl Planned {
             | FaultKind::SlowDisk
             | FaultKind::StoreOutage => self.lasts,
             FaultKind::Swizzle => self.lasts * 2,
+            FaultKind::HoldBackLeader | FaultKind::DeposeLeader => DEPOSED_MAX,
+            FaultKind::ChangeVoters
+            | FaultKind::DrainWorker
+            | FaultKind::RestartApp
+            | FaultKind::Savepoint
+            | FaultKind::Readmit => ORDER_LASTS,
             _ => Duration::ZERO,
         }
     }
 }
 
 /// Kinds that are an event with a time; the others are rates.
-const EVENTS: &[FaultKind] = &[
+pub(super) const EVENTS: &[FaultKind] = &[
     FaultKind::Disconnect,
     FaultKind::Disconnect,
     FaultKind::DisconnectMachine,
@@ -268,9 +293,33 @@ const EVENTS: &[FaultKind] = &[
     FaultKind::ClockJump,
     FaultKind::StoreOutage,
 ];
+/// Kinds that have a time and are drawn apart: a seed plans what it did before there were these.
+pub(super) const ELECTIONS: &[FaultKind] = &[FaultKind::HoldBackLeader, FaultKind::DeposeLeader];
 
+/// What an operator does to a cluster that suffers, drawn apart as well.
+pub(super) const ORDERS: &[FaultKind] = &[
+    FaultKind::ChangeVoters,
+    FaultKind::ChangeVoters,
+    FaultKind::ChangeVoters,
+    FaultKind::DrainWorker,
+    FaultKind::DrainWorker,
+    FaultKind::RestartApp,
+    FaultKind::Savepoint,
+    FaultKind::Savepoint,
+    FaultKind::Readmit,
+    FaultKind::Readmit,
+];
+
+/// For so long what an operator has ordered is under way, at most, unless something goes wrong.
+const ORDER_LASTS: Duration = Duration::from_secs(5);
+/// A leader that is to be deposed is cut off for so long at most.
+pub(super) const DEPOSED_MAX: Duration = Duration::from_secs(4);
 /// Most faults of a run.
-const PLANNED_MAX: u64 = 16;
+pub(super) const PLANNED_MAX: u64 = 16;
+/// Most orders of a run.
+pub(super) const ORDERS_MAX: u64 = 8;
+/// Most faults of a run that are about elections.
+pub(super) const ELECTIONS_MAX: u64 = 3;
 
 /// What is left of a set in one run: some kinds are off entirely in each.
 #[must_use]
@@ -285,10 +334,15 @@ pub(super) fn swarm(allowed: Faults, random: &mut Random) -> Faults {
         .fold(Faults::none(), |faults, kind| faults.with(*kind))
 }
 
-/// The faults of a run that have a time, in the order of their times.
+/// So many faults of some kinds at most, in the order of their times.
 #[must_use]
-pub(super) fn plan(faults: Faults, span: Duration, random: &mut Random) -> Vec<Planned> {
-    let kinds: Vec<FaultKind> = EVENTS.iter().copied().filter(|kind| faults.has(*kind)).collect();
+pub(super) fn plan(
+    (kinds, most): (&[FaultKind], u64),
+    faults: Faults,
+    span: Duration,
+    random: &mut Random,
+) -> Vec<Planned> {
+    let kinds: Vec<FaultKind> = kinds.iter().copied().filter(|kind| faults.has(*kind)).collect();
     if kinds.is_empty() {
         return Vec::new();
     }
@@ -296,7 +350,7 @@ pub(super) fn plan(faults: Faults, span: Duration, random: &mut Random) -> Vec<P
     let weights: Vec<u64> = kinds.iter().map(|_| random.pick(&[1, 1, 2, 5, 20])).collect();
     let total: u64 = weights.iter().sum();
     let nanos = span.as_nanos() as u64;
-    let count = random.between(1, PLANNED_MAX);
+    let count = random.between(1, most);
     let mut planned: Vec<Planned> = (0..count)
         .map(|_| {
             let mut draw = random.below(total);
@@ -343,13 +397,19 @@ mod tests {
         for seed in 0..500 {
             let mut random = Random::new(seed);
             let faults = swarm(Faults::all(), &mut random);
-            let planned = plan(faults, Duration::from_secs(10), &mut random);
+            let span = Duration::from_secs(10);
+            let mut planned = plan((EVENTS, PLANNED_MAX), faults, span, &mut random);
             assert!(planned.is_sorted_by_key(|planned| planned.at));
+            planned.extend(plan((ELECTIONS, ELECTIONS_MAX), faults, span, &mut random));
+            planned.extend(plan((ORDERS, ORDERS_MAX), faults, span, &mut random));
             assert!(planned.iter().all(|planned| faults.has(planned.kind)));
             met.extend(planned.iter().map(|planned| planned.kind));
             without.extend(FaultKind::ALL.iter().filter(|kind| !faults.has(**kind)));
         }
-        assert!(EVENTS.iter().all(|kind| met.contains(kind)), "{met:?}");
+        assert!(
+            [EVENTS, ELECTIONS, ORDERS].concat().iter().all(|kind| met.contains(kind)),
+            "{met:?}"
+        );
         assert_eq!(without.len(), FaultKind::ALL.len());
     }
 }

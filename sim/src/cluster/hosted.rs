@@ -14,6 +14,7 @@ use super::clock::{Clock, TRUE_RATE};
 use super::conn::Side;
 use super::fault::FaultKind;
 use super::services::{NoFiles, Paced};
+use super::setup::Setup;
 use super::subject::{ChildStart, Look, NodeStart, Subject};
 use super::world::{Event, World};
 use crate::direct::{Catch, catch};
@@ -88,6 +89,8 @@ pub(crate) enum Doom {
     Kill,
     /// With its machine, for so many nanoseconds.
     Power(u64),
+    /// With the machines of all masters, for so many nanoseconds.
+    Masters(u64),
 }
 
 /// Deadlines in a row that may come at one moment.
@@ -123,10 +126,25 @@ impl World<'_> {
         Address(format!("m{machine}:0"))
     }
 
-    /// Those who vote.
+    /// The nodes of some machines, and where they listen.
+    fn addresses(machines: usize) -> BTreeMap<NodeId, Address> {
+        let nodes = 0..machines;
+        nodes.map(|machine| (Self::node_id(machine), Self::node_address(machine))).collect()
+    }
+
+    /// Those who vote before anybody changes it.
+    pub(crate) fn founders(setup: &Setup) -> BTreeMap<NodeId, Address> {
+        Self::addresses(setup.masters)
+    }
+
+    /// Those who vote before anybody changes it.
     pub(crate) fn masters(&self) -> BTreeMap<NodeId, Address> {
-        let masters = 0..self.setup.masters;
-        masters.map(|master| (Self::node_id(master), Self::node_address(master))).collect()
+        Self::founders(self.setup)
+    }
+
+    /// Every node.
+    pub(crate) fn nodes(&self) -> BTreeMap<NodeId, Address> {
+        Self::addresses(self.machines.len())
     }
 
     fn incarnation(&self) -> Incarnation {
@@ -190,7 +208,7 @@ impl World<'_> {
             }
             self.forget_connections(machine);
         }
-        let masters = self.masters();
+        let masters = self.machines[machine].masters.clone();
         let incarnation = self.incarnation();
         let subject = self.assembly.node(&NodeStart {
             node: Self::node_id(machine),
@@ -201,6 +219,7 @@ impl World<'_> {
             masters: &masters,
             capacity: self.setup.machines[machine],
             formed,
+            joins: self.setup.faults.has(FaultKind::ChangeVoters),
         });
         let process = self.add(machine, Self::node_address(machine), None);
         self.machines[machine].node = Some(process);
@@ -236,7 +255,7 @@ impl World<'_> {
         }
     }
 
-    fn works(&self, process: usize) -> bool {
+    pub(crate) fn works(&self, process: usize) -> bool {
         matches!(self.processes[process].role(), Some(Role::Executor(_)))
     }
 
@@ -256,7 +275,8 @@ impl World<'_> {
         let mut nothing = NoFiles;
         let records = self.work.records_per_turn();
         let mut paced = None;
-        let files: &mut dyn Files = match self.services.get_mut(&app) {
+        let home = self.home(app);
+        let files: &mut dyn Files = match self.services.get_mut(&home) {
             Some(services) => paced.insert(Paced { disk: &mut services.disk, records }),
             None => &mut nothing,
         };
@@ -412,8 +432,7 @@ impl World<'_> {
                 ProcessEffect::Spawn { order } => self.spawn(process, order),
                 ProcessEffect::Kill { process: child } => self.kill_child(process, child),
                 ProcessEffect::Notice(notice) => self.noticed(process, &notice),
-                // Nobody asks the processes of this simulator through their driver.
-                ProcessEffect::Answer { .. } => {}
+                ProcessEffect::Answer { id, answer } => self.answered(id, answer),
                 ProcessEffect::Exit { reason } => self.die(process, &reason, Doom::Kill),
             }
             self.spring(process);
@@ -439,6 +458,9 @@ impl World<'_> {
         match doom {
             Doom::Kill => self.die(process, "it was killed", Doom::Kill),
             Doom::Power(nanos) => self.power_off(self.processes[process].machine, Some(nanos)),
+            Doom::Masters(nanos) => {
+                self.voting().into_iter().for_each(|it| self.power_off(it, Some(nanos)));
+            }
         }
     }
 
@@ -527,7 +549,7 @@ impl World<'_> {
             self.hear(child.parent, exited("it could not be launched: out of processes"));
             return;
         }
-        let masters = self.masters();
+        let masters = self.machines[machine].masters.clone();
         let incarnation = Incarnation(process as u64 + 1_000_000);
         self.serve(child.order.process.app, &child.order.spec);
         let made = self.assembly.child(&ChildStart {

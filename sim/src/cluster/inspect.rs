@@ -6,6 +6,7 @@ use gear_core::id::{AppId, Attempt, ChannelId, TaskId};
 use gear_core::link::{ReceiverFigures, SenderFigures};
 use gear_core::time::Duration;
 
+use super::fault::FaultKind;
 use super::subject::{Channels, Look, Subject};
 use super::world::{Event, World};
 use crate::oracle::watch::Watch;
@@ -20,6 +21,9 @@ impl World<'_> {
     /// Looks at every executor, and will again.
     pub(crate) fn inspect(&mut self) {
         self.after(INSPECT_INTERVAL, Event::Inspect);
+        if self.setup.faults.has(FaultKind::ChangeVoters) {
+            self.remember_voters();
+        }
         let punctual = self.work.punctual();
         let processes = self.processes.iter_mut().enumerate();
         let subjects = processes.filter_map(|(number, hosted)| {

@@ -15,6 +15,7 @@ mod jobs;
 mod nemesis;
 mod network;
 mod observe;
+mod operator;
 mod phases;
 mod real;
 mod services;
@@ -36,7 +37,7 @@ pub use setup::{Rates, Setup, Slow, Wanted};
 pub(crate) use subject::judged;
 pub use subject::{
     Answer, AppLook, Assembly, Channels, ChildStart, ClientStart, ExecutorLook, KnownApp,
-    LaterWish, Look, NodeLook, NodeStart, Output, Subject, TaskLook, Work,
+    KnownCluster, LaterWish, Look, NodeLook, NodeStart, Output, Subject, TaskLook, Work,
 };
 pub use swarm::Swarm;
 

@@ -1,9 +1,11 @@
 //! Lets the planned faults happen, to whom they can.
 
+use std::collections::BTreeSet;
+
 use gear_core::control::Role;
 use gear_core::time::Duration;
 
-use super::fault::{FaultKind, Planned};
+use super::fault::{DEPOSED_MAX, FaultKind, Planned};
 use super::hosted::Doom;
 use super::subject::Look;
 use super::world::{Event, World};
@@ -15,9 +17,18 @@ const TRAP_MAX: u64 = 60;
 /// Ambushes in a run.
 const AMBUSHES_MAX: u64 = 4;
 /// Effects after which whoever is ambushed dies, at most.
-const AMBUSH_EFFECTS: u64 = 6;
+pub(super) const AMBUSH_EFFECTS: u64 = 6;
+/// The most that all masters are without power that have just elected one, in nanoseconds.
+const ELECTION_NANOS: u64 = 300_000_000;
+/// The least time for which a leader is held back, in nanoseconds: until its lease is over and
+/// another one may have been elected.
+const HELD_BACK_MIN: u64 = 1_150_000_000;
+/// And how much more it may be: whoever hears nothing for longer closes the connection.
+const HELD_BACK_MORE: u64 = 320_000_000;
+/// A deposed leader is back so long after its successor was lost, so that it hears nothing of it.
+const BACK_AFTER: Duration = Duration::from_millis(50);
 /// The most that an ambushed machine is without power, in nanoseconds.
-const AMBUSH_NANOS: u64 = 4_000_000_000;
+pub(super) const AMBUSH_NANOS: u64 = 4_000_000_000;
 
 /// The rare state of a leader that is lost with what it has just acknowledged.
 pub(crate) const ACKNOWLEDGER_LOST: &str = "a leader was lost right after it had acknowledged";
@@ -63,7 +74,7 @@ impl World<'_> {
                 leader.is_some_and(|at| self.end_machine(at, planned.lasts, &mut random))
             }
             FaultKind::KillMasters => {
-                for master in 0..self.setup.masters {
+                for master in self.voting() {
                     self.power_off(master, Some(planned.lasts.as_nanos() as u64));
                 }
                 true
@@ -90,6 +101,17 @@ impl World<'_> {
                 self.machines[machine].clock.jump(micros);
                 true
             }
+            FaultKind::ChangeVoters
+            | FaultKind::DrainWorker
+            | FaultKind::RestartApp
+            | FaultKind::Savepoint
+            | FaultKind::Readmit => {
+                self.order(planned.kind, &mut random);
+                // It is counted when it is done.
+                return;
+            }
+            FaultKind::HoldBackLeader => self.hold_back(&mut random),
+            FaultKind::DeposeLeader => self.depose(),
             FaultKind::StoreOutage => {
                 self.store_down_until = self.now + planned.lasts;
                 true
@@ -107,14 +129,18 @@ impl World<'_> {
         let rate = match kind {
             FaultKind::AmbushLeader => rates.ambush_leader,
             FaultKind::AmbushAppMaster => rates.ambush_app_master,
+            FaultKind::AmbushElection => rates.ambush_election,
             _ => rates.ambush_executor,
         };
-        if self.calm || self.ambushes >= AMBUSHES_MAX || !self.random.other.permille(rate) {
+        let never = rate == 0 && kind == FaultKind::AmbushElection;
+        let over = self.calm || never || self.ambushes >= AMBUSHES_MAX;
+        if over || !self.random.other.permille(rate) {
             return;
         }
         let effects = 1 + self.random.other.below(AMBUSH_EFFECTS);
         let doom = match kind {
             FaultKind::AmbushLeader => Doom::Power(1 + self.random.other.below(AMBUSH_NANOS)),
+            FaultKind::AmbushElection => Doom::Masters(1 + self.random.other.below(ELECTION_NANOS)),
             _ => Doom::Kill,
         };
         let whom = match kind {
@@ -159,6 +185,41 @@ impl World<'_> {
         }
         self.count(FaultKind::KillLeader);
         self.seen(ACKNOWLEDGER_LOST);
+    }
+
+    /// What the leader says is heard late.
+    fn hold_back(&mut self, random: &mut Random) -> bool {
+        let Some(leader) = self.leader().filter(|_| self.machines.len() > 1) else { return false };
+        let nanos = HELD_BACK_MIN + random.below(HELD_BACK_MORE);
+        let until = self.now + Duration::from_nanos(nanos);
+        (0..self.machines.len()).for_each(|other| self.links.shut(leader, other, until));
+        true
+    }
+
+    /// The leader is cut off from the other masters.
+    fn depose(&mut self) -> bool {
+        let others = self.voting();
+        let Some(leader) = self.leader().filter(|_| others.len() > 2) else { return false };
+        let until = self.now + DEPOSED_MAX;
+        others.into_iter().for_each(|other| self.links.shut_both(leader, other, until));
+        self.deposed = Some(leader);
+        true
+    }
+
+    /// A leader begins to act: if it is the successor of one that was deposed, it is lost, and
+    /// that one is back.
+    pub(crate) fn relieve(&mut self, process: usize) {
+        let machine = self.processes[process].machine;
+        let deposed = self.deposed.take_if(|deposed| *deposed != machine);
+        let Some(deposed) = deposed.filter(|_| !self.calm) else { return };
+        self.stopwatch.disturb(self.now);
+        let effects = 1 + self.random.other.below(AMBUSH_EFFECTS);
+        let nanos = 1 + self.random.other.below(AMBUSH_NANOS);
+        self.processes[process].trap = Some((effects, Doom::Power(nanos)));
+        let at = self.now + BACK_AFTER;
+        for other in self.voting() {
+            self.links.open_both(deposed, other, at);
+        }
     }
 
     fn disconnect(&mut self, planned: &Planned, random: &mut Random) -> bool {
@@ -281,7 +342,7 @@ impl World<'_> {
             _ => None,
         };
         // One that was cut off may not know yet that another leads.
-        (0..self.setup.masters).filter_map(|master| acts(&master)).max().map(|(_, master)| master)
+        (0..self.machines.len()).filter_map(|node| acts(&node)).max().map(|(_, node)| node)
     }
 
     fn pause(&mut self, planned: &Planned, random: &mut Random) -> bool {
@@ -309,10 +370,10 @@ impl World<'_> {
 
     /// Masters' disks of which one more may be spoilt: a majority stays as it was.
     fn spoilable(&self, machine: usize) -> bool {
-        let damaged = |at: &usize| self.machines[*at].disk.damaged;
-        let spoilt = (0..self.setup.masters).filter(damaged).count();
-        let most = self.setup.masters - self.setup.majority();
-        machine >= self.setup.masters || damaged(&machine) || spoilt < most
+        let damaged = |at: usize| at == machine || self.machines[at].disk.damaged;
+        let fits =
+            |set: &BTreeSet<usize>| !set.contains(&machine) || Self::has_majority(set, damaged);
+        self.machines[machine].disk.damaged || self.voter_sets().iter().all(fits)
     }
 
     /// A machine boots with another disk.

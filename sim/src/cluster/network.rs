@@ -42,6 +42,14 @@ impl Links {
         self.shut(other, one, until);
     }
 
+    /// Both directions open at a time, if not before.
+    pub(crate) fn open_both(&mut self, one: usize, other: usize, at: Time) {
+        for (from, to) in [(one, other), (other, one)] {
+            let shut = &mut self.shut[from][to];
+            *shut = at.min(*shut);
+        }
+    }
+
     /// What a machine sends takes long until then.
     pub(crate) fn slow(&mut self, machine: usize, until: Time) {
         self.slow[machine] = until.max(self.slow[machine]);
@@ -185,6 +193,16 @@ impl World<'_> {
         };
         for piece in pieces {
             self.send(conn, side, Segment::Bytes(piece));
+        }
+        let executes = |end: &End| end.process.is_some_and(|process| self.works(process));
+        let between = self.conns[conn].ends.iter().all(executes);
+        let rate = self.setup.rates.ambush_link;
+        if rate > 0 && between && !self.calm && self.random.net.permille(rate) {
+            self.count(FaultKind::AmbushLink);
+            self.stopwatch.disturb(self.now);
+            let mut random = self.random.net.clone();
+            self.sever(conn, &mut random);
+            self.random.net = random;
         }
     }
 

@@ -2,7 +2,7 @@
 
 use gear_core::control::{Role, Wish};
 use gear_core::effect::Notice;
-use gear_core::id::{AppId, AppTerm};
+use gear_core::id::{AppId, AppTerm, MasterTerm};
 
 use super::fault::FaultKind;
 use super::hosted::LogState;
@@ -43,17 +43,22 @@ impl World<'_> {
 
     fn node_watched(&mut self, process: usize, before: &Look, now: NodeLook) -> Result<(), String> {
         let id = Self::node_id(self.processes[process].machine);
-        self.watch.leaders.observe((id, process as u64), now.term, now.acts)?;
+        let leads = now.acts || now.writes_back;
+        self.watch.leaders.observe((id, process as u64), now.term, leads)?;
+        self.watch.fences.follows(process, now.follows)?;
         let acted = matches!(before, Look::Node(look) if look.acts);
         if now.acts && !acted {
             self.stopwatch.leader_acts(self.now);
             self.leader_knows(process)?;
+            self.leader_begins(process, now.term)?;
+            self.relieve(process);
         }
         if acted && !now.acts {
             self.seen("a leader stepped down");
         }
         if now.writes_back && !matches!(before, Look::Node(look) if look.writes_back) {
             self.ambush(process, FaultKind::AmbushLeader);
+            self.ambush(process, FaultKind::AmbushElection);
         }
         Ok(())
     }
@@ -82,7 +87,7 @@ impl World<'_> {
                 }
                 Answer::TooLate { app } => {
                     self.seen("an app had ended before the user could end it");
-                    self.watch.updates.too_late(app);
+                    self.watch.updates.outcomes.too_late(app);
                     self.told()?;
                 }
                 Answer::Read { stale: true } => self.seen("a stale answer was marked"),
@@ -94,7 +99,7 @@ impl World<'_> {
     }
 
     /// A client was told something that will not be forgotten: whoever acts now has to know of it.
-    fn told(&mut self) -> Result<(), String> {
+    pub(crate) fn told(&mut self) -> Result<(), String> {
         match self.leader().and_then(|at| self.machines[at].node) {
             Some(process) => self.leader_knows(process),
             None => Ok(()),
@@ -104,8 +109,22 @@ impl World<'_> {
     /// A leader that acts is asked what it knows.
     pub(crate) fn leader_knows(&mut self, process: usize) -> Result<(), String> {
         let subject = self.processes[process].subject.as_ref();
-        match subject.and_then(|subject| subject.known(self.local(process))) {
+        let now = self.local(process);
+        let cluster = subject.and_then(|subject| subject.cluster(now));
+        if let (Some(known), Some(orders)) = (cluster, &self.watch.orders) {
+            orders.leader(&known)?;
+        }
+        match subject.and_then(|subject| subject.known(now)) {
             Some(known) => self.watch.updates.leader(&known),
+            None => Ok(()),
+        }
+    }
+
+    /// A leader begins to act.
+    fn leader_begins(&mut self, process: usize, term: MasterTerm) -> Result<(), String> {
+        let subject = self.processes[process].subject.as_ref();
+        match subject.and_then(|subject| subject.stamps(self.local(process))) {
+            Some(stamps) => self.watch.voids.begins(term, stamps),
             None => Ok(()),
         }
     }
@@ -113,7 +132,7 @@ impl World<'_> {
     fn app_watched(&mut self, process: usize, before: &Look, now: AppLook) -> Result<(), String> {
         let logged = self
             .services
-            .get(&now.app)
+            .get(&self.home(now.app))
             .map_or_else(Default::default, |services| services.commits.last());
         self.watch.fences.believes((now.app, now.term), now.committed, logged)?;
         let Look::App(before) = before else { return Ok(()) };
@@ -150,18 +169,19 @@ impl World<'_> {
     }
 
     fn masters_up(&self) -> usize {
-        (0..self.setup.masters).filter(|master| self.machines[*master].node.is_some()).count()
+        self.voting().into_iter().filter(|master| self.machines[*master].node.is_some()).count()
     }
 
     /// True if more is wrong than that a machine is down, or only a process of it: another one is
     /// down too, a master cannot vote, or nobody is left to lead or to take the tasks.
     fn is_troubled(&self, machine: usize, down: bool) -> bool {
+        let voting = self.voting();
         let unfit = |(place, there): (usize, &Machine)| {
             let is_down = place != machine && (!there.up || there.node.is_none());
-            let spoilt = place < self.setup.masters && there.disk.damaged;
+            let spoilt = voting.contains(&place) && there.disk.damaged;
             is_down || spoilt || there.disk.failed
         };
-        let alone = self.setup.masters == 1 && machine == 0;
+        let alone = voting.len() == 1 && voting.contains(&machine);
         self.machines.iter().enumerate().any(unfit)
             || down && (alone || !self.fits_without(machine))
     }
@@ -184,6 +204,9 @@ impl World<'_> {
                     let troubled = self.is_troubled(machine, true);
                     self.stopwatch.leader_died(self.now, troubled);
                     self.seen("the leader was lost");
+                    if self.operator.changes_voters() {
+                        self.seen("the leader was lost while voters changed");
+                    }
                 }
                 if look.writes_back {
                     self.seen("a leader was lost while it wrote back");

@@ -5,8 +5,11 @@
 //! healed, a majority of the masters and as many workers as the apps need; everybody else stays
 //! dead or cut off for ever.
 
+use std::collections::BTreeSet;
+
 use gear_core::time::{Duration, Time};
 
+use super::fault::FaultKind;
 use super::subject::{ClientStart, Output, judged};
 use super::world::{Event, World};
 use crate::random::Random;
@@ -67,7 +70,11 @@ impl World<'_> {
 
     fn start_client(&mut self) {
         let host = self.machines.len();
-        let masters = self.masters();
+        let masters = match self.setup.faults.has(FaultKind::ChangeVoters) {
+            // Whoever votes later is asked as well.
+            true => self.nodes(),
+            false => self.masters(),
+        };
         let client = self.assembly.client(&ClientStart {
             cluster: super::hosted::CLUSTER,
             seed: crate::random::mix(self.setup.seed),
@@ -131,16 +138,33 @@ impl World<'_> {
         for place in (1..order.len()).rev() {
             order.swap(place, random.place(place + 1));
         }
-        order.retain(|machine| !self.machines[*machine].disk.damaged);
-        let masters = order.iter().copied().filter(|machine| *machine < self.setup.masters);
-        let mut core: Vec<usize> = masters.take(self.setup.majority()).collect();
+        let damaged = |machine: &usize| self.machines[*machine].disk.damaged;
+        // A worker has no use for a disk: those whose disk is lost are taken last.
+        let spoilt: Vec<usize> = order.iter().copied().filter(damaged).collect();
+        order.retain(|machine| !damaged(machine));
+        let mut core: Vec<usize> = Vec::new();
+        for set in self.voter_sets() {
+            let there = core.iter().filter(|machine| set.contains(machine)).count();
+            let more = order.iter().copied().filter(|it| set.contains(it) && !core.contains(it));
+            let more: Vec<usize> = more.take((set.len() / 2 + 1).saturating_sub(there)).collect();
+            core.extend(more);
+        }
+        let orders = self.watch.orders.as_ref();
+        let drains =
+            |machine: usize| orders.is_some_and(|orders| orders.may_drain(Self::node_id(machine)));
         let slots = |core: &[usize]| -> u32 {
-            core.iter().map(|machine| self.setup.machines[*machine].slots).sum()
+            let gives = core.iter().filter(|machine| !drains(**machine));
+            gives.map(|machine| self.setup.machines[*machine].slots).sum()
         };
         let needed = self.slots_needed();
         for machine in order {
             let more = slots(&core) < needed || random.permille(300);
             if more && !core.contains(&machine) && self.setup.machines[machine].slots > 0 {
+                core.push(machine);
+            }
+        }
+        for machine in spoilt {
+            if slots(&core) < needed && self.setup.machines[machine].slots > 0 {
                 core.push(machine);
             }
         }
@@ -166,8 +190,9 @@ impl World<'_> {
         if let Err(violation) = self.watch.updates.leader(&known) {
             self.wrong(violation);
         }
-        let ended = known.values().filter(|app| app.outcome.is_some()).count();
-        ended == self.work.specs().len() && ended == known.len()
+        let names: BTreeSet<&str> = known.values().map(|app| app.spec.name.as_str()).collect();
+        let ended = known.values().all(|app| app.outcome.is_some());
+        ended && names.len() == self.work.specs().len()
     }
 
     /// The core did not come to its end.
@@ -190,13 +215,16 @@ impl World<'_> {
     /// Judges what the apps have left. Gives how many records there are.
     pub(crate) fn judge(&mut self) -> u64 {
         let mut records = 0;
-        let mut wrong = Vec::new();
+        let mut wrong = self.judge_savepoints();
         for (app, services) in &mut self.services {
             // What is visible has to be durable too.
             services.disk.crash();
+            // The last of those that went on from where the one before was.
+            let last =
+                self.homes.iter().rfind(|(_, home)| *home == app).map_or(app, |(app, _)| app);
             let output = Output {
                 app: &services.name,
-                outcome: self.watch.updates.outcome(*app),
+                outcome: self.watch.updates.outcomes.outcome(*last),
                 disk: &services.disk,
                 commits: &services.commits,
                 store: &services.store,

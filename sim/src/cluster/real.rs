@@ -5,11 +5,11 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use gear_core::app::Stage;
-use gear_core::control::{Peer, Role};
+use gear_core::control::{Address, Peer, Role};
 use gear_core::host::{
     AppConfig, AppProcess, ExecutorConfig, ExecutorProcess, Faults, NodeConfig, NodeProcess,
 };
-use gear_core::id::AppId;
+use gear_core::id::{AppId, Incarnation, MasterTerm, NodeId};
 use gear_core::link::Link;
 use gear_core::master::quorum::{Formation, QuorumRole, UpdateNumber};
 use gear_core::time::Time;
@@ -17,9 +17,10 @@ use gear_core::time::Time;
 use super::client::Client;
 use super::jobs::{Jobs, app_plan, program};
 use super::subject::{
-    AppLook, Assembly, Channels, ChildStart, ClientStart, ExecutorLook, KnownApp, Look, NodeLook,
-    NodeStart, Subject, TaskLook,
+    AppLook, Assembly, Channels, ChildStart, ClientStart, ExecutorLook, KnownApp, KnownCluster,
+    Look, NodeLook, NodeStart, Subject, TaskLook,
 };
+use crate::oracle::voids::Stamps;
 
 /// Makes the processes of production, with or without a seeded bug.
 pub struct Real<'a, F: Faults> {
@@ -43,10 +44,12 @@ impl<F: Faults> Assembly for Real<'_, F> {
             incarnation: start.incarnation,
             address: start.address.clone(),
             masters: start.masters.clone(),
-            formation: start.masters.contains_key(&start.node).then_some(match start.formed {
-                true => Formation::Before,
-                false => Formation::First,
-            }),
+            formation: match (start.masters.contains_key(&start.node), start.formed) {
+                (false, _) if !start.joins => None,
+                (_, true) => Some(Formation::Before),
+                (true, false) => Some(Formation::First),
+                (false, false) => Some(Formation::Joins),
+            },
             seed: start.seed,
             capacity: start.capacity,
             labels: BTreeMap::new(),
@@ -80,13 +83,17 @@ impl<F: Faults> Assembly for Real<'_, F> {
 
 impl<F: Faults> Subject for NodeProcess<F> {
     fn look(&self, now: Time) -> Look {
-        let Some(master) = self.master() else { return Look::Nothing };
+        let follows = self.worker().leader().map_or(MasterTerm(0), |(_, term)| term);
+        let Some(master) = self.master() else {
+            return Look::Node(NodeLook { follows, ..NodeLook::default() });
+        };
         let status = master.status(now);
         let leads = status.role == QuorumRole::Leader;
         Look::Node(NodeLook {
             term: status.term,
             acts: leads && status.may_serve,
             writes_back: leads && status.acknowledged == UpdateNumber(0),
+            follows,
         })
     }
 
@@ -94,9 +101,45 @@ impl<F: Faults> Subject for NodeProcess<F> {
         let state = self.master()?.status(now).acknowledged_state?;
         let known = state.apps().map(|(id, app)| {
             let (spec, outcome) = (app.spec().clone(), app.outcome().cloned());
-            (id, KnownApp { spec, wish: app.wish.0, outcome })
+            let (request, after) = (app.submission().request, app.submission().after);
+            (id, KnownApp { request, after, spec, wish: app.wish.0, outcome })
         });
         Some(known.collect())
+    }
+
+    fn cluster(&self, now: Time) -> Option<KnownCluster> {
+        let master = self.master()?;
+        let state = master.status(now).acknowledged_state?;
+        let voters = master.quorum().voters().current().iter();
+        Some(KnownCluster {
+            voters: voters.map(|(node, voter)| (*node, voter.folder)).collect(),
+            settled: master.quorum().voters_settled(),
+            drains: state.drains.iter().map(|(node, ())| *node).collect(),
+        })
+    }
+
+    fn masters(&self) -> Option<&BTreeMap<NodeId, Address>> {
+        Some(Self::masters(self))
+    }
+
+    fn folder(&self) -> Option<Incarnation> {
+        self.master()?.quorum().folder()
+    }
+
+    fn stamps(&self, now: Time) -> Option<Stamps> {
+        let state = self.master()?.status(now).acknowledged_state?;
+        let mut stamps = Stamps::new();
+        for (id, app) in state.apps() {
+            if let Some(master) = &app.master {
+                stamps.insert(format!("the app master of {id}"), master.stamp());
+            }
+            for (executor, assignment) in app.executors.iter() {
+                stamps.insert(format!("executor {executor} of {id}"), assignment.stamp());
+            }
+        }
+        let workers = state.workers.iter();
+        stamps.extend(workers.map(|(node, record)| (format!("worker {node}"), record.stamp())));
+        Some(stamps)
     }
 }
 

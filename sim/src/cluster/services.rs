@@ -20,6 +20,8 @@ use crate::oracle::commits::Commits;
 pub(crate) struct AppServices {
     /// The app's name.
     pub(crate) name: String,
+    /// Its folder in the checkpoint store.
+    pub(crate) state: String,
     /// Its checkpoint store.
     pub(crate) store: Store,
     /// What was seen of its commit log.
@@ -86,12 +88,21 @@ impl World<'_> {
             self.wrong(violation);
         }
         let disk = &self.files;
-        self.services.entry(app).or_insert_with(|| AppServices {
+        let before = self.services.iter().find(|(_, it)| it.state == spec.state);
+        let home = *before.filter(|_| !spec.state.is_empty()).map_or(&app, |(home, _)| home);
+        let home = *self.homes.entry(app).or_insert(home);
+        self.services.entry(home).or_insert_with(|| AppServices {
             name: spec.name.clone(),
+            state: spec.state.clone(),
             store: Store::default(),
             commits: Commits::with_gaps(),
             disk: disk.clone(),
         });
+    }
+
+    /// The app whose services an app has.
+    pub(crate) fn home(&self, app: AppId) -> AppId {
+        self.homes.get(&app).copied().unwrap_or(app)
     }
 
     /// A process asks the checkpoint store of its app.
@@ -138,7 +149,8 @@ impl World<'_> {
             self.stopwatch.disturb(self.now);
             failed("the store is busy")
         } else {
-            let Some(services) = self.services.get_mut(&app) else { return };
+            let home = self.home(app);
+            let Some(services) = self.services.get_mut(&home) else { return };
             let before = (services.commits.epochs(), services.commits.given_up());
             let reply = services.store.perform(request);
             if let Err(violation) = services.commits.observe(request, &reply, &services.store) {
@@ -217,7 +229,8 @@ impl World<'_> {
             }
             self.count(FaultKind::ZombieIo);
         }
-        let Some(services) = self.services.get_mut(&app) else { return };
+        let home = self.home(app);
+        let Some(services) = self.services.get_mut(&home) else { return };
         let result = services.disk.perform(request);
         self.push(
             answer,

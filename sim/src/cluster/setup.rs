@@ -5,7 +5,10 @@ use std::collections::BTreeSet;
 use gear_core::control::Resources;
 use gear_core::time::Duration;
 
-use super::fault::{FaultKind, Faults, Planned, plan, swarm};
+use super::fault::{
+    ELECTIONS, ELECTIONS_MAX, EVENTS, FaultKind, Faults, ORDERS, ORDERS_MAX, PLANNED_MAX, Planned,
+    plan, swarm,
+};
 use crate::random::Random;
 
 /// One run of a cluster, settled before it begins.
@@ -86,6 +89,10 @@ pub struct Rates {
     /// Submissions whose leader is lost as soon as the client has heard that they are known. Only
     /// scripts set it.
     pub strike_acknowledger: u64,
+    /// Elections after which all masters are lost.
+    pub ambush_election: u64,
+    /// Writes from executor to executor under which the connection breaks.
+    pub ambush_link: u64,
 }
 
 /// What a user wants of a run; the seed draws the rest.
@@ -148,7 +155,11 @@ impl Setup {
         let faults = wanted.off.kinds().fold(drawn, Faults::without);
         let safety = random.pick(&[2_000, 6_000, 10_000]);
         let safety = wanted.safety.unwrap_or(Duration::from_millis(safety));
-        let planned = plan(drawn, safety, &mut Random::for_part(seed, 103));
+        let plan = |kinds, part| plan(kinds, drawn, safety, &mut Random::for_part(seed, part));
+        let mut planned = plan((EVENTS, PLANNED_MAX), 103);
+        planned.extend(plan((ELECTIONS, ELECTIONS_MAX), 105));
+        planned.extend(plan((ORDERS, ORDERS_MAX), 107));
+        planned.sort_by_key(|planned| planned.at);
         let keep = |(place, planned): (usize, Planned)| {
             let kept = !wanted.without.contains(&place) && faults.has(planned.kind);
             kept.then_some(planned)
@@ -158,7 +169,7 @@ impl Setup {
             masters,
             machines,
             slow: Slow::draw(&mut random, wanted),
-            rates: Rates::draw(faults, &mut random),
+            rates: Rates::draw(faults, &mut random, &mut Random::for_part(seed, 106)),
             faults,
             planned: planned.into_iter().enumerate().filter_map(keep).collect(),
             safety,
@@ -213,11 +224,14 @@ impl Slow {
 }
 
 impl Rates {
-    fn draw(faults: Faults, random: &mut Random) -> Self {
-        let mut rate = |kind: FaultKind, choices: &[u64]| {
+    /// `later` draws what came later, so that nothing else is moved by it.
+    fn draw(faults: Faults, random: &mut Random, later: &mut Random) -> Self {
+        let pick = |random: &mut Random, kind: FaultKind, choices: &[u64]| {
             let rate = random.pick(choices);
             if faults.has(kind) { rate } else { 0 }
         };
+        let mut rate = |kind, choices: &[u64]| pick(random, kind, choices);
+        let mut later = |kind, choices: &[u64]| pick(later, kind, choices);
         Self {
             chop: rate(FaultKind::Chop, &[20, 200, 700]),
             store_errors: rate(FaultKind::StoreErrors, &[10, 50, 150]),
@@ -233,6 +247,8 @@ impl Rates {
             ambush_app_master: rate(FaultKind::AmbushAppMaster, &[20, 100]),
             ambush_executor: rate(FaultKind::AmbushExecutor, &[200, 500]),
             strike_acknowledger: 0,
+            ambush_election: later(FaultKind::AmbushElection, &[500]),
+            ambush_link: later(FaultKind::AmbushLink, &[5, 20]),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What the world runs, and what the oracles see of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use gear_connectors::model::ModelDisk;
 use gear_core::control::{Address, AppOutcome, AppSpec, LaunchOrder, Resources, Wish};
@@ -13,15 +13,39 @@ use gear_core::time::{Duration, EventTime, Time};
 
 use crate::direct::Store;
 use crate::oracle::commits::Commits;
+use crate::oracle::voids::Stamps;
 
 /// A process, and what of it can be seen from outside.
 pub trait Subject: Process {
     /// How it is doing, at a time of its own clock. Asked for after every step, so it is cheap.
     fn look(&self, now: Time) -> Look;
 
+    /// The stamps of everything in a master's state that a majority has on disk; none if it does
+    /// not lead.
+    fn stamps(&self, now: Time) -> Option<Stamps> {
+        let _ = now;
+        None
+    }
+
     /// What a master knows of the apps that a majority has on disk; none if it does not lead.
     fn known(&self, now: Time) -> Option<BTreeMap<AppId, KnownApp>> {
         let _ = now;
+        None
+    }
+
+    /// What a master knows of the cluster; none if it does not lead.
+    fn cluster(&self, now: Time) -> Option<KnownCluster> {
+        let _ = now;
+        None
+    }
+
+    /// Whom a node takes for the voters.
+    fn masters(&self) -> Option<&BTreeMap<NodeId, Address>> {
+        None
+    }
+
+    /// The data folder with which a node's master takes part; none if it does not.
+    fn folder(&self) -> Option<Incarnation> {
         None
     }
 
@@ -104,6 +128,8 @@ pub struct NodeLook {
     pub acts: bool,
     /// It leads, and writes back what it has read.
     pub writes_back: bool,
+    /// The term of the leader whose orders its worker followed last; 0 if there was none.
+    pub follows: MasterTerm,
 }
 
 /// How an app master is doing.
@@ -136,9 +162,24 @@ pub struct ExecutorLook {
     pub works: bool,
 }
 
+/// What a master knows of the cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KnownCluster {
+    /// Who votes, and with which data folder; while they change, who will.
+    pub voters: BTreeMap<NodeId, Incarnation>,
+    /// A majority has them on disk, and no change is under way.
+    pub settled: bool,
+    /// Workers that are to have no work.
+    pub drains: BTreeSet<NodeId>,
+}
+
 /// What a master knows of an app.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KnownApp {
+    /// The request that brought it.
+    pub request: RequestId,
+    /// The app from whose state it goes on.
+    pub after: Option<AppId>,
     /// What was submitted.
     pub spec: AppSpec,
     /// What is wanted of it.
@@ -190,6 +231,8 @@ pub struct NodeStart<'a> {
     pub capacity: Resources,
     /// Something was written to its disk before, or to the one that it replaces.
     pub formed: bool,
+    /// It has a master also if it does not vote, which may get a vote later.
+    pub joins: bool,
 }
 
 /// With what a child is started.

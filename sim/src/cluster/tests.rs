@@ -167,7 +167,7 @@ impl Process for Toy {
 impl Subject for Toy {
     fn look(&self, _: Time) -> Look {
         let term = MasterTerm(self.life.0);
-        Look::Node(NodeLook { term, acts: self.count > 0, writes_back: false })
+        Look::Node(NodeLook { term, acts: self.count > 0, ..NodeLook::default() })
     }
 
     fn known(&self, _: Time) -> Option<BTreeMap<AppId, KnownApp>> {

@@ -7,7 +7,7 @@ use gear_connectors::model::ModelDisk;
 use gear_core::control::Address;
 use gear_core::effect::{IoRequest, StoreRequest};
 use gear_core::host::process::{ProcessEffect, ProcessInput};
-use gear_core::id::{AppId, TaskId, Token};
+use gear_core::id::{AppId, NodeId, TaskId, Token};
 use gear_core::time::{Duration, Time};
 
 use super::clock::{Clock, TRUE_RATE};
@@ -16,9 +16,11 @@ use super::disk::NodeDisk;
 use super::fault::FaultKind;
 use super::hosted::{Doom, Hosted};
 use super::network::Links;
+use super::operator::Operator;
 use super::services::AppServices;
 use super::setup::Setup;
 use super::subject::{Assembly, Work};
+use crate::oracle::orders::Orders;
 use crate::oracle::watch::Watch;
 use crate::random::Random;
 use crate::stopwatch::Stopwatch;
@@ -61,6 +63,8 @@ pub(crate) enum Event {
     Fault { place: usize },
     /// Tasks and channels are looked at.
     Inspect,
+    /// The operator looks after an order.
+    Operate { number: u64 },
     /// So many thousandths of the input are there.
     Feed { permille: u64 },
 }
@@ -112,6 +116,8 @@ pub(crate) struct Machine {
     pub(crate) slow_disk_until: Time,
     /// It is to stay without power.
     pub(crate) dead: bool,
+    /// Those who vote, as its node has heard last.
+    pub(crate) masters: BTreeMap<NodeId, Address>,
 }
 
 /// What draws: one generator a part, so that one fault less moves little else.
@@ -121,6 +127,7 @@ pub(crate) struct Draws {
     pub(crate) io: Random,
     pub(crate) disk: Random,
     pub(crate) other: Random,
+    pub(crate) operator: Random,
 }
 
 /// Addresses by number, so that a connection holds no text.
@@ -173,6 +180,9 @@ pub(crate) struct World<'a> {
     /// What every app finds on its file system.
     pub(crate) files: ModelDisk,
     pub(crate) services: BTreeMap<AppId, AppServices>,
+    /// The app whose services each app has: one that was started again has those of the one before.
+    pub(crate) homes: BTreeMap<AppId, AppId>,
+    pub(crate) operator: Operator,
     pub(crate) random: Draws,
     pub(crate) trace: Trace,
     pub(crate) watch: Watch,
@@ -182,6 +192,8 @@ pub(crate) struct World<'a> {
     pub(crate) calm: bool,
     /// Ambushes so far.
     pub(crate) ambushes: u64,
+    /// The machine of a leader that is cut off until another one acts.
+    pub(crate) deposed: Option<usize>,
     /// When the last fault was.
     pub(crate) last_fault: Time,
     pub(crate) fired: BTreeMap<&'static str, u64>,
@@ -210,6 +222,7 @@ impl<'a> World<'a> {
             full_until: Time::ZERO,
             slow_disk_until: Time::ZERO,
             dead: false,
+            masters: Self::founders(setup),
         };
         Self {
             setup,
@@ -231,13 +244,20 @@ impl<'a> World<'a> {
                 io: draws(3),
                 disk: draws(4),
                 other: draws(5),
+                operator: draws(6),
             },
             trace,
-            watch: Watch::default(),
+            watch: Watch {
+                orders: Some(Orders::new(Self::founders(setup).into_keys().collect())),
+                ..Watch::default()
+            },
+            operator: Operator::default(),
+            homes: BTreeMap::new(),
             stopwatch: Stopwatch::default(),
             store_down_until: Time::ZERO,
             calm: false,
             ambushes: 0,
+            deposed: None,
             last_fault: Time::ZERO,
             fired: BTreeMap::new(),
             rare: BTreeMap::new(),
@@ -324,6 +344,7 @@ impl<'a> World<'a> {
             Event::Die { process, reason } => self.die(process, &reason, Doom::Kill),
             Event::Fault { place } => self.strike(place),
             Event::Inspect => self.inspect(),
+            Event::Operate { number } => self.operate(number),
             Event::Feed { permille } => self.work.feed(permille),
         }
     }

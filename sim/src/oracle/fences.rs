@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use gear_core::id::{AppId, AppTerm, Attempt, Epoch, TaskId};
+use gear_core::id::{AppId, AppTerm, Attempt, Epoch, MasterTerm, TaskId};
 
 /// What was seen of the fences.
 #[derive(Clone, Debug, Default)]
@@ -11,6 +11,7 @@ pub struct Fences {
     obeyed: BTreeMap<usize, AppTerm>,
     attempts: BTreeMap<(usize, TaskId), Attempt>,
     believed: BTreeMap<(AppId, AppTerm), Epoch>,
+    followed: BTreeMap<usize, MasterTerm>,
 }
 
 impl Fences {
@@ -22,6 +23,19 @@ impl Fences {
         let before = self.obeyed.entry(process).or_default();
         if term < *before {
             return Err(format!("fences: process {process} obeys {term} after {before}"));
+        }
+        *before = term;
+        Ok(())
+    }
+
+    /// A worker, by the number of its process, follows the orders of a leader of this term.
+    ///
+    /// # Errors
+    /// The rule that is broken.
+    pub fn follows(&mut self, process: usize, term: MasterTerm) -> Result<(), String> {
+        let before = self.followed.entry(process).or_default();
+        if term < *before {
+            return Err(format!("fences: the worker {process} follows {term} after {before}"));
         }
         *before = term;
         Ok(())
@@ -74,6 +88,14 @@ mod tests {
         fences.obeys(1, AppTerm(2)).unwrap();
         fences.obeys(2, AppTerm(1)).unwrap();
         assert!(fences.obeys(1, AppTerm(1)).is_err());
+    }
+
+    #[test]
+    fn an_earlier_leader_is_not_followed() {
+        let mut fences = Fences::default();
+        fences.follows(1, MasterTerm(2)).unwrap();
+        fences.follows(2, MasterTerm(1)).expect("another worker may be behind");
+        assert!(fences.follows(1, MasterTerm(1)).is_err());
     }
 
     #[test]

@@ -8,10 +8,14 @@ pub mod credit;
 pub mod deadlines;
 pub mod fences;
 pub mod leaders;
+pub mod orders;
+pub mod outcomes;
 pub mod output;
 pub mod quarantine;
 pub mod reads;
+pub mod savepoints;
 pub mod updates;
+pub mod voids;
 pub mod watch;
 
 use std::collections::BTreeMap;

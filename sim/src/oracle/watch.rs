@@ -3,7 +3,9 @@
 use super::clocks::Clocks;
 use super::fences::Fences;
 use super::leaders::Leaders;
+use super::orders::Orders;
 use super::updates::Updates;
+use super::voids::Voids;
 
 /// What the rules have to remember.
 #[derive(Clone, Debug, Default)]
@@ -14,6 +16,10 @@ pub struct Watch {
     pub updates: Updates,
     /// Nothing fenced counts.
     pub fences: Fences,
+    /// Nothing void comes back.
+    pub voids: Voids,
+    /// What an operator was told stays so; none if nobody orders anything.
+    pub orders: Option<Orders>,
     /// Clocks do not fall.
     pub clocks: Clocks,
 }

@@ -51,7 +51,9 @@ impl State {
         look: NodeLook,
     ) -> Result<(), String> {
         let id = Shared::node_id(self.processes[process].machine);
-        self.watch.leaders.observe((id, process as u64), look.term, look.acts)?;
+        let leads = look.acts || look.writes_back;
+        self.watch.leaders.observe((id, process as u64), look.term, leads)?;
+        self.watch.fences.follows(process, look.follows)?;
         let acted = matches!(before, Look::Node(before) if before.acts);
         if look.acts && !acted {
             self.stopwatch.leader_acts(now);
@@ -84,7 +86,7 @@ impl State {
                 }
                 Answer::TooLate { app } => {
                     self.seen("an app had ended before the user could end it");
-                    self.watch.updates.too_late(app);
+                    self.watch.updates.outcomes.too_late(app);
                     self.told(now)?;
                 }
                 Answer::Read { stale: true } => self.seen("a stale answer was marked"),

@@ -137,7 +137,7 @@ impl Stage<'_> {
             services.disk.crash();
             let output = Output {
                 app: &services.name,
-                outcome: state.watch.updates.outcome(*app),
+                outcome: state.watch.updates.outcomes.outcome(*app),
                 disk: &services.disk,
                 commits: &services.commits,
                 store: &services.store,

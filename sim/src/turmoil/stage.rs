@@ -203,6 +203,7 @@ impl<'a> Stage<'a> {
             masters,
             capacity,
             formed: self.shared.state.borrow().machines[machine].disk.used,
+            joins: false,
         }))
     }
 

@@ -94,6 +94,16 @@ impl<F: Faults> Leader<F> {
         true
     }
 
+    /// The workers that are known and not heard.
+    pub(in crate::master) fn unheard(
+        &self,
+        now: Time,
+        state: &State,
+    ) -> impl Iterator<Item = NodeId> {
+        let known = state.workers.keys().copied();
+        known.filter(move |worker| self.living(now, *worker).is_none())
+    }
+
     /// A worker that is heard, none if it is not.
     pub(super) fn living(&self, now: Time, worker: NodeId) -> Option<&Heard> {
         self.workers.get(&worker).filter(|heard| !self.is_silent(now, Some(heard.at)))

@@ -107,10 +107,17 @@ impl<S: Replicated, F: Faults> Quorum<S, F> {
     pub fn voters_settled(&self) -> bool {
         match &self.office {
             Office::Leader(leader) => {
-                !self.voters().is_changing() && leader.acknowledged >= leader.voters_at
+                let stored = leader.acknowledged >= leader.voters_at;
+                !self.voters().is_changing() && (stored || F::SETTLE_VOTERS_BEFORE_MAJORITY)
             }
             _ => false,
         }
+    }
+
+    /// Whether the voters are others than those that founded the cluster, or have been.
+    #[must_use]
+    pub fn has_changed_voters(&self) -> bool {
+        self.body.voters.stamp() != Stamp::ZERO
     }
 
     fn replace_voters(
@@ -145,7 +152,8 @@ impl<S: Replicated, F: Faults> Quorum<S, F> {
         let Office::Leader(leader) = &self.office else {
             return;
         };
-        if leader.acknowledged < leader.voters_at.max(1) {
+        let stored = leader.acknowledged >= leader.voters_at.max(1);
+        if !stored && !F::SETTLE_VOTERS_BEFORE_MAJORITY {
             return;
         }
         if self.voters().is_changing() {

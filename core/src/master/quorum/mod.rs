@@ -545,6 +545,15 @@ impl<S: Replicated, F: Faults> Quorum<S, F> {
         out.push(QuorumEffect::Send { to, message });
     }
 
+    /// The folder with which this master takes part; none if it does not.
+    #[must_use]
+    pub const fn folder(&self) -> Option<Incarnation> {
+        match self.standing {
+            Standing::Ready => Some(self.identity.folder),
+            _ => None,
+        }
+    }
+
     fn is_voter(&self) -> bool {
         self.voters().contains(self.config.node, self.identity.folder)
     }
