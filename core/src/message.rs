@@ -12,7 +12,7 @@ use crate::effect::{IoError, Place, StoreReply};
 use crate::flow::batch::Batch;
 use crate::host::figures::ProcessFigures;
 use crate::id::{AppTerm, Attempt, ChannelId, Epoch, ExecutorId, TaskId, Token};
-use crate::time::EventTime;
+use crate::time::{EventTime, WallTime};
 
 /// What a machine hears.
 #[derive(Clone, Debug, PartialEq)]
@@ -229,6 +229,8 @@ pub struct Barrier {
     pub start: EpochStart,
     /// Records that the sender put on this channel since the barrier before; the receiver compares.
     pub records: u64,
+    /// When the first of the sources before it began it, by that machine's clock: for people only.
+    pub born: WallTime,
 }
 
 /// Which tasks of some regions of an app an executor runs, and from where.

@@ -1,5 +1,7 @@
 //! What operators do to nodes: start them, stop them, and start them again.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -87,9 +89,21 @@ fn a_drain_that_somebody_asked_for_stays() {
     assert!(status(&mut cluster).workers[&node].drains);
 }
 
+/// What a node serves there.
+fn get(cluster: &Cluster, node: usize, path: &str) -> String {
+    let mut stream = TcpStream::connect(cluster.serves(node)).expect("it serves");
+    write!(stream, "GET {path} HTTP/1.0\r\n\r\n").expect("it listens");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("it answers");
+    answer
+}
+
 #[test]
-fn a_node_that_is_alone_waits_for_nothing() {
+fn a_node_tells_how_long_records_take_and_alone_waits_for_nothing_at_its_end() {
     let (mut cluster, _) = busy(1, &words::text(24_000_000, 6));
+    cluster.wait_for("there is a histogram of latency", |cluster| {
+        get(cluster, 0, "/metrics").contains("gear_task_latency_seconds_bucket{app=\"1\",")
+    });
     let began = Instant::now();
     assert_eq!(cluster.stop_node(0), Some(0));
     assert!(cluster.logs().contains("no other node takes its work"), "{}", cluster.logs());
