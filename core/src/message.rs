@@ -246,6 +246,8 @@ pub struct Deployment {
     pub epoch: Epoch,
     /// Key groups of the app: fixed with its first epoch, so the job's own wish may not count.
     pub key_groups: u32,
+    /// The digest of the app master's graph; none if it cannot differ.
+    pub graph: Option<u64>,
     /// Where every task of these regions runs.
     pub placement: Vec<(TaskId, ExecutorId)>,
     /// Where the executors listen; empty if all are in one process.
