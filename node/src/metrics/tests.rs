@@ -105,8 +105,10 @@ fn everything_is_written_as_prometheus_reads_it() {
         "gear_task_blocked_seconds_total{app=\"1\",processor=\"split\",task=\"0\"} 1.5",
         "gear_task_credit_bytes{app=\"1\",processor=\"split\",task=\"0\"} 7",
         "gear_task_watermark_seconds{app=\"1\",processor=\"split\",task=\"0\"} 2.5",
-        "gear_task_latency_seconds_bucket{app=\"1\",processor=\"split\",task=\"0\",le=\"0.00025\"} 3",
-        "gear_task_latency_seconds_bucket{app=\"1\",processor=\"split\",task=\"0\",le=\"+Inf\"} 4",
+        "gear_task_latency_seconds_bucket{app=\"1\",processor=\"split\",task=\"0\",\
+         le=\"0.00025\"} 3",
+        "gear_task_latency_seconds_bucket{app=\"1\",processor=\"split\",task=\"0\",\
+         le=\"+Inf\"} 4",
         "gear_task_latency_seconds_count{app=\"1\",processor=\"split\",task=\"0\"} 4",
         "gear_task_latency_seconds_sum{app=\"1\",processor=\"split\",task=\"0\"} 61",
         "gear_link_reconnects_total{app=\"1\",process=\"executor_1\",peer=\"executor_2\"} 3",

@@ -322,7 +322,8 @@ mod tests {
     #[test]
     fn what_is_given_wins_over_the_file_and_that_over_the_default() {
         let text = "masters = 3\nslots = 7\nmemory = \"2G\"\njoin = [\"a:1\"]\n\
-                    drain-timeout = \"1m\"\nlog = \"json\"\nlog-level = \"warn\"\n[label]\nzone = \"b\"\ndisk = \"ssd\"\n";
+                    drain-timeout = \"1m\"\nlog = \"json\"\nlog-level = \"warn\"\n\
+                    [label]\nzone = \"b\"\ndisk = \"ssd\"\n";
         let (_folder, mut options) = file(text);
         options.slots = Some(9);
         options.label = vec!["zone=a".into()];
