@@ -12,7 +12,7 @@ use crate::effect::{IoError, Place, StoreReply};
 use crate::flow::batch::Batch;
 use crate::host::figures::ProcessFigures;
 use crate::id::{AppTerm, Attempt, ChannelId, Epoch, ExecutorId, TaskId, Token};
-use crate::time::EventTime;
+use crate::time::{EventTime, WallTime};
 
 /// What a machine hears.
 #[derive(Clone, Debug, PartialEq)]
@@ -229,6 +229,8 @@ pub struct Barrier {
     pub start: EpochStart,
     /// Records that the sender put on this channel since the barrier before; the receiver compares.
     pub records: u64,
+    /// When the first of the sources before it began it, by that machine's clock: for people only.
+    pub born: WallTime,
 }
 
 /// Which tasks of some regions of an app an executor runs, and from where.
@@ -244,6 +246,8 @@ pub struct Deployment {
     pub epoch: Epoch,
     /// Key groups of the app: fixed with its first epoch, so the job's own wish may not count.
     pub key_groups: u32,
+    /// The digest of the app master's graph; none if it cannot differ.
+    pub graph: Option<u64>,
     /// Where every task of these regions runs.
     pub placement: Vec<(TaskId, ExecutorId)>,
     /// Where the executors listen; empty if all are in one process.

@@ -146,6 +146,7 @@ impl<O: Args + Clone + Debug> Called<O> {
         let mut plan = plan.map_err(|error| error.to_string())?;
         let channels = job.graph.joined_tasks().collect();
         plan.placement = Placement::Executors { wanted: executors, channels };
+        plan.graph = Some(job.graph.digest());
         Ok(plan)
     }
 }

@@ -193,7 +193,7 @@ pub(crate) fn machine_memory() -> u64 {
 }
 
 /// A duration such as `1s`, `100ms`, `5m` or `0`.
-fn parse_duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     let number_end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(number_end);
     let number: u64 = number.parse().map_err(|_| no_duration(text))?;

@@ -219,6 +219,7 @@ impl<F: Faults> AppMaster<F> {
             attempt,
             epoch: run.coordinator.committed(),
             key_groups: run.key_groups,
+            graph: self.plan.graph,
             placement: named.filter_map(|task| Some((task, *self.placement.get(&task)?))).collect(),
             addresses: self.fleet.as_ref().map(|fleet| fleet.addresses()).unwrap_or_default(),
             tasks,

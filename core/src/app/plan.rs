@@ -22,6 +22,9 @@ pub struct AppPlan {
     pub dag_version: u64,
     /// Key groups at a fresh start; later the record's count.
     pub key_groups: u32,
+    /// The digest of the job's graph, which every executor compares with that of its own; none if
+    /// they have it from this process.
+    pub graph: Option<u64>,
     /// The nodes of the DAG.
     pub processors: Vec<ProcessorPlan>,
     /// On which executors the tasks run.
@@ -49,6 +52,7 @@ impl AppPlan {
             term: None,
             dag_version: 1,
             key_groups: KEY_GROUPS_DEFAULT,
+            graph: None,
             processors: Vec::new(),
             placement: Placement::default(),
             epoch_interval: Some(EPOCH_INTERVAL_DEFAULT),

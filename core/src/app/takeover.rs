@@ -253,6 +253,7 @@ impl<F: Faults> AppMaster<F> {
             attempt: run.attempt,
             epoch: run.coordinator.committed(),
             key_groups: run.key_groups,
+            graph: self.plan.graph,
             placement: down.into_iter().map(|task| (task, executor)).collect(),
             addresses: BTreeMap::new(),
             tasks: Vec::new(),

@@ -33,6 +33,13 @@ pub struct Program {
 /// Bits of a token that a task counts itself; above them is its serial number in the executor.
 const TASK_TOKEN_BITS: u32 = 40;
 
+/// Why an executor runs nothing of an app master that has another graph: the same channel would
+/// lead elsewhere.
+const OTHER_GRAPH: &str = "the job described another graph in this process than in that of its app \
+    master; its function has to describe the same streams whenever it is called with the same \
+    arguments: let nothing in it depend on the machine, the time, the environment, chance, or the \
+    order of a HashMap";
+
 /// Where a channel leads.
 #[derive(Clone, Copy, Debug)]
 enum Route {
@@ -251,6 +258,11 @@ impl<F: Faults> Executor<F> {
         };
         if deployment.placement.iter().any(is_over) {
             return;
+        }
+        if deployment.graph.is_some_and(|graph| graph != self.program.graph.digest())
+            && let Some((task, _)) = deployment.placement.first()
+        {
+            return self.stop(*task, attempt, OTHER_GRAPH.into(), fx);
         }
         let placed = deployment.placement.iter();
         let placed: BTreeMap<_, _> = placed.map(|(task, at)| (*task, (*at, attempt))).collect();

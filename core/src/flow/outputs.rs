@@ -14,7 +14,7 @@ use crate::limits::{
     QUARANTINED_BYTES_MAX,
 };
 use crate::message::{Barrier, EpochStart, Item};
-use crate::time::EventTime;
+use crate::time::{EventTime, WallTime};
 
 /// What an output port feeds: one edge by key, or any number of edges with the same batches.
 #[derive(Clone, Debug)]
@@ -287,12 +287,12 @@ impl Outputs {
         self.everywhere(&Item::Idle);
     }
 
-    /// Sends the barrier behind what was emitted.
-    pub fn barrier(&mut self, start: EpochStart) {
+    /// Sends the barrier behind what was emitted; `born` is when a source began it.
+    pub fn barrier(&mut self, start: EpochStart, born: WallTime) {
         self.flush();
         for slot in 0..self.channels.len() {
             let records = core::mem::take(&mut self.channels[slot].records);
-            self.ready.push_back((slot, Item::Barrier(Barrier { start, records })));
+            self.ready.push_back((slot, Item::Barrier(Barrier { start, records, born })));
         }
     }
 

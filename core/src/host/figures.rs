@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::app::Stage;
 use crate::control::{AppOutcome, Peer};
 use crate::id::{AppId, AppTerm, Attempt, Epoch, ExecutorId, ProcessorId, TaskId};
-use crate::task::Figures;
+use crate::task::{Figures, Latency};
 use crate::time::{Duration, EventTime};
 
 /// How an executor is doing.
@@ -41,6 +41,8 @@ pub struct TaskFigures {
     pub quarantined: u64,
     /// Records that came too late for their window.
     pub late: u64,
+    /// How long what sources read took to come to its inputs.
+    pub latency: Latency,
     /// Bytes that wait at its inputs.
     pub queue_bytes: u64,
     /// Bytes that it may send at once, over the channel that has least; none if it sends nowhere.
@@ -75,6 +77,7 @@ impl TaskFigures {
             bytes_out: figures.bytes_out,
             quarantined: figures.quarantined,
             late: figures.late,
+            latency: figures.latency,
             queue_bytes: figures.queue_bytes,
             credit_bytes: figures.credit_bytes,
             blocked: figures.blocked,

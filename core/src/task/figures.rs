@@ -1,5 +1,8 @@
 //! What people see of a task.
 
+use super::input::Input;
+use super::{Latency, Phase, Task};
+use crate::host::Faults;
 use crate::id::Epoch;
 use crate::time::Duration;
 
@@ -32,6 +35,8 @@ pub struct Figures {
     pub quarantined: u64,
     /// Records that came too late for their window.
     pub late: u64,
+    /// How long what sources read took to come to its inputs.
+    pub latency: Latency,
     /// Bytes of its state.
     pub state_bytes: u64,
     /// Its clock.
@@ -40,4 +45,42 @@ pub struct Figures {
     pub ended: bool,
     /// It reads from outside.
     pub is_source: bool,
+}
+
+impl<F: Faults> Task<F> {
+    /// Bytes of state, of the batches that wait at the inputs, and of the outputs' buffers.
+    pub fn allocated(&mut self) -> usize {
+        let queued = self.inputs.iter().map(Input::bytes).sum::<usize>();
+        self.logic.state_bytes()
+            + self.snapshots.allocated()
+            + queued
+            + self.logic.outputs().allocated()
+            + self.io.bytes_outstanding()
+    }
+
+    /// Figures for people.
+    pub fn figures(&mut self) -> Figures {
+        let (records_read, bytes_read) = self.logic.read();
+        let (epoch, snapshot, snapshot_bytes) = self.snapshots.reported();
+        Figures {
+            records_in: if self.is_source { records_read } else { self.records_in },
+            records_this_run: records_read.saturating_sub(self.records_before),
+            bytes_in: if self.is_source { bytes_read } else { self.bytes_in },
+            records_out: self.logic.outputs().sent(),
+            bytes_out: self.logic.outputs().sent_bytes(),
+            queue_bytes: self.inputs.iter().map(Input::bytes).sum::<usize>() as u64,
+            credit_bytes: self.logic.outputs().least_credit(),
+            blocked: self.blocked,
+            epoch,
+            snapshot,
+            snapshot_bytes,
+            quarantined: self.snapshots.quarantined(),
+            late: self.logic.late(),
+            latency: self.latency,
+            state_bytes: self.logic.state_bytes() as u64,
+            clock: self.logic.outputs().clock(),
+            ended: matches!(self.phase, Phase::Ended),
+            is_source: self.is_source,
+        }
+    }
 }

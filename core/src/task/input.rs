@@ -5,6 +5,7 @@ use alloc::string::String;
 
 use crate::id::ChannelId;
 use crate::message::{Barrier, EpochStart, Item};
+use crate::time::WallTime;
 
 /// What waits on a channel, and where the channel is in its epoch.
 #[derive(Debug)]
@@ -14,8 +15,9 @@ pub(crate) struct Input {
     pub(crate) queue: VecDeque<Item>,
     /// Held back until every other channel has brought the barrier too.
     pub(crate) held: bool,
-    /// The barriers that it has brought and others have not; more than one if it is not held.
-    pub(crate) aligned: VecDeque<EpochStart>,
+    /// The barriers that it has brought and others have not, and when sources began them; more than
+    /// one if it is not held.
+    pub(crate) aligned: VecDeque<(EpochStart, WallTime)>,
     pub(crate) ended: bool,
     /// Records since the barrier before.
     pub(crate) records: u64,

@@ -6,6 +6,7 @@
 mod completion;
 mod figures;
 mod input;
+mod latency;
 mod quarantine;
 mod report;
 mod snapshot;
@@ -30,7 +31,8 @@ use crate::time::{Duration, Time, WallTime};
 
 pub use figures::Figures;
 use input::Input;
-pub use quarantine::{QuarantinePolicy, decode as decode_quarantine};
+pub use latency::{LATENCY_BOUNDS, Latency};
+pub use quarantine::{QuarantinePolicy, decode as decode_quarantine, encode as encode_quarantine};
 use snapshot::Snapshots;
 
 /// How a task treats barriers and bad records.
@@ -131,6 +133,7 @@ pub struct Task<F: Faults = NoFaults> {
     forward_idle: bool,
     records_in: u64,
     bytes_in: u64,
+    latency: Latency,
     /// Time in which there was no room for what it sends, and since when there is none.
     blocked: Duration,
     blocked_since: Option<Time>,
@@ -209,6 +212,7 @@ impl<F: Faults> Task<F> {
             forward_idle: false,
             records_in: 0,
             bytes_in: 0,
+            latency: Latency::default(),
             blocked: Duration::ZERO,
             blocked_since: None,
             failure: String::new(),
@@ -275,41 +279,6 @@ impl<F: Faults> Task<F> {
     /// Credit to be given back to the senders of this task's inputs.
     pub fn take_credit(&mut self) -> Option<(ChannelId, u64, Vec<u8>)> {
         self.credits.pop()
-    }
-
-    /// Bytes of state, of the batches that wait at the inputs, and of the outputs' buffers.
-    pub fn allocated(&mut self) -> usize {
-        let queued = self.inputs.iter().map(Input::bytes).sum::<usize>();
-        self.logic.state_bytes()
-            + self.snapshots.allocated()
-            + queued
-            + self.logic.outputs().allocated()
-            + self.io.bytes_outstanding()
-    }
-
-    /// Figures for people.
-    pub fn figures(&mut self) -> Figures {
-        let (records_read, bytes_read) = self.logic.read();
-        let (epoch, snapshot, snapshot_bytes) = self.snapshots.reported();
-        Figures {
-            records_in: if self.is_source { records_read } else { self.records_in },
-            records_this_run: records_read.saturating_sub(self.records_before),
-            bytes_in: if self.is_source { bytes_read } else { self.bytes_in },
-            records_out: self.logic.outputs().sent(),
-            bytes_out: self.logic.outputs().sent_bytes(),
-            queue_bytes: self.inputs.iter().map(Input::bytes).sum::<usize>() as u64,
-            credit_bytes: self.logic.outputs().least_credit(),
-            blocked: self.blocked,
-            epoch,
-            snapshot,
-            snapshot_bytes,
-            quarantined: self.snapshots.quarantined(),
-            late: self.logic.late(),
-            state_bytes: self.logic.state_bytes() as u64,
-            clock: self.logic.outputs().clock(),
-            ended: matches!(self.phase, Phase::Ended),
-            is_source: self.is_source,
-        }
     }
 
     /// True if nothing will come from this task but the commit of its sink.
@@ -447,7 +416,7 @@ impl<F: Faults> Task<F> {
     /// A source's turn.
     fn poll(&mut self, world: &mut World<'_>) -> Result<Turn, String> {
         if let Some(start) = self.asked.pop_front() {
-            self.barrier(start, world)?;
+            self.barrier(start, world.wall, world)?;
             return Ok(Turn::Busy);
         }
         if self.stopped {
@@ -584,7 +553,8 @@ impl<F: Faults> Task<F> {
                 if self.options.align {
                     self.inputs[input].held = true;
                 }
-                self.inputs[input].aligned.push_back(barrier.start);
+                self.latency.observe(barrier.born, world.wall);
+                self.inputs[input].aligned.push_back((barrier.start, barrier.born));
                 self.try_align(world)
             }
             Item::End => {
@@ -616,20 +586,22 @@ impl<F: Faults> Task<F> {
     fn try_align(&mut self, world: &mut World<'_>) -> Result<(), String> {
         loop {
             let first = |input: &Input| input.aligned.front().copied();
-            let Some(start) = self.inputs.iter().filter_map(first).min_by_key(|start| start.epoch)
-            else {
+            let firsts = self.inputs.iter().filter_map(first);
+            let Some((start, _)) = firsts.clone().min_by_key(|(start, _)| start.epoch) else {
                 return Ok(());
             };
+            let of_it = firsts.filter(|(it, _)| it.epoch == start.epoch);
+            let born = of_it.map(|(_, born)| born).min().unwrap_or(world.wall);
             let waits = |input: &Input| {
                 !F::SNAPSHOT_BEFORE_ALIGNMENT
                     && !input.ended
-                    && input.aligned.back().is_none_or(|last| last.epoch < start.epoch)
+                    && input.aligned.back().is_none_or(|(last, _)| last.epoch < start.epoch)
             };
             if self.inputs.iter().any(waits) {
                 return Ok(());
             }
             for input in &mut self.inputs {
-                while input.aligned.front().is_some_and(|first| first.epoch <= start.epoch) {
+                while input.aligned.front().is_some_and(|(it, _)| it.epoch <= start.epoch) {
                     input.aligned.pop_front();
                     input.held = false;
                 }
@@ -637,12 +609,17 @@ impl<F: Faults> Task<F> {
             if F::SNAPSHOT_BEFORE_ALIGNMENT && start.epoch <= self.snapshots.last_epoch() {
                 continue;
             }
-            self.barrier(start, world)?;
+            self.barrier(start, born, world)?;
         }
     }
 
     /// The barrier has come to this task: what it emits from now on belongs to the next epoch.
-    fn barrier(&mut self, start: EpochStart, world: &mut World<'_>) -> Result<(), String> {
+    fn barrier(
+        &mut self,
+        start: EpochStart,
+        born: WallTime,
+        world: &mut World<'_>,
+    ) -> Result<(), String> {
         self.aside()?;
         while self.snapshots.is_writing() {
             self.snapshots.write_slice(self.logic.as_mut());
@@ -654,7 +631,7 @@ impl<F: Faults> Task<F> {
         if F::COMMIT_BEFORE_RECORD {
             self.logic.committed(start.epoch, &mut cx)?;
         }
-        self.logic.outputs().barrier(start);
+        self.logic.outputs().barrier(start, born);
         Ok(())
     }
 

@@ -20,7 +20,11 @@ pub enum QuarantinePolicy {
 const MAGIC: &[u8; 6] = b"GQRN\x01\x00";
 
 /// The content of a quarantine object.
-pub(crate) fn encode(entries: &[Quarantined]) -> Vec<u8> {
+///
+/// # Panics
+/// Never: plain data encodes.
+#[must_use]
+pub fn encode(entries: &[Quarantined]) -> Vec<u8> {
     let mut bytes = MAGIC.to_vec();
     bytes.extend(postcard::to_allocvec(entries).expect("plain data encodes"));
     bytes

@@ -13,7 +13,7 @@ impl<F: Faults> Task<F> {
         let passed = self.snapshots.last_epoch();
         let asked = self.asked.back().map(|start| start.epoch);
         let aligned = self.inputs.iter().filter_map(|input| input.aligned.back());
-        let aligned = aligned.map(|start| start.epoch).max();
+        let aligned = aligned.map(|(start, _)| start.epoch).max();
         TaskReport {
             task: self.info.task,
             attempt: self.info.attempt,

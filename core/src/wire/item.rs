@@ -12,10 +12,10 @@ use crate::api::record::{Malformed, Record};
 use crate::flow::batch::Batch;
 use crate::id::{Attempt, ChannelId, Epoch};
 use crate::message::{Barrier, EpochStart, Item};
-use crate::time::EventTime;
+use crate::time::{EventTime, WallTime};
 use crate::wire::frame::{CONTROL_BYTES_MAX, FrameError, FrameHeader, FrameKind, encode};
 
-const BARRIER_BYTES: usize = 26;
+const BARRIER_BYTES: usize = 34;
 const _: () = assert!(BARRIER_BYTES <= CONTROL_BYTES_MAX);
 
 /// Why a sound frame is no item: whoever wrote it does not follow the format.
@@ -173,7 +173,8 @@ fn barrier_bytes(barrier: &Barrier) -> [u8; BARRIER_BYTES] {
     bytes[8] = u8::from(base.is_some());
     bytes[9..17].copy_from_slice(&base.map_or(0, |base| base.0).to_le_bytes());
     bytes[17] = u8::from(stop);
-    bytes[18..].copy_from_slice(&barrier.records.to_le_bytes());
+    bytes[18..26].copy_from_slice(&barrier.records.to_le_bytes());
+    bytes[26..].copy_from_slice(&barrier.born.0.to_le_bytes());
     bytes
 }
 
@@ -186,7 +187,8 @@ fn barrier_of(input: &mut &[u8]) -> Result<Barrier, Malformed> {
     };
     let stop = bool::decode(input)?;
     let records = u64::decode(input)?;
-    Ok(Barrier { start: EpochStart { epoch, base, stop }, records })
+    let born = WallTime(i64::decode(input)?);
+    Ok(Barrier { start: EpochStart { epoch, base, stop }, records, born })
 }
 
 #[cfg(test)]
@@ -200,7 +202,7 @@ mod tests {
 
     fn any_item() -> impl Strategy<Value = Item> {
         let batch = (prop::collection::vec(any::<(i64, u32)>(), 0..20), any::<bool>());
-        let epochs = (any::<u64>(), any::<Option<u64>>(), any::<bool>(), any::<u64>());
+        let epochs = (any::<u64>(), any::<Option<u64>>(), any::<bool>(), any::<(u64, i64)>());
         prop_oneof![
             batch.prop_map(|(records, timed)| {
                 let mut batch = Batch::new(Vec::new(), timed);
@@ -211,9 +213,9 @@ mod tests {
             }),
             any::<i64>().prop_map(|at| Item::Watermark(EventTime(at))),
             Just(Item::Idle),
-            epochs.prop_map(|(epoch, base, stop, records)| {
+            epochs.prop_map(|(epoch, base, stop, (records, born))| {
                 let start = EpochStart { epoch: Epoch(epoch), base: base.map(Epoch), stop };
-                Item::Barrier(Barrier { start, records })
+                Item::Barrier(Barrier { start, records, born: WallTime(born) })
             }),
             Just(Item::End),
         ]
@@ -249,7 +251,7 @@ mod tests {
         let batch = FrameHeader { count: 4, ..batch };
         assert_eq!(item(batch, b"abc"), ItemError::Count { count: 4, bytes: 3 });
         let start = EpochStart { epoch: Epoch(2), base: None, stop: false };
-        let mut bytes = barrier_bytes(&Barrier { start, records: 0 });
+        let mut bytes = barrier_bytes(&Barrier { start, records: 0, born: WallTime(0) });
         let barrier = header(FrameKind::Barrier);
         let epochs = ItemError::Epoch { barrier: Epoch(2), frame: Epoch(1) };
         assert_eq!(item(barrier, &bytes), epochs);

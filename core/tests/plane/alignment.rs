@@ -5,6 +5,7 @@ use gear_core::dag::Partitioner;
 use gear_core::dsl::{App, GraphBuilder, Settings};
 use gear_core::id::Epoch;
 use gear_core::message::{Barrier, EpochStart, Item};
+use gear_core::time::WallTime;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -251,7 +252,7 @@ fn a_wrong_count_fails_the_task_loudly() {
         let mut rig = plane().task("tag", 1);
         rig.batch::<u64>(0, &[(0, 1)]);
         let start = EpochStart { epoch: Epoch(1), base: None, stop: false };
-        rig.item(0, Item::Barrier(Barrier { start, records }));
+        rig.item(0, Item::Barrier(Barrier { start, records, born: WallTime(0) }));
         rig.settle();
         let reason = rig.failed.expect("failed");
         for word in ["tag", "got 1 records", &format!("{records} were sent"), "epoch 1"] {

@@ -320,7 +320,7 @@ impl Rig {
     pub(crate) fn barrier(&mut self, channel: u32, epoch: u64, base: Option<u64>) {
         let records = std::mem::take(&mut self.sent[channel as usize]);
         let start = EpochStart { epoch: Epoch(epoch), base: base.map(Epoch), stop: false };
-        self.item(channel, Item::Barrier(Barrier { start, records }));
+        self.item(channel, Item::Barrier(Barrier { start, records, born: WallTime(0) }));
     }
 
     pub(crate) fn item(&mut self, channel: u32, item: Item) {

@@ -22,6 +22,8 @@ const ELSEWHERE: ExecutorId = ExecutorId(1);
 struct Rig {
     executor: Executor<NoFaults>,
     fx: Vec<Effect>,
+    /// The digest of the app master's graph.
+    graph: Option<u64>,
 }
 
 fn task(processor: u32, index: u32) -> TaskId {
@@ -37,7 +39,8 @@ impl Rig {
         let job = job(Numbers { partitions: 2, len: 1_000 });
         let options = TaskOptions { align: true, quarantine: QuarantinePolicy::Keep };
         let program = Program { graph: job.graph, factories: job.factories, options };
-        Self { executor: Executor::new(HERE, Arc::new(program), 0), fx: Vec::new() }
+        let graph = Some(program.graph.digest());
+        Self { executor: Executor::new(HERE, Arc::new(program), 0), fx: Vec::new(), graph }
     }
 
     fn with<R>(
@@ -75,6 +78,7 @@ impl Rig {
             attempt: attempt(number),
             epoch: Epoch(0),
             key_groups: 16,
+            graph: self.graph,
             tasks: here.map(|(task, _)| new(*task)).collect(),
             placement,
             addresses: BTreeMap::new(),
@@ -153,6 +157,23 @@ fn an_app_master_of_a_lower_term_is_refused() {
     assert_eq!(rig.report(3).expect("it was asked").len(), 2);
     rig.say(Message::Shutdown { term: AppTerm(3) });
     assert!(rig.executor.is_stopped());
+}
+
+#[test]
+fn an_app_master_with_another_graph_is_told_so_and_nothing_runs() {
+    let mut rig = Rig::new();
+    rig.graph = Some(7);
+    rig.deploy(1, 1, 0, (true, true));
+    let told = rig.fx.iter().find_map(|effect| match effect {
+        Effect::Send { to: Place::AppMaster, message: Message::Failed { attempt, reason, .. } } => {
+            Some((*attempt, reason.clone()))
+        }
+        _ => None,
+    });
+    let (of, reason) = told.expect("the app master hears of it");
+    assert_eq!(of, attempt(1));
+    assert!(reason.contains("another graph") && reason.contains("HashMap"), "{reason}");
+    assert!(rig.executor.is_stopped() && rig.executor.task_count() == 0);
 }
 
 #[test]

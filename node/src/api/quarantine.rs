@@ -1,12 +1,15 @@
 //! Records that were put aside: which there are, and what is in them.
 
-use axum::Json;
+use std::collections::BTreeSet;
+
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::header;
 use axum::response::{IntoResponse as _, Response};
+use axum::{Extension, Json};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
+use gear_core::checkpoint::record::{self, Record};
 use gear_core::checkpoint::retention::QUARANTINE;
 use gear_core::control::AppStatus;
 use gear_core::task::decode_quarantine;
@@ -16,7 +19,8 @@ use super::Api;
 use super::apps::TAG;
 use super::errors::{Code, Problem};
 use super::extract::Params;
-use super::types::{QuarantineSummary, QuarantinedObject, RecordsQuery};
+use super::types::{QuarantineDropped, QuarantineSummary, QuarantinedObject, RecordsQuery};
+use crate::security::Principal;
 
 /// Objects that one answer tells of: each is read to count its records.
 const OBJECTS_MAX: usize = 1_000;
@@ -113,32 +117,88 @@ pub(super) async fn records(
     Ok((kind, Body::from_stream(lines)).into_response())
 }
 
-async fn unsupported(api: &Api, app: &str, what: &str) -> Problem {
-    match api.app(app).await {
+/// Gives the records that were put aside to the job again: no version can yet, since a record that
+/// was given again would have to count once, whatever happens meanwhile.
+#[utoipa::path(post, path = "/apps/{app}/quarantine/replay", tag = TAG,
+    params(("app" = String, Path)),
+    responses((status = 501, body = Problem), (status = "default", body = Problem)))]
+pub(super) async fn replay(State(api): State<Api>, Path(app): Path<String>) -> Problem {
+    match api.app(&app).await {
         Err(problem) => problem,
         Ok(app) => Problem::new(
             Code::NotSupported,
             format!(
-                "this version cannot {what} what {} has put aside: download it with `gear-node \
-                 quarantine {} --download FILE`, and feed it to a source of the job",
+                "this version cannot give {0} what it has put aside: download it with `gear-node \
+                 quarantine {1} --download FILE`, mend the records, submit a job that reads that \
+                 file, and forget them here with `gear-node quarantine {1} --drop`",
                 app.app, app.app.0
             ),
         ),
     }
 }
 
-/// Gives the records that were put aside to the job again.
-#[utoipa::path(post, path = "/apps/{app}/quarantine/replay", tag = TAG,
-    params(("app" = String, Path)),
-    responses((status = 501, body = Problem), (status = "default", body = Problem)))]
-pub(super) async fn replay(State(api): State<Api>, Path(app): Path<String>) -> Problem {
-    unsupported(&api, &app, "replay").await
+/// What the retained epochs of an app name: a savepoint copies it.
+async fn named(store: &dyn ObjectStore) -> Result<BTreeSet<String>, Problem> {
+    let mut list = store.list(Some(&object_store::path::Path::from(record::FOLDER)));
+    let mut named = BTreeSet::new();
+    while let Some(object) = list.next().await {
+        let location = object.map_err(failed)?.location;
+        let bytes = match store.get(&location).await {
+            Ok(result) => result.bytes().await.map_err(failed)?,
+            // An epoch that is no longer retained.
+            Err(object_store::Error::NotFound { .. }) => continue,
+            Err(error) => return Err(failed(error)),
+        };
+        // A record that is damaged names nothing: the app itself has to say so.
+        if let Ok(Record::Epoch(epoch)) = Record::decode(&bytes) {
+            let objects = epoch.tasks.into_values().flat_map(|task| task.quarantine);
+            named.extend(objects.map(|object| object.name));
+        }
+    }
+    Ok(named)
 }
 
-/// Forgets the records that were put aside.
+/// Forgets the records that were put aside. What an epoch names that is retained stays while the
+/// app runs: asked again after further epochs, it goes too.
 #[utoipa::path(post, path = "/apps/{app}/quarantine/drop", tag = TAG,
     params(("app" = String, Path)),
-    responses((status = 501, body = Problem), (status = "default", body = Problem)))]
-pub(super) async fn forget(State(api): State<Api>, Path(app): Path<String>) -> Problem {
-    unsupported(&api, &app, "drop").await
+    responses((status = 200, body = QuarantineDropped), (status = "default", body = Problem)))]
+pub(super) async fn forget(
+    State(api): State<Api>,
+    Path(app): Path<String>,
+    principal: Option<Extension<Principal>>,
+) -> Result<Json<QuarantineDropped>, Problem> {
+    let app = api.app(&app).await?;
+    let store = api.backend().checkpoints().app(&app.spec.state);
+    // One that was restarted goes on in the same folder.
+    let (apps, _) = api.apps().await?;
+    let runs = apps.iter().any(|it| it.spec.state == app.spec.state && it.outcome.is_none());
+    let named = if runs { named(&*store).await? } else { BTreeSet::new() };
+    let (found, cut) = objects(&*store, &app).await?;
+    let mut dropped = QuarantineDropped { cut, ..QuarantineDropped::default() };
+    for (object, _) in found {
+        if named.contains(&object) {
+            dropped.kept += 1;
+            continue;
+        }
+        let path = object_store::path::Path::from(object.as_str());
+        let bytes = match store.get(&path).await {
+            Ok(result) => result.bytes().await.map_err(failed)?,
+            // Somebody else has dropped it.
+            Err(object_store::Error::NotFound { .. }) => continue,
+            Err(error) => return Err(failed(error)),
+        };
+        // One that is damaged goes as well, and nobody knows what it held.
+        let records = decode_quarantine(&bytes).map_or(0, |records| records.len() as u64);
+        store.delete(&path).await.map_err(failed)?;
+        dropped.objects += 1;
+        dropped.records += records;
+    }
+    let who = principal.map_or_else(|| "somebody".to_owned(), |Extension(it)| it.name);
+    tracing::info!(
+        target: "gear",
+        "{who} has dropped {} records in {} objects that {} had put aside",
+        dropped.records, dropped.objects, app.app
+    );
+    Ok(Json(dropped))
 }

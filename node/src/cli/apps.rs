@@ -9,8 +9,8 @@ use serde_json::json;
 use super::CliError;
 use super::output::{Output, bytes, count, table, warning};
 use crate::api::types::{
-    AppDetail, AppState, AppSummary, Done, Logs as LogEnds, QuarantineSummary, SavepointInfo,
-    SavepointRequest, SavepointTaken, Submitted,
+    AppDetail, AppState, AppSummary, Done, Logs as LogEnds, QuarantineDropped, QuarantineSummary,
+    SavepointInfo, SavepointRequest, SavepointTaken, Submitted,
 };
 use crate::api::{Code, Problem, SAVEPOINT_TIME_MAX};
 use crate::client::{Client, ClientError};
@@ -325,10 +325,13 @@ pub(super) async fn quarantine(
     mut out: Output<'_>,
 ) -> Result<(), CliError> {
     let path = path(&what.app) + "/quarantine";
-    if what.replay || what.drop {
-        let what = if what.replay { "replay" } else { "drop" };
-        let done: Done = client.post(&format!("{path}/{what}"), &json!({})).await?;
+    if what.replay {
+        let done: Done = client.post(&format!("{path}/replay"), &json!({})).await?;
         return out.show(&done, || done.done.clone());
+    }
+    if what.drop {
+        let dropped: QuarantineDropped = client.post(&format!("{path}/drop"), &json!({})).await?;
+        return out.show(&dropped, || forgotten(&dropped));
     }
     if let Some(file) = &what.download {
         let failed = |error: std::io::Error| {
@@ -356,6 +359,20 @@ pub(super) async fn quarantine(
             head + &table(&["EPOCH#", "RECORDS#", "OBJECT"], rows)
         }
     })
+}
+
+fn forgotten(of: &QuarantineDropped) -> String {
+    let mut text = format!("{} records are forgotten", count(of.records));
+    if of.kept > 0 {
+        text.push_str(&format!(
+            "; {} objects stay that the last epochs name: ask again when the app has gone on",
+            of.kept
+        ));
+    }
+    if of.cut {
+        text.push_str("; there are more: ask again");
+    }
+    text
 }
 
 pub(super) async fn logs(

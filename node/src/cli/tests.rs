@@ -132,6 +132,7 @@ async fn what_is_done_is_said() {
         (&["undrain", "127.0.0.1:7400"], "may have work"),
         (&["voters", "--set", "1"], "1 masters vote"),
         (&["quarantine", "1"], "0 records were put aside"),
+        (&["quarantine", "1", "--drop"], "0 records are forgotten"),
         (&["kill", "1"], "ends at once"),
     ] {
         let text = ask(&served, command).await.expect("it is done");

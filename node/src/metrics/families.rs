@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
+use prometheus::proto::{
+    Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType,
+};
 
 /// A label and its value.
 pub(super) type Label<'a> = (&'static str, &'a str);
@@ -77,6 +79,38 @@ impl Families {
             let mut gauge = Gauge::default();
             gauge.set_value(value);
             metric.set_gauge(gauge);
+        }
+    }
+
+    /// How many there were up to each of these bounds and above the one before, how many of them
+    /// were above all bounds, and their sum.
+    pub(super) fn histogram(
+        &mut self,
+        what: (&'static str, &'static str),
+        labels: &[Label<'_>],
+        counts: impl Iterator<Item = (f64, u64)>,
+        longer: u64,
+        sum: f64,
+    ) {
+        debug_assert!(!what.0.ends_with("_total"), "{} is no counter", what.0);
+        let mut buckets = Vec::new();
+        let mut count = 0;
+        for (bound, more) in counts {
+            count += more;
+            let mut bucket = Bucket::default();
+            bucket.set_upper_bound(bound);
+            bucket.set_cumulative_count(count);
+            buckets.push(bucket);
+        }
+        // Each bucket is a series of its own, and so are the last one, the count and the sum.
+        let series = buckets.len() + 2;
+        if let Some(metric) = self.add(MetricType::HISTOGRAM, what, labels) {
+            let mut histogram = Histogram::default();
+            histogram.set_sample_count(count + longer);
+            histogram.set_sample_sum(sum);
+            histogram.set_bucket(buckets);
+            metric.set_histogram(histogram);
+            self.room = self.room.saturating_sub(series);
         }
     }
 

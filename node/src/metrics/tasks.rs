@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use gear_core::control::{Peer, ProcessId};
 use gear_core::host::figures::{AuditFigures, LinkFigures, ProcessFigures, TaskFigures};
+use gear_core::task::{LATENCY_BOUNDS, Latency};
 use gear_core::time::EventTime;
 
 use super::families::{Families, Label};
@@ -23,6 +24,7 @@ pub(super) fn collect(
         let labels: &[Label<'_>] = &[("app", &app), ("processor", &figures.uid), ("task", &index)];
         counters(all, labels, figures);
         gauges(all, labels, figures);
+        latency(all, labels, &figures.latency);
         let names = ("gear_task_watermark_seconds", "gear_task_watermark_lag_seconds");
         watermark(all, names, labels, figures.watermark, now);
     }
@@ -61,6 +63,20 @@ fn gauges(all: &mut Families, task: &[Label<'_>], of: &TaskFigures) {
     let help = "Time from the barrier of a task's last snapshot until all of it was stored";
     let duration = of.snapshot.as_secs_f64();
     all.gauge(("gear_task_snapshot_duration_seconds", help), task, duration);
+}
+
+/// How long what sources read takes to come to a task; nothing for a task that reads it itself.
+fn latency(all: &mut Families, task: &[Label<'_>], of: &Latency) {
+    if of.count() == 0 {
+        return;
+    }
+    let help = "Time from a source to a task's input, sampled once an epoch and input by the \
+                epoch's barrier, which waits in the same queues as the records before it; over \
+                two machines as exact as their clocks agree";
+    let counts = LATENCY_BOUNDS.iter().zip(of.counts);
+    let counts = counts.map(|(micros, count)| (*micros as f64 / 1e6, count));
+    let sum = of.sum.as_secs_f64();
+    all.histogram(("gear_task_latency_seconds", help), task, counts, of.longer, sum);
 }
 
 /// A clock and its lag; nothing before the first event and after the last.

@@ -8,11 +8,15 @@ use gear_core::host::figures::{
     AppFigures, AuditFigures, EpochFigures, LinkFigures, ProcessFigures, TaskFigures,
 };
 use gear_core::id::{AppId, AppTerm, Epoch, ExecutorId, MasterTerm, ProcessorId, TaskId};
+use gear_core::task::Latency;
 use gear_core::time::EventTime;
 
 use super::*;
 
 fn executor() -> ProcessFigures {
+    // Two took up to 100 us, one up to 250 us, and one more than a minute.
+    let mut latency = Latency { longer: 1, sum: Duration::from_secs(61), ..Latency::default() };
+    latency.counts[..2].copy_from_slice(&[2, 1]);
     let task = |index: u32| {
         let figures = TaskFigures {
             uid: "split".into(),
@@ -20,6 +24,7 @@ fn executor() -> ProcessFigures {
             blocked: Duration::from_millis(1_500),
             credit_bytes: (index == 0).then_some(7),
             watermark: if index == 0 { EventTime(2_500_000) } else { EventTime::MIN },
+            latency: if index == 0 { latency } else { Latency::default() },
             ..TaskFigures::default()
         };
         (TaskId { processor: ProcessorId(1), index }, figures)
@@ -100,6 +105,12 @@ fn everything_is_written_as_prometheus_reads_it() {
         "gear_task_blocked_seconds_total{app=\"1\",processor=\"split\",task=\"0\"} 1.5",
         "gear_task_credit_bytes{app=\"1\",processor=\"split\",task=\"0\"} 7",
         "gear_task_watermark_seconds{app=\"1\",processor=\"split\",task=\"0\"} 2.5",
+        "gear_task_latency_seconds_bucket{app=\"1\",processor=\"split\",task=\"0\",\
+         le=\"0.00025\"} 3",
+        "gear_task_latency_seconds_bucket{app=\"1\",processor=\"split\",task=\"0\",\
+         le=\"+Inf\"} 4",
+        "gear_task_latency_seconds_count{app=\"1\",processor=\"split\",task=\"0\"} 4",
+        "gear_task_latency_seconds_sum{app=\"1\",processor=\"split\",task=\"0\"} 61",
         "gear_link_reconnects_total{app=\"1\",process=\"executor_1\",peer=\"executor_2\"} 3",
         "gear_link_audit_duplicates_total{app=\"1\",process=\"executor_1\",peer=\"executor_2\"} 1",
         "gear_app_committed_epoch{app=\"1\"} 9",
@@ -113,6 +124,7 @@ fn everything_is_written_as_prometheus_reads_it() {
         "gear_metrics_dropped_series 0",
         "# TYPE gear_task_records_in_total counter",
         "# TYPE gear_task_queue_bytes gauge",
+        "# TYPE gear_task_latency_seconds histogram",
         "# TYPE process_resident_memory_bytes gauge",
     ] {
         assert!(text.lines().any(|it| it == line), "{line} is missing in\n{text}");

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use gear_core::control::Resources;
@@ -10,7 +11,7 @@ use gear_core::master::quorum::VOTERS_MAX;
 use serde::Deserialize;
 
 use super::security::SecurityOptions;
-use crate::options::{cores, machine_memory, parse_bytes};
+use crate::options::{cores, machine_memory, parse_bytes, parse_duration};
 
 /// Where a node listens unless it is told.
 const LISTEN: &str = "127.0.0.1:7400";
@@ -18,6 +19,9 @@ const LISTEN: &str = "127.0.0.1:7400";
 pub const HTTP: &str = "127.0.0.1:7480";
 /// Its data folder unless it is told.
 const DATA: &str = "gear-data";
+/// How long its work may take to move away when it is told to end, unless it is told: less than
+/// the half minute after which systemd and Kubernetes, as they are set up here, end it.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
 /// What it logs unless it is told; gossip says in every round whom it hears.
 const LOG_LEVEL: &str = "info,chitchat=warn";
 
@@ -82,6 +86,11 @@ pub struct StartOptions {
     /// Listen beyond this machine though nobody has to say who they are
     #[arg(long, env = "GEAR_NODE_INSECURE")]
     pub insecure: bool,
+
+    /// How long a node that gets SIGTERM may take to move its work to others before it ends, such
+    /// as 20s; 0 ends it at once, as SIGINT and a second signal do [default: 20s]
+    #[arg(long, env = "GEAR_NODE_DRAIN_TIMEOUT", value_name = "DURATION")]
+    pub drain_timeout: Option<String>,
 
     /// How the log is written [default: text]
     #[arg(long, env = "GEAR_NODE_LOG", value_name = "FORMAT", value_enum)]
@@ -152,6 +161,7 @@ struct FileOptions {
     #[serde(default)]
     security: SecurityOptions,
     insecure: Option<bool>,
+    drain_timeout: Option<String>,
     log: Option<LogFormat>,
     log_level: Option<String>,
 }
@@ -206,6 +216,8 @@ pub struct Config {
     pub security: SecurityOptions,
     /// It may listen openly.
     pub insecure: bool,
+    /// How long its work may take to move away when it is told to end.
+    pub drain_timeout: Duration,
     /// How the log is written.
     pub log: LogFormat,
     /// What is logged.
@@ -247,6 +259,13 @@ impl Config {
             };
             labels.insert(key.to_owned(), of.to_owned());
         }
+        let drain_timeout = match options.drain_timeout.or(file.drain_timeout) {
+            None => DRAIN_TIMEOUT,
+            Some(text) => {
+                let parsed = parse_duration(&text);
+                parsed.map_err(|reason| value("drain-timeout", &text, reason))?
+            }
+        };
         let join = if options.join.is_empty() { file.join } else { options.join };
         let text = |given: Option<String>, file: Option<String>, default: &str| {
             given.or(file).unwrap_or_else(|| default.to_owned())
@@ -264,6 +283,7 @@ impl Config {
             transport: options.transport.or(file.transport).unwrap_or_default(),
             security: options.security.or(file.security),
             insecure: options.insecure || file.insecure.unwrap_or(false),
+            drain_timeout,
             log: options.log.or(file.log).unwrap_or_default(),
             log_level: text(options.log_level, file.log_level, LOG_LEVEL),
         })
@@ -302,7 +322,8 @@ mod tests {
     #[test]
     fn what_is_given_wins_over_the_file_and_that_over_the_default() {
         let text = "masters = 3\nslots = 7\nmemory = \"2G\"\njoin = [\"a:1\"]\n\
-                    log = \"json\"\nlog-level = \"warn\"\n[label]\nzone = \"b\"\ndisk = \"ssd\"\n";
+                    drain-timeout = \"1m\"\nlog = \"json\"\nlog-level = \"warn\"\n\
+                    [label]\nzone = \"b\"\ndisk = \"ssd\"\n";
         let (_folder, mut options) = file(text);
         options.slots = Some(9);
         options.label = vec!["zone=a".into()];
@@ -310,6 +331,7 @@ mod tests {
         assert_eq!((config.masters, config.join), (3, vec!["a:1".to_owned()]));
         assert_eq!(config.capacity, Resources { slots: 9, memory: 2 << 30 });
         assert_eq!((config.log, config.log_level.as_str()), (LogFormat::Json, "warn"));
+        assert_eq!(config.drain_timeout, Duration::from_secs(60));
         let labels = [("disk", "ssd"), ("zone", "a")];
         assert_eq!(config.labels, labels.map(|(k, v)| (k.to_owned(), v.to_owned())).into());
         assert_eq!(config.listen.to_string(), LISTEN);
@@ -324,6 +346,7 @@ mod tests {
             (StartOptions { http: Some("127.0.0.1:x".into()), ..default() }, "--http"),
             (StartOptions { masters: Some(0), ..default() }, "--masters 0"),
             (StartOptions { memory: Some("much".into()), ..default() }, "--memory much"),
+            (StartOptions { drain_timeout: Some("1".into()), ..default() }, "--drain-timeout 1"),
             (StartOptions { label: vec!["fast".into()], ..default() }, "--label fast"),
         ];
         for (options, says) in cases {

@@ -81,6 +81,10 @@ pub(crate) struct Identity {
     pub(crate) formed: bool,
     /// The voters, as last heard; none until they are known.
     pub(crate) voters: BTreeMap<NodeId, Address>,
+    /// True if the node has its work moved away since it is told to end: its next life takes work
+    /// again. A drain that somebody asked for stays.
+    #[serde(default)]
+    pub(crate) leaves: bool,
 }
 
 impl Identity {
@@ -93,6 +97,7 @@ impl Identity {
             cluster: None,
             formed: false,
             voters: BTreeMap::new(),
+            leaves: false,
         }
     }
 }

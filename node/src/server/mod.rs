@@ -5,6 +5,7 @@ mod config;
 mod control;
 pub(crate) mod folder;
 pub(crate) mod formation;
+mod leaving;
 mod machine;
 mod security;
 
@@ -217,20 +218,35 @@ async fn serve(config: Config) -> Result<(), StartError> {
         begun = begin(&config, &kept, control, gossip, &cluster) => begun?,
     };
     let Begun { mut running, mut follower } = begun;
-    let outcome = tokio::select! {
+    let mut leaves = false;
+    let mut outcome = tokio::select! {
         biased;
         _ = interrupt.recv() => Ok(()),
-        _ = terminate.recv() => Ok(()),
-        reason = &mut running.ended => {
-            let reason = reason.unwrap_or_else(|_| "its control thread has failed".into());
-            Err(StartError::Ended(reason))
+        _ = terminate.recv() => {
+            leaves = true;
+            Ok(())
         }
+        reason = &mut running.ended => Err(ended(reason)),
         error = follower.follow() => Err(error),
     };
+    if leaves {
+        outcome = tokio::select! {
+            biased;
+            _ = interrupt.recv() => Ok(()),
+            _ = terminate.recv() => Ok(()),
+            reason = &mut running.ended => Err(ended(reason)),
+            () = leaving::leave(&cluster, &kept, config.drain_timeout) => Ok(()),
+        };
+    }
     tracing::info!(target: "gear", "the node ends");
     served.end();
     tokio::task::block_in_place(|| running.stop());
     outcome
+}
+
+/// The control thread has ended by itself.
+fn ended(reason: Result<String, tokio::sync::oneshot::error::RecvError>) -> StartError {
+    StartError::Ended(reason.unwrap_or_else(|_| "its control thread has failed".into()))
 }
 
 /// Serves REST from now on: who asks before the cluster is formed is told what it waits for.
@@ -387,6 +403,9 @@ impl Follower {
                 () = self.gossip.changed() => {}
                 _ = looks.tick() => {
                     self.gossip.tell_load(load()).await;
+                    if let Err(error) = leaving::come_back(&self.cluster, &self.kept).await {
+                        return error.into();
+                    }
                     if let Err(error) = self.learn_voters().await {
                         return error;
                     }

@@ -13,7 +13,7 @@ use crate::id::{Attempt, ChannelId, Epoch};
 use crate::limits::{BATCH_BYTES, CHANNEL_WINDOW_BYTES, GRACE};
 use crate::link::{Link, LinkConfig, LinkEvent, LostReason, check_credit};
 use crate::message::{Barrier, EpochStart, Item, Message};
-use crate::time::{Duration, EventTime, Time};
+use crate::time::{Duration, EventTime, Time, WallTime};
 
 const CHANNELS: u64 = 3;
 
@@ -133,7 +133,7 @@ impl<F: Faults> World<F> {
                 flow.epoch += 1;
                 let start = EpochStart { epoch: Epoch(flow.epoch), base: None, stop: false };
                 let records = core::mem::take(&mut flow.records);
-                (Item::Barrier(Barrier { start, records }), 0)
+                (Item::Barrier(Barrier { start, records, born: WallTime(0) }), 0)
             }
             1 => (Item::Watermark(EventTime(number as i64)), 0),
             _ => {

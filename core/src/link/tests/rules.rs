@@ -19,7 +19,7 @@ use crate::link::entry::{Arrived, NumberedRef, Resume};
 use crate::link::handshake::{Purpose, Refusal};
 use crate::link::{Link, LinkError, LinkEvent, LostReason};
 use crate::message::{Barrier, EpochStart, Item, Message};
-use crate::time::{Duration, Time};
+use crate::time::{Duration, Time, WallTime};
 use crate::wire::frame::{FrameError, encode};
 use crate::wire::item::{header_of, short_payload};
 use crate::wire::stream::{StreamError, encode_entry, kind};
@@ -113,7 +113,7 @@ fn opened() -> Link<NoFaults> {
 
 fn barrier(epoch: u64) -> Item {
     let start = EpochStart { epoch: Epoch(epoch), base: None, stop: false };
-    Item::Barrier(Barrier { start, records: 0 })
+    Item::Barrier(Barrier { start, records: 0, born: WallTime(0) })
 }
 
 #[test]

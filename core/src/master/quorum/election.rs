@@ -69,7 +69,7 @@ impl<S: Replicated, F: Faults> Quorum<S, F> {
 
     /// Whether a leader may still believe that it has this master's support.
     fn is_bound(&self, now: Time) -> bool {
-        matches!(self.office, Office::Leader(_)) || now < self.heard + LEADER_LEASE
+        matches!(self.office, Office::Leader(_)) || self.is_fresh(now)
     }
 
     /// Begins an election, or begins it anew.

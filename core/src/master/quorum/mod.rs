@@ -201,8 +201,9 @@ pub struct Quorum<S, F> {
     leader: Option<NodeId>,
     /// The `sent` of the leader's latest message.
     echo: Time,
-    /// When a leader was last heard, or may have been by an earlier life of this process.
-    heard: Time,
+    /// When a leader was last heard, or may have been by an earlier life of this process; none if
+    /// no other can have led.
+    heard: Option<Time>,
     /// When something is to be done about a missing leader.
     election_at: Time,
     failed_campaigns: u32,
@@ -236,7 +237,7 @@ impl<S: Replicated, F: Faults> Quorum<S, F> {
             seen: MasterTerm(0),
             leader: None,
             echo: Time::ZERO,
-            heard: Time::ZERO,
+            heard: None,
             election_at: Time::MAX,
             failed_campaigns: 0,
             named: BTreeSet::new(),
@@ -294,7 +295,7 @@ impl<S: Replicated, F: Faults> Quorum<S, F> {
     pub fn leader_hint(&self, now: Time) -> Option<NodeId> {
         match self.role() {
             QuorumRole::Leader => Some(self.config.node),
-            _ => self.leader.filter(|_| now < self.heard + LEADER_LEASE),
+            _ => self.leader.filter(|_| self.is_fresh(now)),
         }
     }
 
@@ -445,12 +446,30 @@ impl<S: Replicated, F: Faults> Quorum<S, F> {
         self.standing = Standing::Forming;
     }
 
-    /// The disk holds what this master is. An earlier life may have heard a leader a moment ago.
+    /// The disk holds what this master is. An earlier life may have heard a leader a moment ago,
+    /// unless it was the only one who could lead.
     fn begin(&mut self, now: Time) {
         self.standing = Standing::Ready;
         self.seen = self.seen.max(self.promise.term);
-        self.heard = now;
-        self.await_leader(now);
+        if self.has_led_alone() {
+            self.election_at = now;
+        } else {
+            self.heard = Some(now);
+            self.await_leader(now);
+        }
+    }
+
+    /// Whether the disk proves that no other master has a lease: this one is the only voter, and
+    /// has promised its last term to nobody else. `ALGORITHM.md` says why both are needed.
+    fn has_led_alone(&self) -> bool {
+        let me = (self.config.node, self.identity.folder);
+        let alone = self.is_voter() && self.voters().members().all(|member| member == me);
+        alone && self.promise.to.is_none_or(|to| to == self.config.node)
+    }
+
+    /// Whether a leader has been heard within the lease, or may have been.
+    fn is_fresh(&self, now: Time) -> bool {
+        self.heard.is_some_and(|heard| now < heard + LEADER_LEASE)
     }
 
     fn on_written(&mut self, now: Time, out: &mut Vec<QuorumEffect>) {

@@ -41,7 +41,7 @@ impl<S: Replicated, F: Faults> Quorum<S, F> {
         }
         self.office = Office::Follower;
         self.leader = Some(from);
-        self.heard = now;
+        self.heard = Some(now);
         self.echo = self.echo.max(sent);
         self.failed_campaigns = 0;
         self.await_leader(now);

@@ -289,6 +289,19 @@ pub struct QuarantineSummary {
     pub objects: Vec<QuarantinedObject>,
 }
 
+/// What was forgotten of what was put aside.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct QuarantineDropped {
+    /// Records that are gone.
+    pub records: u64,
+    /// Objects that held them.
+    pub objects: u64,
+    /// Objects that stay, since epochs name them that are retained.
+    pub kept: u64,
+    /// True if there are more objects than are dropped at once.
+    pub cut: bool,
+}
+
 /// Records that a task put aside in an epoch.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct QuarantinedObject {

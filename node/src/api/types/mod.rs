@@ -10,7 +10,7 @@ mod input;
 
 pub use apps::{
     AppDetail, AppErrors, AppFailure, AppState, AppSummary, Dag, ExecutorInfo, LogEnd, Logs,
-    PlacedProcess, QuarantineSummary, QuarantinedObject, SavepointInfo, Spec,
+    PlacedProcess, QuarantineDropped, QuarantineSummary, QuarantinedObject, SavepointInfo, Spec,
 };
 pub(crate) use cluster::voters as cluster_voters;
 pub use cluster::{

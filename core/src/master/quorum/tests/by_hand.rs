@@ -12,8 +12,9 @@ use super::super::message::{KIND_BODY, KIND_DELTA};
 use super::super::replicated::{Body, Delta};
 use super::super::storage::encode;
 use super::super::{
-    Formation, Position, Quorum, QuorumConfig, QuorumContent, QuorumEffect, QuorumInput,
-    QuorumMessage, QuorumRole, TERM_MAX, Unfit, UpdateNumber, Voters, VotersError,
+    FOUNDERS_FOLDER, Formation, Position, Quorum, QuorumConfig, QuorumContent, QuorumEffect,
+    QuorumInput, QuorumMessage, QuorumRole, TERM_MAX, Unfit, UpdateNumber, Voter, Voters,
+    VotersError,
 };
 use super::Updates;
 use super::world::{CLUSTER, World};
@@ -22,6 +23,7 @@ use crate::crdt::{Register, Stamp};
 use crate::host::NoFaults;
 use crate::host::process::{DiskReply, DiskRequest};
 use crate::id::{Incarnation, MasterTerm, NodeId};
+use crate::limits::LEADER_LEASE;
 use crate::time::{Duration, Time, seconds};
 
 type Master = Quorum<Updates, NoFaults>;
@@ -102,8 +104,8 @@ fn a_single_master_leads_and_remembers() {
     let mut disk = Entries::new();
     let mut master = Master::new(config(1, 1, Formation::First));
     tell(&mut master, &mut disk, Time(0), QuorumInput::Start);
-    let now = master.next_timeout().expect("it campaigns");
-    assert!(now < Time(0) + seconds(2));
+    let now = Time(0);
+    assert_eq!(master.next_timeout(), Some(now), "nobody else can lead");
     tell(&mut master, &mut disk, now, QuorumInput::Timeout);
     assert!(master.may_serve(now) && master.voters_settled());
     let mut out = Vec::new();
@@ -127,6 +129,34 @@ fn a_single_master_leads_and_remembers() {
     tell(&mut master, &mut disk, now, QuorumInput::Start);
     assert_eq!(master.state().0.len(), 3);
     assert!(!master.may_serve(now));
+    tell(&mut master, &mut disk, now, QuorumInput::Timeout);
+    assert!(master.may_serve(now), "nor could anybody before");
+}
+
+/// The other of two voters may have removed itself a moment ago, and act on its lease still.
+#[test]
+fn a_single_master_waits_if_another_has_led() {
+    let mut disk = Entries::new();
+    let mut master = Master::new(config(1, 2, Formation::First));
+    tell(&mut master, &mut disk, Time(0), QuorumInput::Start);
+    let now = Time(0) + seconds(3);
+    let voter = Voter { folder: FOUNDERS_FOLDER, address: Address(String::from("1")) };
+    let alone = Voters::new(BTreeMap::from([(NodeId(1), voter)]));
+    let voters = Register::new(Stamp { term: MasterTerm(1), counter: 2 }, alone);
+    let body = Body { voters, state: Updates::default() };
+    let (term, sent) = (MasterTerm(1), Time(0));
+    let body = ByteBuf::from(encode(KIND_BODY, &body));
+    let whole = QuorumContent::Whole { term, sent, number: 1, body };
+    tell(&mut master, &mut disk, now, message(2, whole));
+    let (mut master, _) = start(1, &mut disk, Formation::Before);
+    assert_eq!(master.voters().current().len(), 1);
+    let due = master.next_timeout().expect("it campaigns");
+    assert!(due >= Time(0) + LEADER_LEASE, "{due}");
+    tell(&mut master, &mut disk, due, QuorumInput::Timeout);
+    assert!(master.may_serve(due));
+    // Since then it has led itself.
+    let (master, _) = start(1, &mut disk, Formation::Before);
+    assert_eq!(master.next_timeout(), Some(Time(0)));
 }
 
 #[test]

@@ -1,0 +1,111 @@
+//! What operators do to nodes: start them, stop them, and start them again.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use gear_core::control::{AppOutcome, ClusterStatus, Reply, Request};
+use gear_core::id::{AppId, Epoch};
+use gear_tests::cluster::Cluster;
+use gear_tests::words;
+
+const NODE: &str = env!("CARGO_BIN_EXE_node_program");
+const WORD_COUNT: &str = env!("CARGO_BIN_EXE_job_word_count");
+
+/// A cluster of so many nodes, with one master, that is at work on a text: an epoch has committed.
+fn busy(nodes: usize, text: &[u8]) -> (Cluster, AppId) {
+    let mut cluster = Cluster::start(NODE, nodes, 1);
+    let input = cluster.path("text.txt");
+    std::fs::write(&input, text).expect("it can be written");
+    let (input, output) = (input.display().to_string(), cluster.path("out").display().to_string());
+    let arguments = [&*input, "--out", &output, "--parallelism", "2", "--epoch-interval", "100ms"];
+    let app = cluster.submit(Path::new(WORD_COUNT), 2, &arguments);
+    cluster.wait_for("an epoch has committed", |cluster| {
+        let status = cluster.app(app);
+        assert_eq!(status.outcome, None, "it ended too early: {}", cluster.logs());
+        status.committed > Epoch(0)
+    });
+    (cluster, app)
+}
+
+fn status(cluster: &mut Cluster) -> ClusterStatus {
+    match cluster.request(&Request::Cluster) {
+        Reply::Cluster(status) => status,
+        other => panic!("the masters have answered something else: {other:?}"),
+    }
+}
+
+#[test]
+fn a_single_node_is_ready_before_a_lease_could_have_run_out() {
+    let mut cluster = Cluster::new(NODE, 1);
+    let node = cluster.add();
+    // The first start and later ones; the best of some, since the machine may have other work.
+    let times = (0..4).map(|_| {
+        let began = Instant::now();
+        cluster.start_node(node);
+        while !cluster.is_ready(node) {
+            std::thread::sleep(Duration::from_millis(5));
+            assert!(began.elapsed() < Duration::from_secs(60), "{}", cluster.logs());
+        }
+        let time = began.elapsed();
+        cluster.kill_node(node);
+        time
+    });
+    let times: Vec<_> = times.collect();
+    let first = times.iter().min().expect("there are some");
+    assert!(*first < Duration::from_secs(1), "{times:?}");
+}
+
+#[test]
+fn a_node_that_is_told_to_end_gives_its_work_away_and_takes_some_when_it_is_back() {
+    let text = words::text(24_000_000, 5);
+    let (mut cluster, app) = busy(2, &text);
+    let (node, _) = cluster.identity(1).expect("it has started");
+    assert!(!cluster.children(1).is_empty(), "{:?}", cluster.processes());
+    assert_eq!(cluster.stop_node(1), Some(0));
+    assert!(cluster.logs().contains("its work has moved to others"), "{}", cluster.logs());
+    assert!(status(&mut cluster).workers[&node].drains, "nothing new comes to it");
+    cluster.start_node(1);
+    cluster.wait_for("it takes work again", |cluster| {
+        let worker = &status(cluster).workers[&node];
+        worker.alive && !worker.drains
+    });
+    assert_eq!(cluster.outcome(app), AppOutcome::Finished);
+    let expected = words::count([text.as_slice()]);
+    let wrong = words::differences(&words::lines(&cluster.path("out")), &expected);
+    assert!(wrong.is_empty(), "{wrong:#?} {}", cluster.logs());
+}
+
+#[test]
+fn a_drain_that_somebody_asked_for_stays() {
+    let mut cluster = Cluster::start(NODE, 2, 1);
+    let (node, _) = cluster.identity(1).expect("it has started");
+    assert_eq!(cluster.request(&Request::Drain { node, drains: true }), Reply::Done);
+    assert_eq!(cluster.stop_node(1), Some(0));
+    cluster.start_node(1);
+    cluster.wait_for("it is back", |cluster| cluster.is_ready(1));
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(status(&mut cluster).workers[&node].drains);
+}
+
+/// What a node serves there.
+fn get(cluster: &Cluster, node: usize, path: &str) -> String {
+    let mut stream = TcpStream::connect(cluster.serves(node)).expect("it serves");
+    write!(stream, "GET {path} HTTP/1.0\r\n\r\n").expect("it listens");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("it answers");
+    answer
+}
+
+#[test]
+fn a_node_tells_how_long_records_take_and_alone_waits_for_nothing_at_its_end() {
+    let (mut cluster, _) = busy(1, &words::text(24_000_000, 6));
+    cluster.wait_for("there is a histogram of latency", |cluster| {
+        get(cluster, 0, "/metrics").contains("gear_task_latency_seconds_bucket{app=\"1\",")
+    });
+    let began = Instant::now();
+    assert_eq!(cluster.stop_node(0), Some(0));
+    assert!(cluster.logs().contains("no other node takes its work"), "{}", cluster.logs());
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+}
