@@ -32,7 +32,8 @@ use crate::logs::Log;
 use crate::wire::Wiring;
 
 /// What of the node's environment a job's process is given: where programs and folders are, which
-/// language and time zone, and what Rust prints of a panic. Nothing of the node's secrets is there.
+/// language and time zone, and what Rust prints of a panic. Nothing of the node's secrets is there;
+/// besides, it has what the checkpoint store is opened with.
 const ENVIRONMENT: &[&str] =
     &["PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR", "RUST_BACKTRACE"];
 /// Time between two looks at how a child is doing.
@@ -228,7 +229,7 @@ impl One {
         here.set_nonblocking(true).map_err(text)?;
         let here = UnixStream::from_std(here).map_err(text)?;
         let title = format!("{}: {}", order.spec.name, self.process);
-        let child = spawn(&binary, &title, OwnedFd::from(there)).await;
+        let child = spawn(&binary, &title, &self.home.checkpoints, OwnedFd::from(there)).await;
         let mut child = child.map_err(|error| format!("{}: {error}", binary.display()))?;
         self.note(|info| info.pid = child.id());
         let launch = ToChild::Launch(Box::new(self.home.launch(order)));
@@ -298,12 +299,13 @@ impl Talk {
 }
 
 /// Runs a job's binary, in a process group of its own and under a name that people recognise.
-async fn spawn(binary: &Path, title: &str, input: OwnedFd) -> io::Result<Child> {
+async fn spawn(binary: &Path, title: &str, checkpoints: &str, input: OwnedFd) -> io::Result<Child> {
     let input = File::from(input);
     for _ in 0..BUSY_RETRIES {
         let mut program = Program::new(binary);
         program.arg0(title).env_clear().env(CHILD, "1").process_group(0).kill_on_drop(true);
         program.envs(ENVIRONMENT.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
+        program.envs(crate::store::environment(checkpoints));
         program.stdin(input.try_clone()?).stdout(Stdio::piped()).stderr(Stdio::piped());
         match program.spawn() {
             // Another child was started while the file was written, and still has it open.

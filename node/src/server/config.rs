@@ -70,8 +70,9 @@ pub struct StartOptions {
     #[arg(long, env = "GEAR_NODE_LABEL", value_name = "KEY=VALUE", value_delimiter = ',')]
     pub label: Vec<String>,
 
-    /// Checkpoint store that every node reaches, such as file:///mnt/gear [default: a folder in
-    /// the data folder, for clusters on one machine that share it]
+    /// Checkpoint store that every node reaches, such as file:///mnt/gear, or s3://BUCKET/FOLDER,
+    /// gs:// or az:// in builds with it [default: a folder in the data folder, for clusters on one
+    /// machine that share it]
     #[arg(long, env = "GEAR_NODE_CHECKPOINTS", value_name = "URL")]
     pub checkpoints: Option<String>,
 

@@ -11,8 +11,12 @@ use object_store::prefix::PrefixStore;
 use object_store::{Error, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload};
 use url::Url;
 
+mod cloud;
 #[cfg(test)]
 mod tests;
+
+#[cfg(feature = "server")]
+pub(crate) use cloud::environment;
 
 /// Why a checkpoint store cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +31,19 @@ pub enum StoreError {
         url: String,
         /// What is wrong with it.
         reason: String,
+    },
+    /// It is of a kind that this build does without.
+    #[error(
+        "{url}: this build has no {kind}: build gear-node, and the jobs that it is to run, with \
+         --features {feature}, or give a folder that all nodes share, such as file:///mnt/gear"
+    )]
+    Feature {
+        /// What was given.
+        url: String,
+        /// What it would need.
+        kind: &'static str,
+        /// What it comes with.
+        feature: &'static str,
     },
     /// It cannot be opened.
     #[error("the checkpoint store {url} cannot be opened: {reason}")]
@@ -57,7 +74,8 @@ pub struct CheckpointStore {
 }
 
 impl CheckpointStore {
-    /// Opens a store by its URL. A local folder is made if it is missing.
+    /// Opens a store by its URL. A local folder is made if it is missing; what a store in a cloud
+    /// needs besides its URL is taken from the environment.
     ///
     /// # Errors
     /// [`StoreError`], for the user.
@@ -65,8 +83,7 @@ impl CheckpointStore {
         let wrong = |reason: String| StoreError::Url { url: url.into(), reason };
         let parsed = Url::parse(url).map_err(|error| wrong(error.to_string()))?;
         if parsed.scheme() != "file" {
-            let known = "this build knows file:// only";
-            return Err(wrong(format!("its kind is {}, and {known}", parsed.scheme())));
+            return Ok(Self { url: url.into(), objects: cloud::open(&parsed)? });
         }
         let folder: PathBuf =
             parsed.to_file_path().map_err(|()| wrong("its path is not absolute".into()))?;

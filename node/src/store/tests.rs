@@ -47,8 +47,36 @@ async fn apps_have_folders_of_their_own() {
 
 #[test]
 fn what_is_no_store_is_refused_with_an_example() {
-    for url in ["", "/tmp/x", "s3://bucket", "file://host/x", "ftp://x/y"] {
+    for url in ["", "/tmp/x", "file://host/x", "ftp://x/y"] {
         let error = CheckpointStore::open(url).expect_err(url);
         assert!(error.to_string().contains("file:///mnt/gear"), "{error}");
+    }
+}
+
+#[test]
+fn a_url_of_a_cloud_is_checked_before_it_is_opened() {
+    for (url, says) in [
+        ("s3:///folder", "no bucket"),
+        ("gs:bucket", "no bucket"),
+        ("s3://key:secret@bucket/x", "keys come from the environment"),
+        ("az://container?sig=x", "keys come from the environment"),
+    ] {
+        let error = CheckpointStore::open(url).expect_err(url).to_string();
+        assert!(error.contains(says) && !error.contains("secret"), "{error}");
+    }
+    #[cfg(feature = "server")]
+    assert_eq!(environment("file:///mnt/gear"), []);
+}
+
+#[cfg(not(any(feature = "s3", feature = "gcs", feature = "azure")))]
+#[test]
+fn a_cloud_that_this_build_is_without_is_named_with_its_feature() {
+    for (url, kind, feature) in [
+        ("s3://bucket/gear", "no S3", "--features s3"),
+        ("gs://bucket", "no Google Cloud Storage", "--features gcs"),
+        ("az://container", "no Azure Blob Storage", "--features azure"),
+    ] {
+        let error = CheckpointStore::open(url).expect_err(url).to_string();
+        assert!(error.contains(kind) && error.contains(feature), "{error}");
     }
 }
