@@ -59,6 +59,11 @@ bugs! {
     take_over_without_reports: TakeOverWithoutReports, TAKE_OVER_WITHOUT_REPORTS;
     acknowledge_before_majority: AcknowledgeBeforeMajority, ACKNOWLEDGE_BEFORE_MAJORITY;
     ignore_lease: IgnoreLease, IGNORE_LEASE;
+    accept_old_term_orders: AcceptOldTermOrders, ACCEPT_OLD_TERM_ORDERS;
+    join_older_terms: JoinOlderTerms, JOIN_OLDER_TERMS;
+    vote_before_stored: VoteBeforeStored, VOTE_BEFORE_STORED;
+    link_forgets_unacknowledged: LinkForgetsUnacknowledged, LINK_FORGETS_UNACKNOWLEDGED;
+    settle_voters_before_majority: SettleVotersBeforeMajority, SETTLE_VOTERS_BEFORE_MAJORITY;
 }
 
 /// A leader that says more than a majority will remember, and one that takes a repeated request for
