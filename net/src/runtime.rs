@@ -125,8 +125,9 @@ impl Runtime {
     }
 }
 
-/// Runs a future as a task of its own on this thread; dropped, it ends the task. Waking a task costs
-/// less than waking the future on which a runtime blocks, for which the kernel is called each time.
+/// Runs a future as a task of its own on this thread; dropped, it ends the task. Waking a task
+/// costs less than waking the future on which a runtime blocks, for which the kernel is called
+/// each time.
 ///
 /// # Panics
 /// As the future does.

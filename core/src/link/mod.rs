@@ -59,7 +59,7 @@ use crate::control::Peer;
 use crate::host::{Faults, NoFaults};
 use crate::id::{ChannelId, Epoch};
 use crate::limits::{
-    DIAL_BACKOFF_MAX, DIAL_BACKOFF_MIN, DIAL_TIMEOUT, GRACE, HEARTBEAT_INTERVAL,
+    BATCH_BYTES, DIAL_BACKOFF_MAX, DIAL_BACKOFF_MIN, DIAL_TIMEOUT, GRACE, HEARTBEAT_INTERVAL,
     HEARTBEATS_MISSED_MAX, LINK_BROKEN_MAX, TRANSMIT_BYTES,
 };
 use crate::link::audit::Audit;
@@ -403,13 +403,28 @@ impl<F: Faults> Link<F> {
             Verdict::Drop => return Ok(()),
             Verdict::Take => {}
         }
-        if let Message::Credit { channel, attempt, bytes, buffer } = &mut message {
-            self.outgoing.credit(*channel, *attempt, *bytes)?;
-            *buffer = self.outgoing.buffer();
-        }
+        let credit = match &mut message {
+            Message::Credit { channel, attempt, bytes, buffer } => {
+                self.outgoing.credit(*channel, *attempt, *bytes)?;
+                *buffer = self.outgoing.buffer();
+                Some((*channel, *attempt, *bytes))
+            }
+            _ => None,
+        };
         self.incoming.take_message(now, number, bytes);
         self.broken = 0;
         self.events.push_back(LinkEvent::Message(message));
+        // The word stands for several batches, and the task fills their buffers again.
+        if let Some((channel, attempt, credit)) = credit {
+            for _ in 1..credit.div_ceil(BATCH_BYTES as u64) {
+                let buffer = self.outgoing.buffer();
+                if buffer.capacity() == 0 {
+                    break;
+                }
+                let message = Message::Credit { channel, attempt, bytes: 0, buffer };
+                self.events.push_back(LinkEvent::Message(message));
+            }
+        }
         Ok(())
     }
 

@@ -84,7 +84,7 @@ pub(super) async fn detail(
     let app = api.app(&app).await?;
     // What has ended has no processes any more, only places where they were.
     let (live, live_missing, processes) = if app.outcome.is_some() {
-        (None, None, Vec::new())
+        (None, Some("the app has ended".into()), Vec::new())
     } else {
         let processes = PlacedProcess::of_app(&app);
         match api.live(&app, hopped).await {

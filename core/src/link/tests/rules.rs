@@ -346,14 +346,16 @@ fn an_epoch_in_which_something_else_came_is_told() {
 
 #[test]
 fn a_later_attempt_makes_the_earlier_one_void() {
+    const QUARTER: u64 = CHANNEL_WINDOW_BYTES as u64 / 4;
     let mut pair = Pair::connected();
     pair.batch(0, 1, 10);
     pair.exchange();
-    pair.batch(0, 1, 100_000);
-    pair.batch(0, 2, 20);
-    pair.batch(0, 1, 100_000);
+    pair.batch(0, 1, 300_000);
+    pair.batch(0, 2, QUARTER as usize);
+    pair.batch(0, 1, 300_000);
     let written = pair.written(0);
-    assert!(written.len() < 200, "nothing of the first attempt is written any more");
+    let most = QUARTER as usize + 200;
+    assert!(written.len() < most, "nothing of the first attempt is written any more");
     pair.links[1].received(pair.now, &written).expect("sound");
     let attempts: Vec<_> = pair.events(1);
     assert_eq!(attempts.len(), 2);
@@ -363,42 +365,65 @@ fn a_later_attempt_makes_the_earlier_one_void() {
         Message::Credit { channel: CHANNEL, attempt, bytes, buffer: vec![] }
     };
     pair.links[1].send(pair.now, credit(1, 10));
-    pair.links[1].send(pair.now, credit(2, 20));
+    pair.links[1].send(pair.now, credit(2, QUARTER));
     pair.exchange();
-    assert_eq!(pair.events(0), [LinkEvent::Message(credit(2, 20))]);
+    let said = pair.events(0).into_iter().map(|event| match event {
+        LinkEvent::Message(Message::Credit { attempt, bytes, .. }) => (attempt, bytes),
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(said.collect::<Vec<_>>(), [(Attempt(2), QUARTER)]);
     let sender = pair.links[0].senders().next().expect("one channel");
-    assert_eq!((sender.attempt, sender.sent, sender.granted), (Attempt(2), 20, 20));
+    assert_eq!((sender.attempt, sender.sent, sender.granted), (Attempt(2), QUARTER, QUARTER));
     assert_eq!(pair.links[0].figures().fenced, 1);
 }
 
 #[test]
-fn buffers_circulate() {
+fn credit_is_said_in_quarters_and_buffers_circulate() {
+    const BATCHES: usize = CHANNEL_WINDOW_BYTES / 4 / BATCH_BYTES;
     let mut pair = Pair::connected();
     let mut rounds = Vec::new();
     for _ in 0..3 {
-        let buffer = vec![7; BATCH_BYTES];
-        let sent_from = buffer.as_ptr();
-        pair.item(0, 1, Item::Batch(Batch::from_parts(buffer, 1, false)));
-        let written = pair.written(0);
-        pair.links[1].received(pair.now, &written).expect("sound");
-        let event = pair.events(1).pop();
-        let Some(LinkEvent::Message(Message::Item { item: Item::Batch(batch), .. })) = event else {
-            panic!("{event:?}")
-        };
-        let buffer = batch.into_buffer();
-        let came_in = buffer.as_ptr();
-        let (channel, attempt) = (CHANNEL, Attempt(1));
-        let bytes = BATCH_BYTES as u64;
-        pair.links[1].send(pair.now, Message::Credit { channel, attempt, bytes, buffer });
+        let (mut sent_from, mut came_in) = (Vec::new(), Vec::new());
+        for number in 1..=BATCHES {
+            let buffer = vec![7; BATCH_BYTES];
+            sent_from.push(buffer.as_ptr());
+            pair.item(0, 1, Item::Batch(Batch::from_parts(buffer, 1, false)));
+            let written = pair.written(0);
+            pair.links[1].received(pair.now, &written).expect("sound");
+            let event = pair.events(1).pop();
+            let Some(LinkEvent::Message(Message::Item { item: Item::Batch(batch), .. })) = event
+            else {
+                panic!("{event:?}")
+            };
+            let buffer = batch.into_buffer();
+            came_in.push(buffer.as_ptr());
+            let (channel, attempt) = (CHANNEL, Attempt(1));
+            let bytes = BATCH_BYTES as u64;
+            pair.links[1].send(pair.now, Message::Credit { channel, attempt, bytes, buffer });
+            if number < BATCHES {
+                let said = pair.written(1);
+                assert!(said.len() < 100, "an acknowledgement at most");
+                pair.links[0].received(pair.now, &said).expect("sound");
+                assert_eq!(pair.events(0), []);
+            }
+        }
         pair.exchange();
-        let event = pair.events(0).pop();
-        let Some(LinkEvent::Message(Message::Credit { buffer, .. })) = event else {
-            panic!("{event:?}")
-        };
-        assert_eq!(buffer.as_ptr(), sent_from, "the sender's buffer is free again");
+        let mut credit = 0;
+        let buffers = pair.events(0).into_iter().map(|event| match event {
+            LinkEvent::Message(Message::Credit { bytes, buffer, .. }) => {
+                credit += bytes;
+                buffer.as_ptr()
+            }
+            other => panic!("{other:?}"),
+        });
+        let mut buffers: Vec<_> = buffers.collect();
+        buffers.sort();
+        sent_from.sort();
+        assert_eq!(buffers, sent_from, "the sender's buffers are free again");
+        assert_eq!(credit, (BATCHES * BATCH_BYTES) as u64);
         rounds.push(came_in);
     }
-    assert!(rounds.iter().all(|came_in| *came_in == rounds[0]), "so is the receiver's");
+    assert!(rounds.iter().all(|came_in| came_in[0] == rounds[0][0]), "so are the receiver's");
 }
 
 #[test]
