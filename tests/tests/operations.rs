@@ -11,6 +11,8 @@ use gear_tests::cluster::Cluster;
 use gear_tests::words;
 
 const NODE: &str = env!("CARGO_BIN_EXE_node_program");
+/// A job that lasts.
+const JOB: &str = env!("CARGO_BIN_EXE_job_chaos");
 const WORD_COUNT: &str = env!("CARGO_BIN_EXE_job_word_count");
 
 /// A cluster of so many nodes, with one master, that is at work on a text: an epoch has committed.
@@ -100,7 +102,10 @@ fn get(cluster: &Cluster, node: usize, path: &str) -> String {
 
 #[test]
 fn a_node_tells_how_long_records_take_and_alone_waits_for_nothing_at_its_end() {
-    let (mut cluster, _) = busy(1, &words::text(24_000_000, 6));
+    let mut cluster = Cluster::start(NODE, 1, 1);
+    let out = format!("--out={}", cluster.path("out").display());
+    let arguments = ["--count=1000000", "--rate=1000", "--seed=6", &out, "--epoch-interval=100ms"];
+    cluster.submit(Path::new(JOB), 2, &arguments);
     cluster.wait_for("there is a histogram of latency", |cluster| {
         get(cluster, 0, "/metrics").contains("gear_task_latency_seconds_bucket{app=\"1\",")
     });

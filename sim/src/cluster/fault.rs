@@ -133,6 +133,12 @@ kinds! {
     Readmit => "readmit",
 }
 
+impl FaultKind {
+    /// What an operator does, by command.
+    pub const COMMANDS: &[Self] =
+        &[Self::ChangeVoters, Self::DrainWorker, Self::RestartApp, Self::Savepoint, Self::Readmit];
+}
+
 /// A set of kinds of faults.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Faults(u64);

@@ -251,10 +251,13 @@ impl Work for Idle {
     }
 }
 
-/// Faults of which a toy knows nothing: it believes its disk.
+/// Faults that a toy knows: it believes its disk, and nobody commands it.
 fn survivable() -> Faults {
-    let faults = Faults::all().without(FaultKind::WipeDisk);
-    faults.without(FaultKind::SwapDisks).without(FaultKind::RotDisk)
+    let disks = [FaultKind::WipeDisk, FaultKind::SwapDisks, FaultKind::RotDisk];
+    disks
+        .iter()
+        .chain(FaultKind::COMMANDS)
+        .fold(Faults::all(), |faults, kind| faults.without(*kind))
 }
 
 fn run(seed: u64, keep: bool) -> (Report, Met) {

@@ -246,7 +246,7 @@ mod tests {
         let mut twice = again();
         let third = KnownApp { request: request(2), ..twice[&AppId(2)].clone() };
         twice.insert(AppId(3), third);
-        assert!(updates.leader(&twice).is_err(), "one request has brought two");
+        assert!(updates.clone().leader(&twice).is_err(), "one request has brought two");
         let mut other = again();
         other.get_mut(&AppId(2)).expect("it is there").spec.executors = 7;
         assert!(updates.clone().leader(&other).is_err(), "it is another");

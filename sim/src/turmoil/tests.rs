@@ -103,19 +103,24 @@ fn numbers_arrive_in_order_whatever_happens() {
         }
     }
     let gone = [FaultKind::WipeDisk, FaultKind::SwapDisks, FaultKind::RotDisk];
-    // There are no leaders and no app masters among toys, and nothing is written to files.
+    // There are no leaders and no app masters among toys, nobody commands them, and nothing is
+    // written to files.
     let others = [
         FaultKind::KillLeader,
         FaultKind::KillAppMaster,
         FaultKind::AmbushLeader,
         FaultKind::AmbushAppMaster,
         FaultKind::AmbushExecutor,
+        FaultKind::AmbushElection,
+        FaultKind::AmbushLink,
+        FaultKind::HoldBackLeader,
+        FaultKind::DeposeLeader,
         FaultKind::ZombieIo,
         FaultKind::SlowIo,
         FaultKind::Resubmit,
     ];
-    for kind in FaultKind::ALL.iter().filter(|kind| !gone.contains(kind) && !others.contains(kind))
-    {
+    let absent = [&gone[..], &others, FaultKind::COMMANDS].concat();
+    for kind in FaultKind::ALL.iter().filter(|kind| !absent.contains(kind)) {
         assert!(fired.contains_key(kind.name()), "{} never happened", kind.name());
     }
     for what in [
