@@ -62,7 +62,6 @@ bugs! {
     accept_old_term_orders: AcceptOldTermOrders, ACCEPT_OLD_TERM_ORDERS;
     join_older_terms: JoinOlderTerms, JOIN_OLDER_TERMS;
     vote_before_stored: VoteBeforeStored, VOTE_BEFORE_STORED;
-    link_forgets_unacknowledged: LinkForgetsUnacknowledged, LINK_FORGETS_UNACKNOWLEDGED;
     settle_voters_before_majority: SettleVotersBeforeMajority, SETTLE_VOTERS_BEFORE_MAJORITY;
 }
 

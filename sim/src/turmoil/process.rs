@@ -74,8 +74,9 @@ impl Watched {
                     _ => {}
                 }
             }
-            let waits = (self.connections.len(), self.next_timeout);
-            state.watched(now, self.process, waits, look);
+            // Who dies here waits for nobody, and does not come to close what it wanted to.
+            let connections = if dies.is_some() { 0 } else { self.connections.len() };
+            state.watched(now, self.process, (connections, self.next_timeout), look);
             let asks = out.iter().any(appends);
             if asks {
                 state.processes[self.process].log = LogState::Asked;
