@@ -9,8 +9,10 @@ pub const KEY_GROUPS_MAX: u32 = 32_768;
 /// Most processors of a DAG: a graph is validated and drawn as a whole.
 pub const PROCESSORS_MAX: usize = 1_000;
 /// Bytes at which a batch is sent: large enough to amortise the hand-over, small enough that the
-/// batches in flight stay in the second-level cache (1 MiB a core).
-pub const BATCH_BYTES: usize = 64 * 1_024;
+/// batches in flight stay in the second-level cache (1 MiB a core). A batch and its header fit into
+/// one segment as the kernel hands it to loopback or a network card (65,483 bytes): for 64 KiB and
+/// a header it makes two, and a bare socket carries half as much.
+pub const BATCH_BYTES: usize = 48 * 1_024;
 /// Bytes in flight on a channel before its sender has to wait, to begin with.
 pub const CHANNEL_WINDOW_BYTES: usize = 512 * 1_024;
 /// Least bytes of a channel's window: one batch on its way while another one is worked off.
@@ -23,8 +25,8 @@ pub const CHANNEL_CREDIT_PARTS: u64 = 4;
 /// What is in flight on a channel between processes is worked off in this time: no barrier waits
 /// longer behind records.
 pub const CHANNEL_IN_FLIGHT_TARGET: Duration = Duration::from_millis(100);
-/// Bytes that a link writes at once: as many as a batch has.
-pub const TRANSMIT_BYTES: usize = BATCH_BYTES;
+/// Bytes that a link writes at once if so many wait.
+pub const TRANSMIT_BYTES: usize = 64 * 1_024;
 /// Bytes that arrive on a link before they are acknowledged, unless something is sent anyway.
 pub const ACKNOWLEDGE_BYTES: usize = 256 * 1_024;
 /// Longest time until what arrives on a link is acknowledged.
