@@ -140,7 +140,8 @@ pub enum ControlMessage {
         /// What came of it.
         reply: Reply,
     },
-    /// Leader to a worker that it does not hear, which may know others only: whom to report to.
+    /// Leader to a worker that it does not hear, or any master to one that reports to it and
+    /// follows an earlier leader or none: whom to report to as well.
     Voters {
         /// Who votes, and where their nodes listen.
         voters: BTreeMap<NodeId, Address>,
@@ -157,6 +158,8 @@ pub struct WorkerReport {
     pub incarnation: Incarnation,
     /// Rises with each report of a life: an older one that comes later says nothing.
     pub number: u64,
+    /// The term of the leader that it follows; 0 before it has heard one.
+    pub follows: MasterTerm,
     /// Where its node listens.
     pub address: Address,
     /// What it has to give.

@@ -304,6 +304,10 @@ impl<F: Faults> Master<F> {
                 self.hearing.heard(now, report.worker);
                 if let Some((leader, state)) = self.in_office() {
                     leader.hear_worker(now, report, state, said);
+                } else if report.follows < self.quorum.term() {
+                    // It may know only those who voted once, and the leader may never have heard it.
+                    let message = ControlMessage::Voters { voters: self.voters() };
+                    said.push(Said::Send { to: from, message });
                 }
             }
             ControlMessage::AppReport(report)
@@ -373,13 +377,17 @@ impl<F: Faults> Master<F> {
             | Request::Restart { .. } => {
                 leader.hear_request(from, id, request, said);
             }
+            Request::Voters { .. } if state.has_done(id) => {
+                reply(from, id, Reply::Done, said);
+            }
             Request::Voters { voters } => {
-                let asker = VotersAsked { from, id };
-                if self.voters_asked.as_ref() == Some(&asker) {
+                if let Some(asker) = self.voters_asked.as_mut().filter(|asker| asker.id == id) {
+                    // Whoever asked through another node before asks again, and is told then.
+                    asker.from = from;
                     return;
                 }
                 match self.quorum.change_voters(now, &voters, asked) {
-                    Ok(_) => self.voters_asked = Some(asker),
+                    Ok(_) => self.voters_asked = Some(VotersAsked { from, id }),
                     Err(error) => {
                         reply(from, id, Reply::Refused { reason: error.to_string() }, said);
                     }
@@ -423,8 +431,12 @@ impl<F: Faults> Master<F> {
         }
         if self.quorum.voters_settled()
             && let Some(VotersAsked { from, id }) = self.voters_asked.take()
+            && let Some(leader) = &mut self.leader
         {
-            reply(from, id, Reply::Done, said);
+            // Answered once a majority remembers that it was done: a copy of it that comes later
+            // does not undo what was asked for since.
+            let request = Request::Voters { voters: self.quorum.voters().addresses() };
+            leader.hear_request(from, id, request, said);
         }
         self.tell_voters(now, said);
         self.acknowledge(now, self.quorum.acknowledged(), said);

@@ -20,7 +20,9 @@ use crate::id::{AppId, AppTerm, Epoch, ExecutorId, Incarnation, NodeId, RequestI
 /// Parts of the apps on disk: with as many apps as there may be, a part holds few of them, and an
 /// update of one app writes little.
 const PARTS: u64 = 256;
-/// The part of all that belongs to no app.
+/// The part of the requests that were carried out.
+const REQUESTS: &str = "requests";
+/// The part of all else that belongs to no app.
 const CLUSTER: &str = "cluster";
 
 /// What the masters remember together.
@@ -32,6 +34,9 @@ pub struct State {
     pub workers: Removable<NodeId, Register<WorkerRecord>>,
     /// Workers that are to have no work, in whichever of their lives.
     pub drains: Removable<NodeId, ()>,
+    /// Requests that were carried out and that another one can undo, in their order: whoever
+    /// repeats one, or a copy of it that comes late, changes nothing any more.
+    pub done: Numbered<Register<RequestId>>,
 }
 
 /// What is known of a worker.
@@ -137,6 +142,12 @@ impl State {
         self.workers.get(&worker).map(Register::get)
     }
 
+    /// Whether a request was carried out that another one can undo.
+    #[must_use]
+    pub fn has_done(&self, request: RequestId) -> bool {
+        self.done.iter().any(|(_, done)| *done.get() == request)
+    }
+
     /// Of each binary that an app was submitted with, the nodes that have it.
     #[must_use]
     pub fn binaries(&self) -> BTreeMap<&[u8], BTreeSet<NodeId>> {
@@ -236,6 +247,7 @@ impl Lattice for State {
         self.apps.join(&other.apps)
             | self.workers.join(&other.workers)
             | self.drains.join(&other.drains)
+            | self.done.join(&other.done)
     }
 }
 
@@ -252,7 +264,8 @@ impl Replicated for State {
             numbers.extend((first..=last).take(PARTS as usize).map(part_of));
         }
         let apps = numbers.into_iter().map(|part| format!("apps-{part}"));
-        apps.chain([CLUSTER.to_owned()]).collect()
+        let requests = (self.done != Numbered::default()).then(|| REQUESTS.to_owned());
+        apps.chain([CLUSTER.to_owned()]).chain(requests).collect()
     }
 
     fn part(&self, name: &str) -> Self {
@@ -261,10 +274,12 @@ impl Replicated for State {
                 let apps = self.apps.only(|app| part_of(app) == part);
                 Self { apps, ..Self::default() }
             }
+            None if name == REQUESTS => Self { done: self.done.clone(), ..Self::default() },
             None => Self {
                 apps: self.apps.removals(),
                 workers: self.workers.clone(),
                 drains: self.drains.clone(),
+                ..Self::default()
             },
         }
     }

@@ -199,6 +199,7 @@ impl<F: Faults> Worker<F> {
             worker: self.config.node,
             incarnation: self.config.incarnation,
             number: self.number,
+            follows: self.heard.map_or(MasterTerm::default(), |heard| heard.term),
             address: self.config.address.clone(),
             capacity: self.config.capacity,
             labels: self.config.labels.clone(),

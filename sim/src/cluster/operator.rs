@@ -51,10 +51,8 @@ enum Order {
 struct Open {
     order: Order,
     asked: u64,
-    /// The process that was asked last and has not answered.
+    /// The process that was asked last and has not answered, where asking two would do it twice.
     waits_for: Option<usize>,
-    /// One was asked that has not said that it does nothing.
-    copied: bool,
     refusals: u32,
     /// It was acknowledged, and its effect takes time.
     acknowledged: bool,
@@ -142,14 +140,7 @@ impl World<'_> {
             let doom = Doom::Power(1 + random.below(AMBUSH_NANOS));
             self.processes[leader].trap = Some((effects, doom));
         }
-        let open = Open {
-            order,
-            asked: 0,
-            waits_for: None,
-            copied: false,
-            refusals: 0,
-            acknowledged: false,
-        };
+        let open = Open { order, asked: 0, waits_for: None, refusals: 0, acknowledged: false };
         self.operator.open.insert(number, open);
         self.operate(number);
     }
@@ -211,7 +202,7 @@ impl World<'_> {
         }
         let waits = open.waits_for.is_some_and(|process| self.processes[process].alive);
         if !open.acknowledged && !waits && !self.ask(number, &open) {
-            self.operator.open.remove(&number);
+            self.give_up(number);
             return;
         }
         self.after(PATIENCE, Event::Operate { number });
@@ -246,17 +237,9 @@ impl World<'_> {
             return false;
         }
         if let Some(process) = whom {
+            let once = matches!(open.order, Order::Savepoint { .. } | Order::Readmit { .. });
             if let Some(open) = self.operator.open.get_mut(&number) {
-                (open.asked, open.waits_for, open.copied) = (asked, whom, true);
-            }
-            match (&open.order, &mut self.watch.orders) {
-                (Order::Voters(machines), Some(orders)) if open.copied => {
-                    orders.voters.asked_again(nodes(machines));
-                }
-                (Order::Drain { machine, drains }, Some(orders)) if open.copied => {
-                    orders.drain_asked_again(Self::node_id(*machine), *drains);
-                }
-                _ => {}
+                (open.asked, open.waits_for) = (asked, whom.filter(|_| once));
             }
             let input = ProcessInput::Command { id: number << ASKED_BITS | open.asked, command };
             self.push(self.now, Event::Hear { process, input });
@@ -302,12 +285,8 @@ impl World<'_> {
             }
             // What becomes of it is looked at.
             (Order::Readmit { .. }, Answer::Reply(Reply::Done)) => Ok(()),
-            (_, Answer::Reply(Reply::Refused { .. })) => {
-                self.order_refused(number, true);
-                Ok(())
-            }
-            (_, Answer::Refused { .. }) => {
-                self.order_refused(number, false);
+            (_, Answer::Reply(Reply::Refused { .. }) | Answer::Refused { .. }) => {
+                self.order_refused(number);
                 Ok(())
             }
             (order, answer) => Err(format!("{order:?} was answered: {answer:?}")),
@@ -317,14 +296,28 @@ impl World<'_> {
         }
     }
 
-    /// Somebody does not do it; nobody does if the leader said so.
-    fn order_refused(&mut self, number: u64, by_leader: bool) {
+    /// Somebody does not do it, and another one that was asked may do it yet.
+    fn order_refused(&mut self, number: u64) {
         let Some(open) = self.operator.open.get_mut(&number) else { return };
         open.waits_for = None;
-        open.copied &= !by_leader;
         open.refusals += 1;
         if open.refusals >= REFUSALS_MAX && !matches!(open.order, Order::Readmit { .. }) {
-            self.operator.open.remove(&number);
+            self.give_up(number);
+        }
+    }
+
+    /// The operator waits no longer for what was asked for.
+    fn give_up(&mut self, number: u64) {
+        let Some(open) = self.operator.open.remove(&number).filter(|open| !open.acknowledged)
+        else {
+            return;
+        };
+        match (open.order, &mut self.watch.orders) {
+            (Order::Voters(machines), Some(orders)) => orders.voters.given_up(nodes(&machines)),
+            (Order::Drain { machine, drains }, Some(orders)) => {
+                orders.drain_given_up(Self::node_id(machine), drains);
+            }
+            _ => {}
         }
     }
 

@@ -8,7 +8,7 @@ use gear_core::id::NodeId;
 use crate::cluster::KnownCluster;
 
 /// What something may be: what was acknowledged last, what was asked for since, or what was asked
-/// for in several places, since nobody knows when the last of these is heard.
+/// for at any time and never acknowledged, since nobody knows when the last copy of that is heard.
 #[derive(Clone, Debug)]
 pub struct Ordered<T> {
     possible: Vec<T>,
@@ -20,11 +20,6 @@ impl<T: PartialEq + Debug> Ordered<T> {
     #[must_use]
     pub fn new(first: T) -> Self {
         Self { possible: vec![first], late: Vec::new() }
-    }
-
-    /// Somebody asks for this in another place, without an answer from the one before.
-    pub fn asked_again(&mut self, value: T) {
-        self.late.push(value);
     }
 
     /// What it is, if nothing else was asked for since.
@@ -44,6 +39,14 @@ impl<T: PartialEq + Debug> Ordered<T> {
     /// Somebody was told that it is so.
     pub fn acknowledged(&mut self, value: T) {
         self.possible = vec![value];
+    }
+
+    /// Nobody waits any more for what was asked for, which may come to pass at any time.
+    pub fn given_up(&mut self, value: T) {
+        if let Some(place) = self.possible.iter().rposition(|possible| *possible == value) {
+            self.possible.remove(place);
+        }
+        self.late.push(value);
     }
 
     /// Everything that it may be.
@@ -81,9 +84,9 @@ impl Orders {
         self.drains.entry(node).or_insert_with(|| Ordered::new(false)).asked(drains);
     }
 
-    /// An operator asks for it in another place, without an answer from the one before.
-    pub fn drain_asked_again(&mut self, node: NodeId, drains: bool) {
-        self.drains.entry(node).or_insert_with(|| Ordered::new(false)).asked_again(drains);
+    /// An operator waits no longer for an answer.
+    pub fn drain_given_up(&mut self, node: NodeId, drains: bool) {
+        self.drains.entry(node).or_insert_with(|| Ordered::new(false)).given_up(drains);
     }
 
     /// An operator was told that it is so.
@@ -142,8 +145,8 @@ mod tests {
         assert!(orders.leader(&known(&[1, 2, 3], &[])).is_err(), "it was acknowledged");
         assert_eq!(orders.voters.settled(), Some(&nodes(&[1, 2])));
         orders.voters.asked(nodes(&[1]));
-        orders.voters.asked_again(nodes(&[1]));
-        orders.voters.acknowledged(nodes(&[1]));
+        assert_eq!(orders.voters.settled(), None);
+        orders.voters.given_up(nodes(&[1]));
         orders.voters.asked(nodes(&[1, 4]));
         orders.voters.acknowledged(nodes(&[1, 4]));
         orders.leader(&known(&[1], &[])).expect("a copy may have come late");

@@ -18,6 +18,9 @@ use crate::scheduler::Scheduler;
 
 /// Requests that wait for a change to be acknowledged; whoever comes then has to ask again.
 pub const REQUESTS_WAITING_MAX: usize = 1_024;
+/// Requests that are remembered of those that another one can undo. A client repeats one for
+/// [`REQUEST_DEADLINE`](crate::limits::REQUEST_DEADLINE), in which people do not ask for as many.
+pub const REQUESTS_REMEMBERED: usize = 256;
 /// Apps that have not ended: each has processes, and all are looked at with every change.
 pub const APPS_RUNNING_MAX: usize = 1_000;
 /// Executors of an app: its app master keeps a link with each, and its orders name them all.
@@ -71,9 +74,11 @@ impl<F: Faults> Leader<F> {
             let reply = match request {
                 Request::Submit(spec) => self.submit(id, *spec, state, scheduler, change),
                 Request::Wish { app, wish } => on_wish(app, wish, state, change),
-                Request::Drain { node, drains } => self.on_drain(node, drains, state, change),
+                Request::Drain { node, drains } => self.on_drain(id, node, drains, state, change),
+                // They have changed already, and whoever asked for it is to hear it once.
+                Request::Voters { .. } => done(id, state, change),
                 Request::Restart { app } => self.restart(id, app, state, change),
-                Request::Apps | Request::Voters { .. } | Request::Cluster => {
+                Request::Apps | Request::Cluster => {
                     unreachable!("what changes nothing in the state is answered by the master")
                 }
             };
@@ -161,7 +166,17 @@ impl<F: Faults> Leader<F> {
     }
 
     /// Has a worker drained, or not.
-    fn on_drain(&self, node: NodeId, drains: bool, state: &State, change: &mut Change) -> Reply {
+    fn on_drain(
+        &self,
+        id: RequestId,
+        node: NodeId,
+        drains: bool,
+        state: &State,
+        change: &mut Change,
+    ) -> Reply {
+        if state.has_done(id) || change.delta.has_done(id) {
+            return Reply::Done;
+        }
         if state.worker(node).is_none() && drains {
             let reason = format!("there is no worker on {node}: see which there are");
             return Reply::Refused { reason };
@@ -178,8 +193,22 @@ impl<F: Faults> Leader<F> {
             let what = if drains { "is drained" } else { "may have work again" };
             change.notice(Level::Info, format!("{node} {what}"));
         }
-        Reply::Done
+        done(id, state, change)
     }
+}
+
+/// Remembers that a request was carried out, and forgets the one that was longest ago.
+fn done(request: RequestId, state: &State, change: &mut Change) -> Reply {
+    if !state.has_done(request) && !change.delta.has_done(request) {
+        let new = &mut change.delta.done;
+        let number = state.done.next().max(new.next());
+        new.put(number, &Register::new(change.stamp, request));
+        let forgotten = number.saturating_sub(REQUESTS_REMEMBERED as u64);
+        if forgotten > 0 {
+            new.remove(forgotten);
+        }
+    }
+    Reply::Done
 }
 
 /// The apps of the state, and those that come in with the change.

@@ -54,8 +54,16 @@ impl<F: Faults> Leader<F> {
         if report.processes.len() > PROCESSES_PER_WORKER_MAX as usize {
             return false;
         }
-        let WorkerReport { worker, incarnation, number, address, capacity, labels, processes } =
-            report;
+        let WorkerReport {
+            worker,
+            incarnation,
+            number,
+            address,
+            capacity,
+            labels,
+            processes,
+            follows: _,
+        } = report;
         if !self.workers.contains_key(&worker) && self.workers.len() >= WORKERS_MAX {
             if !self.crowded {
                 self.crowded = true;

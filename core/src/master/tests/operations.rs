@@ -7,11 +7,11 @@ use alloc::vec::Vec;
 
 use super::world::{World, app_master, executor, spec};
 use crate::control::{
-    AppOutcome, AppStatus, ClusterStatus, ProcessState, Reply, Request, Resources, Wish,
+    Address, AppOutcome, AppStatus, ClusterStatus, ProcessState, Reply, Request, Resources, Wish,
 };
 use crate::host::NoFaults;
 use crate::id::{AppId, AppTerm, NodeId};
-use crate::master::duties::{RESTART_PATIENCE, RESTARTS_MAX, TERMS_PER_APP};
+use crate::master::duties::{REQUESTS_REMEMBERED, RESTART_PATIENCE, RESTARTS_MAX, TERMS_PER_APP};
 use crate::time::{Duration, millis, seconds};
 
 const SECOND: Duration = seconds(1);
@@ -307,4 +307,64 @@ fn workers_and_app_masters_are_told_who_votes() {
     assert_eq!(voters.len(), 3);
     assert_eq!(*world.workers[&11].voters(), voters);
     assert_eq!(world.app_master(app).heard.as_ref().unwrap().voters, voters);
+}
+
+#[test]
+fn a_worker_that_knows_only_a_follower_finds_the_leader() {
+    let mut world = Cluster::new(3);
+    let leader = world.leader().unwrap();
+    let follower = (1..=3).find(|node| *node != leader).unwrap();
+    world.known.insert(11, [NodeId(follower)].into());
+    world.start_worker(11, 4, &[]);
+    world.run(SECOND);
+    let app = world.submit(spec("words", 1));
+    world.run(SECOND);
+    assert!(world.is_complete(app), "the leader, which had never heard the worker, has it work");
+    assert_eq!(world.known[&11].len(), 3);
+}
+
+#[test]
+fn a_late_copy_of_a_drain_does_not_undo_what_came_after_it() {
+    let (mut world, _) = with_app(3, 4, 2);
+    let first = world.request_id();
+    let drains = Request::Drain { node: NodeId(11), drains: true };
+    let leader = world.leader().unwrap();
+    assert_eq!(world.ask(leader, first, drains.clone()), Some(Reply::Done));
+    assert_eq!(drain(&mut world, 11, false), Reply::Done);
+    assert_eq!(world.ask(leader, first, drains), Some(Reply::Done), "it was done");
+    assert!(!world.state().drains.contains(&NodeId(11)), "the last order counts");
+}
+
+#[test]
+fn a_late_copy_of_a_change_of_voters_does_not_undo_what_came_after_it() {
+    let mut world = Cluster::new(3);
+    let voters = |nodes: &[u64]| -> Request {
+        let address = |node: &u64| (NodeId(*node), Address(format!("m{node}")));
+        Request::Voters { voters: nodes.iter().map(address).collect() }
+    };
+    let leader = world.leader().unwrap();
+    let other = (1..=3).find(|node| *node != leader).unwrap();
+    let first = world.request_id();
+    assert_eq!(world.ask(leader, first, voters(&[leader, other])), Some(Reply::Done));
+    // It asks for its place when it starts.
+    let third = (1..=3).find(|node| *node != leader && *node != other).unwrap();
+    world.stop_master(third);
+    world.start_master(third);
+    world.run(SECOND);
+    assert_eq!(world.command(voters(&[1, 2, 3])), Reply::Done);
+    assert_eq!(world.ask(leader, first, voters(&[leader, other])), Some(Reply::Done));
+    assert_eq!(cluster(&mut world).voters.len(), 3, "the last order counts");
+    // Who asks through another node before it is done is told as well.
+    let second = world.request_id();
+    world.tell(leader, second, voters(&[leader, other]));
+    assert_eq!(world.ask(leader, second, voters(&[leader, other])), Some(Reply::Done));
+}
+
+#[test]
+fn of_the_requests_that_were_done_the_oldest_are_forgotten() {
+    let (mut world, _) = with_app(2, 4, 1);
+    for round in 0..REQUESTS_REMEMBERED as u64 + 10 {
+        assert_eq!(drain(&mut world, 11, round % 2 == 0), Reply::Done);
+    }
+    assert_eq!(world.state().done.len(), REQUESTS_REMEMBERED);
 }

@@ -85,6 +85,8 @@ pub(super) struct World<F: Faults> {
     queue: VecDeque<Message>,
     /// Nodes that hear nobody and are heard by nobody.
     pub(super) cut: BTreeSet<u64>,
+    /// The masters that a worker reports to; all where nothing is said.
+    pub(super) known: BTreeMap<u64, BTreeSet<NodeId>>,
     pub(super) replies: Vec<(RequestId, Reply)>,
     /// Every process that was ever launched.
     pub(super) launched: Vec<ProcessId>,
@@ -111,6 +113,7 @@ impl<F: Faults + Debug> World<F> {
             children: BTreeMap::new(),
             queue: VecDeque::new(),
             cut: BTreeSet::new(),
+            known: BTreeMap::new(),
             replies: Vec::new(),
             launched: Vec::new(),
             notices: Vec::new(),
@@ -288,6 +291,11 @@ impl<F: Faults + Debug> World<F> {
                     let Peer::Node(from) = from else { continue };
                     self.worker_hears(node.0, WorkerInput::Orders { from, orders });
                 }
+                (Peer::Node(node), ControlMessage::Voters { voters }) => {
+                    if let Some(known) = self.known.get_mut(&node.0) {
+                        known.extend(voters.into_keys());
+                    }
+                }
                 (Peer::Node(node), message) => {
                     self.master_hears(node.0, MasterInput::Message { from, message });
                 }
@@ -363,7 +371,17 @@ impl<F: Faults + Debug> World<F> {
             match effect {
                 WorkerEffect::Report(report) => {
                     let from = Peer::Node(NodeId(node));
-                    self.tell_masters(from, &ControlMessage::WorkerReport(report));
+                    let message = ControlMessage::WorkerReport(report);
+                    let Some(known) = self.known.get(&node) else {
+                        self.tell_masters(from, &message);
+                        continue;
+                    };
+                    let said = known.iter().map(|master| Message::Control {
+                        from,
+                        to: Peer::Node(*master),
+                        message: message.clone(),
+                    });
+                    self.queue.extend(said);
                 }
                 WorkerEffect::Spawn(order) => self.spawn(node, order),
                 WorkerEffect::Kill(process) => {
