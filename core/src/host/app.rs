@@ -223,7 +223,7 @@ impl<F: Faults> AppProcess<F> {
                     self.control_messages(now, out);
                 }
                 Heard::Down { connection, gone, .. } => {
-                    if !self.control.down(now, connection) {
+                    if self.control.down(now, connection).is_none() {
                         self.links.down(now, connection, gone);
                     }
                 }

@@ -40,6 +40,18 @@ struct Known {
     waiting: VecDeque<Vec<u8>>,
     backoff: Duration,
     not_before: Time,
+    /// When it was dialled last.
+    dialed: Time,
+}
+
+/// A connection that is over.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) peer: Peer,
+    /// When this process dialled it; none if the peer did.
+    pub(crate) dialed: Option<Time>,
+    /// True if the peer was heard over it, or could have been.
+    pub(crate) was_up: bool,
 }
 
 /// The control connections of a process.
@@ -64,6 +76,7 @@ impl Control {
                     waiting: VecDeque::new(),
                     backoff: DIAL_BACKOFF_MIN,
                     not_before: Time::ZERO,
+                    dialed: Time::ZERO,
                 };
                 self.known.insert(peer, known);
             }
@@ -96,6 +109,7 @@ impl Control {
                 None if now < known.not_before => {}
                 None => {
                     let to = (to, &known.address);
+                    known.dialed = now;
                     known.connection = Some(sockets.dial(now, to, Purpose::Control, out));
                 }
             }
@@ -142,21 +156,23 @@ impl Control {
         self.accepted.insert(peer, connection);
     }
 
-    /// A connection is over; true if it was one of these.
-    pub(crate) fn down(&mut self, now: Time, connection: ConnectionId) -> bool {
-        let line = self.lines.remove(&connection);
-        if let Some(line) = &line
-            && self.accepted.get(&line.peer) == Some(&connection)
-        {
-            self.accepted.remove(&line.peer);
+    /// A connection is over; none if it was not one of these.
+    pub(crate) fn down(&mut self, now: Time, connection: ConnectionId) -> Option<Ended> {
+        let line = self.lines.remove(&connection).map(|line| line.peer);
+        let was_up = line.is_some();
+        if let Some(peer) = line.filter(|peer| self.accepted.get(peer) == Some(&connection)) {
+            self.accepted.remove(&peer);
         }
-        let dialed = self.known.values_mut().find(|known| known.connection == Some(connection));
-        let Some(known) = dialed else { return line.is_some() };
+        let mut known = self.known.iter_mut();
+        let dialed = known.find(|(_, known)| known.connection == Some(connection));
+        let Some((peer, known)) = dialed else {
+            return line.map(|peer| Ended { peer, dialed: None, was_up });
+        };
         known.connection = None;
         known.waiting.clear();
         known.not_before = now + known.backoff;
         known.backoff = (known.backoff * 2).min(DIAL_BACKOFF_MAX);
-        true
+        Some(Ended { peer: *peer, dialed: Some(known.dialed), was_up })
     }
 
     /// Takes what came over a connection; true if it is one of these. A connection over which

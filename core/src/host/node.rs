@@ -6,13 +6,13 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::Faults;
-use super::control::Control;
+use super::control::{Control, Ended};
 use super::process::{Answer, Command, Process, ProcessEffect, ProcessInput};
 use super::requests::Requests;
 use super::sockets::{Heard, Local, Sockets};
 use crate::control::{Address, ControlMessage, Peer, Reply, Resources};
 use crate::executor::Activity;
-use crate::id::{AppTerm, Incarnation, NodeId};
+use crate::id::{AppTerm, ConnectionId, Incarnation, NodeId};
 use crate::link::handshake::{Door, Hello, Purpose, Refusal, Standing, VERSIONS};
 use crate::master::quorum::Formation;
 use crate::master::{Master, MasterConfig, MasterEffect, MasterInput};
@@ -234,10 +234,22 @@ impl<F: Faults> NodeProcess<F> {
                         self.message(now, from, message, out);
                     }
                 }
-                Heard::Down { connection, .. } => {
-                    self.control.down(now, connection);
-                }
+                Heard::Down { connection, gone, .. } => self.down(now, connection, gone),
             }
+        }
+    }
+
+    /// Its master hears what this says of another node.
+    fn down(&mut self, now: Time, connection: ConnectionId, gone: bool) {
+        let Some(Ended { peer: Peer::Node(node), dialed, was_up }) =
+            self.control.down(now, connection)
+        else {
+            return;
+        };
+        match dialed.filter(|_| gone) {
+            Some(dialed) => self.tell_master(now, MasterInput::Gone { node, dialed }),
+            None if was_up => self.tell_master(now, MasterInput::Disconnected { node }),
+            None => {}
         }
     }
 

@@ -64,6 +64,18 @@ pub enum MasterInput {
         /// What.
         message: ControlMessage,
     },
+    /// A connection with another node broke, which says nothing by itself.
+    Disconnected {
+        /// The node.
+        node: NodeId,
+    },
+    /// The host of another node is there, and its process is not.
+    Gone {
+        /// The node.
+        node: NodeId,
+        /// When it was looked for: what was heard later is of another life.
+        dialed: Time,
+    },
     /// The disk answered.
     Disk {
         /// The request's token.
@@ -139,12 +151,12 @@ pub struct Master<F: Faults = NoFaults> {
     /// Whether it might act when it was last looked at.
     serving: bool,
     voters_asked: Option<VotersAsked>,
-    /// When workers that are not heard are told next who votes.
+    /// When workers that are not heard are dialled next, and told who votes.
     voters_told_at: Time,
 }
 
-/// Time after which workers that are still not heard are told again who votes: some are down for
-/// good, and a lost message costs no more than an election does.
+/// Time after which workers that are still not heard are dialled again, and told who votes: some
+/// are down for good, and a lost message costs no more than an election does.
 const VOTERS_TOLD_INTERVAL: Duration = Duration::from_secs(1);
 
 impl<F: Faults> Master<F> {
@@ -212,9 +224,20 @@ impl<F: Faults> Master<F> {
         let mut asked = Vec::new();
         let mut said = Vec::new();
         let mut heard = None;
+        let mut quiet = None;
         let input = match input {
             MasterInput::Start => Some(QuorumInput::Start),
             MasterInput::Disk { token, reply } => Some(QuorumInput::Disk { token, reply }),
+            MasterInput::Disconnected { node } => {
+                quiet = Some(node);
+                None
+            }
+            MasterInput::Gone { node, dialed } => {
+                if let Some(leader) = &mut self.leader {
+                    leader.worker_gone(node, dialed);
+                }
+                None
+            }
             MasterInput::Readmit => Some(QuorumInput::Readmit),
             MasterInput::Timeout => Some(QuorumInput::Timeout),
             MasterInput::Message { from, message } => match (from, message) {
@@ -234,6 +257,9 @@ impl<F: Faults> Master<F> {
         self.settle(now, &mut said);
         if let Some((from, message)) = heard {
             self.hear(now, from, message, &mut asked, &mut said);
+        }
+        if let Some(node) = quiet {
+            self.look_for(now, node, &mut said);
         }
         self.lead(now, &mut asked, &mut said);
         out.extend(asked.into_iter().map(|effect| match effect {
@@ -458,18 +484,33 @@ impl<F: Faults> Master<F> {
     }
 
     /// A worker that was cut off or down while the voters changed reports to those that it knows,
-    /// and would never be heard by one that it does not.
+    /// and would never be heard by one that it does not. And whoever dials one that has fallen
+    /// silent may find that its process is gone.
     fn tell_voters(&mut self, now: Time, said: &mut Vec<Said>) {
-        if now < self.voters_told_at || !self.quorum.has_changed_voters() {
+        if now < self.voters_told_at {
             return;
         }
         self.voters_told_at = now + VOTERS_TOLD_INTERVAL;
+        let changed = self.quorum.has_changed_voters();
         let voters = self.voters();
         let Some((leader, state)) = self.in_office() else { return };
-        said.extend(leader.unheard(now, state).map(|worker| {
+        let unheard = leader.unheard(now, state).filter(|_| changed);
+        said.extend(unheard.chain(leader.quiet(now, state)).map(|worker| {
             let message = ControlMessage::Voters { voters: voters.clone() };
             Said::Send { to: Peer::Node(worker), message }
         }));
+    }
+
+    /// A worker whose connection broke is dialled by the leader, which may find it gone.
+    fn look_for(&mut self, now: Time, node: NodeId, said: &mut Vec<Said>) {
+        let voters = self.voters();
+        let heard = |leader: &Leader<F>, state: &State| {
+            state.worker(node).is_some() && !leader.is_worker_silent(now, node)
+        };
+        if self.in_office().is_some_and(|(leader, state)| heard(leader, state)) {
+            let message = ControlMessage::Voters { voters };
+            said.push(Said::Send { to: Peer::Node(node), message });
+        }
     }
 
     fn acknowledge(&mut self, now: Time, number: UpdateNumber, said: &mut Vec<Said>) {

@@ -130,6 +130,8 @@ pub(super) struct Leader<F> {
     ran: Time,
     tick_at: Time,
     workers: BTreeMap<NodeId, workers::Heard>,
+    /// Workers whose hosts say that their processes have ended.
+    gone: BTreeSet<NodeId>,
     apps: BTreeMap<AppId, apps::Heard>,
     /// When a process was given its place, or lost one.
     since: BTreeMap<ProcessId, Time>,
@@ -174,6 +176,7 @@ impl<F: Faults> Leader<F> {
             ran: now,
             tick_at: now + HEARTBEAT_INTERVAL,
             workers: BTreeMap::new(),
+            gone: BTreeSet::new(),
             apps: BTreeMap::new(),
             since: BTreeMap::new(),
             requests: VecDeque::new(),

@@ -10,7 +10,7 @@ use crate::crdt::{Lattice, Register, Removable};
 use crate::effect::{Level, Notice};
 use crate::host::Faults;
 use crate::id::{Incarnation, NodeId};
-use crate::limits::GRACE;
+use crate::limits::{GRACE, HEARTBEAT_INTERVAL};
 use crate::master::state::{State, WorkerRecord};
 use crate::scheduler::PROCESSES_PER_WORKER_MAX;
 use crate::time::{Duration, Time};
@@ -20,6 +20,8 @@ pub const WORKERS_MAX: usize = 1_000;
 /// A worker that is not heard for this long, and has nothing to do, is forgotten: it was taken
 /// away. Should it come back, it is new.
 pub const WORKER_FORGOTTEN_AFTER: Duration = Duration::from_secs(600);
+/// A worker that is silent for longer has missed a report or two: it is looked for.
+const REPORTS_MISSED: Duration = Duration::from_nanos(HEARTBEAT_INTERVAL.as_nanos() as u64 * 2);
 /// Lives of a worker that are known to be over: a report of theirs that comes late says nothing.
 const FORMER_LIVES_MAX: usize = 8;
 
@@ -98,6 +100,7 @@ impl<F: Faults> Leader<F> {
         let (processes, changed) = compare(now, &mut seen, processes);
         self.stirred |= changed || known.as_ref() != Some(&record);
         let heard = Heard { at: now, number, record, processes, former, lost: false };
+        self.gone.remove(&worker);
         self.workers.insert(worker, heard);
         true
     }
@@ -112,9 +115,33 @@ impl<F: Faults> Leader<F> {
         known.filter(move |worker| self.living(now, *worker).is_none())
     }
 
+    /// The workers that have missed reports and are not lost yet.
+    pub(in crate::master) fn quiet(
+        &self,
+        now: Time,
+        state: &State,
+    ) -> impl Iterator<Item = NodeId> {
+        let missed = move |worker: &NodeId| now.since(self.last_heard(*worker)) > REPORTS_MISSED;
+        let quiet = move |worker: &NodeId| missed(worker) && !self.is_worker_silent(now, *worker);
+        state.workers.keys().copied().filter(quiet)
+    }
+
+    /// Where a worker listened nobody does, since that moment at the latest.
+    pub(in crate::master) fn worker_gone(&mut self, worker: NodeId, since: Time) {
+        if self.last_heard(worker) <= since && self.gone.insert(worker) {
+            self.stirred = true;
+        }
+    }
+
+    /// When a worker was heard last by this master, in office or before.
+    fn last_heard(&self, worker: NodeId) -> Time {
+        let here = self.workers.get(&worker).map(|heard| heard.at);
+        here.or_else(|| self.earlier.get(&worker).copied()).unwrap_or_default()
+    }
+
     /// A worker that is heard, none if it is not.
     pub(super) fn living(&self, now: Time, worker: NodeId) -> Option<&Heard> {
-        self.workers.get(&worker).filter(|heard| !self.is_silent(now, Some(heard.at)))
+        self.workers.get(&worker).filter(|_| !self.is_worker_silent(now, worker))
     }
 
     /// True if somebody who was heard at `last` was not for the grace time since.
@@ -123,10 +150,10 @@ impl<F: Faults> Leader<F> {
         now.since(last) >= GRACE
     }
 
-    /// True if a worker was not heard by this master for the grace time, in office or before.
-    pub(super) fn is_worker_silent(&self, now: Time, worker: NodeId) -> bool {
-        let here = self.workers.get(&worker).map(|heard| heard.at);
-        self.is_silent(now, here.or_else(|| self.earlier.get(&worker).copied()))
+    /// True if a worker is gone, or was not heard by this master for the grace time, in office or
+    /// before.
+    pub(in crate::master) fn is_worker_silent(&self, now: Time, worker: NodeId) -> bool {
+        self.gone.contains(&worker) || self.is_silent(now, Some(self.last_heard(worker)))
     }
 
     /// Has the state say of the workers what they say.
@@ -134,7 +161,7 @@ impl<F: Faults> Leader<F> {
         let mut workers: Option<Removable<NodeId, Register<WorkerRecord>>> = None;
         let mut lost = Vec::new();
         for (worker, heard) in &self.workers {
-            if self.is_silent(now, Some(heard.at)) {
+            if self.is_worker_silent(now, *worker) {
                 if !heard.lost {
                     lost.push(*worker);
                 }
@@ -154,7 +181,11 @@ impl<F: Faults> Leader<F> {
         for worker in lost {
             let heard = self.workers.get_mut(&worker).expect("it is one of the workers");
             heard.lost = true;
-            let text = format!("{worker} is not heard for {} s: it is lost", GRACE.as_secs());
+            let text = if self.gone.contains(&worker) {
+                format!("{worker} has ended: nobody listens where it did")
+            } else {
+                format!("{worker} is not heard for {} s: it is lost", GRACE.as_secs())
+            };
             change.notice(Level::Warning, text);
         }
         self.forget_workers(now, state, change);
@@ -183,6 +214,7 @@ impl<F: Faults> Leader<F> {
                     change.delta.drains.join(&delta);
                 }
                 self.workers.remove(worker);
+                self.gone.remove(worker);
             }
         }
     }

@@ -1,6 +1,7 @@
 //! What operators do: drain workers, restart apps, look at the cluster.
 
 use alloc::boxed::Box;
+use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -11,8 +12,10 @@ use crate::control::{
 };
 use crate::host::NoFaults;
 use crate::id::{AppId, AppTerm, NodeId};
+use crate::limits::GRACE;
+use crate::master::MasterInput;
 use crate::master::duties::{REQUESTS_REMEMBERED, RESTART_PATIENCE, RESTARTS_MAX, TERMS_PER_APP};
-use crate::time::{Duration, millis, seconds};
+use crate::time::{Duration, Time, millis, seconds};
 
 const SECOND: Duration = seconds(1);
 
@@ -367,4 +370,45 @@ fn of_the_requests_that_were_done_the_oldest_are_forgotten() {
         assert_eq!(drain(&mut world, 11, round % 2 == 0), Reply::Done);
     }
     assert_eq!(world.state().done.len(), REQUESTS_REMEMBERED);
+}
+
+#[test]
+fn what_ran_on_a_worker_whose_process_is_gone_is_replaced_at_once() {
+    let (mut world, app) = with_app(2, 4, 2);
+    let leader = world.leader().unwrap();
+    let lost = world.worker_of(executor(app, 1)).unwrap();
+    let before = world.now;
+    world.stop_worker(lost);
+    let node = NodeId(lost);
+    world.master_hears(
+        leader,
+        MasterInput::Gone { node, dialed: Time(before.0 - SECOND.as_nanos() as u64) },
+    );
+    world.run(millis(300));
+    assert!(
+        world.state().app(app).unwrap().executors().any(|(id, _)| id.0 == 1),
+        "that was long before"
+    );
+    world.master_hears(leader, MasterInput::Gone { node, dialed: world.now });
+    world.run(millis(900));
+    assert!(world.now.since(before) < GRACE);
+    assert!(world.is_complete(app), "its executors run elsewhere");
+    assert!(world.notices.iter().any(|notice| notice.contains("nobody listens where it did")));
+    world.start_worker(lost, 4, &[]);
+    world.run(SECOND);
+    assert!(cluster(&mut world).workers[&node].alive, "another life of it is welcome");
+}
+
+#[test]
+fn a_worker_that_misses_reports_is_looked_for() {
+    let (mut world, _) = with_app(2, 4, 2);
+    let leader = world.leader().unwrap();
+    world.known.insert(11, BTreeSet::new());
+    world.master_hears(leader, MasterInput::Disconnected { node: NodeId(11) });
+    world.run(millis(20));
+    assert_eq!(world.known.remove(&11).unwrap().len(), 1, "its connection broke");
+    world.known.insert(12, BTreeSet::new());
+    world.run(SECOND * 3);
+    assert_eq!(world.known[&12].len(), 1, "it was silent, and is told whom to report to");
+    assert!(cluster(&mut world).workers[&NodeId(12)].alive);
 }

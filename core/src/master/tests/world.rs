@@ -326,7 +326,7 @@ impl<F: Faults + Debug> World<F> {
         child.heard = Some(orders);
     }
 
-    fn master_hears(&mut self, node: u64, input: MasterInput) {
+    pub(super) fn master_hears(&mut self, node: u64, input: MasterInput) {
         let Some(master) = self.masters.get_mut(&node) else { return };
         let mut effects = Vec::new();
         master.handle(self.now, input, &mut effects);
