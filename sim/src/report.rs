@@ -62,6 +62,8 @@ pub struct Report {
     pub simulated: Duration,
     /// From the death of an executor to the first epoch that committed after the roll-back.
     pub outages: Times,
+    /// The same where its machine lost its power.
+    pub blackouts: Times,
     /// From the death of a leader to the next one that acted.
     pub elections: Times,
     /// The hash of the trace.
@@ -104,6 +106,8 @@ pub struct Ensemble {
     pub simulated: Duration,
     /// From deaths of executors to new output.
     pub outages: Times,
+    /// The same where their machines lost their power.
+    pub blackouts: Times,
     /// From deaths of leaders to new ones.
     pub elections: Times,
     /// Seeds of which something was wrong, with what it was and how to see it again.
@@ -138,6 +142,7 @@ impl Ensemble {
         self.events += report.events;
         self.simulated += report.simulated;
         self.outages.extend(&report.outages);
+        self.blackouts.extend(&report.blackouts);
         self.elections.extend(&report.elections);
         if !report.violations.is_empty() {
             let command = report.command();
@@ -160,6 +165,7 @@ impl Ensemble {
         self.events += other.events;
         self.simulated += other.simulated;
         self.outages.extend(&other.outages);
+        self.blackouts.extend(&other.blackouts);
         self.elections.extend(&other.elections);
         self.failures.extend(other.failures);
     }

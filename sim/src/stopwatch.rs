@@ -16,6 +16,8 @@ pub(crate) struct Stopwatch {
     troubled_until: Time,
     /// From deaths of executors to epochs.
     pub(crate) outages: Times,
+    /// The same of those whose machines lost their power: nobody says that they are gone.
+    pub(crate) blackouts: Times,
     /// From deaths of leaders to new ones.
     pub(crate) elections: Times,
     /// Processes that were started in the place of others.
@@ -34,6 +36,8 @@ struct Sample {
 struct Outage {
     app: AppId,
     sample: Sample,
+    /// Its machine has lost its power.
+    dark: bool,
     /// Its tasks have been rolled back since.
     rolled: bool,
 }
@@ -55,10 +59,11 @@ impl Stopwatch {
         self.troubled_until = now;
     }
 
-    /// An executor of an app has died that had something to do.
-    pub(crate) fn executor_died(&mut self, now: Time, app: AppId, troubled: bool) {
+    /// An executor of an app has died that had something to do: by itself, or since its machine
+    /// lost its power.
+    pub(crate) fn executor_died(&mut self, now: Time, app: AppId, (dark, troubled): (bool, bool)) {
         let sample = self.begin(now, troubled);
-        self.outage.get_or_insert(Outage { app, sample, rolled: false });
+        self.outage.get_or_insert(Outage { app, sample, dark, rolled: false });
     }
 
     /// The leader has died.
@@ -88,8 +93,9 @@ impl Stopwatch {
     /// An epoch of an app has committed, or the app has ended: all of its output is there.
     pub(crate) fn output(&mut self, now: Time, app: AppId, ended: bool) {
         let done = |outage: &mut Outage| outage.app == app && (outage.rolled || ended);
-        if let Some(Outage { sample, .. }) = self.outage.take_if(done) {
-            self.outages.add(now.since(sample.since), sample.disturbed);
+        if let Some(Outage { sample, dark, .. }) = self.outage.take_if(done) {
+            let times = if dark { &mut self.blackouts } else { &mut self.outages };
+            times.add(now.since(sample.since), sample.disturbed);
         }
     }
 }
@@ -107,19 +113,23 @@ mod tests {
     #[test]
     fn what_is_disturbed_is_kept_apart() {
         let mut watch = Stopwatch::default();
-        watch.executor_died(at(1), AppId(1), false);
+        watch.executor_died(at(1), AppId(1), (false, false));
         watch.output(at(2), AppId(1), false);
         watch.rolled(AppId(1));
         watch.output(at(3), AppId(2), false);
         watch.output(at(4), AppId(1), false);
         assert_eq!(watch.outages.clean, [Duration::from_secs(3)]);
-        watch.executor_died(at(5), AppId(1), false);
+        watch.executor_died(at(5), AppId(1), (false, false));
         watch.disturb(at(9));
         watch.output(at(6), AppId(1), true);
         watch.leader_died(at(8), false);
         watch.leader_acts(at(9));
         assert_eq!(watch.outages.disturbed, [Duration::from_secs(1)]);
         assert_eq!(watch.elections.disturbed, [Duration::from_secs(1)]);
+        watch.heal(at(9));
+        watch.executor_died(at(9), AppId(1), (true, false));
+        watch.output(at(11), AppId(1), true);
+        assert_eq!(watch.blackouts.clean, [Duration::from_secs(2)]);
         watch.leader_died(at(9), false);
         watch.leader_acts(at(11));
         assert_eq!(watch.elections.clean, [Duration::from_secs(2)]);

@@ -34,7 +34,9 @@ fn seeds_of_this_commit_are_right() {
         assert!(all.rare.contains_key(state), "`{state}` was never reached: {:?}", all.rare);
     }
     println!("{:?}\n{:?}", all.fired, all.rare);
-    for (name, times) in [("executor", &all.outages), ("leader", &all.elections)] {
+    for (name, times) in
+        [("executor", &all.outages), ("machine", &all.blackouts), ("leader", &all.elections)]
+    {
         let (clean, disturbed) = (spread(&times.clean), spread(&times.disturbed));
         println!("{name}: {clean:?} of {}, disturbed {disturbed:?}", times.clean.len());
     }

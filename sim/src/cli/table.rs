@@ -23,6 +23,8 @@ pub(crate) fn text(scenario: &str, all: &Ensemble, seconds: f64) -> String {
     for (name, times) in [
         ("executor's death to new output", &all.outages.clean),
         ("  with another fault meanwhile", &all.outages.disturbed),
+        ("its machine's, likewise", &all.blackouts.clean),
+        ("  with another fault meanwhile", &all.blackouts.disturbed),
         ("leader's death to the next", &all.elections.clean),
         ("  with another fault meanwhile", &all.elections.disturbed),
     ] {
@@ -71,6 +73,8 @@ pub(crate) fn json(scenario: &str, all: &Ensemble, seconds: f64) -> Value {
         "records": all.records,
         "outage_seconds": seconds_of(&all.outages.clean),
         "disturbed_outage_seconds": seconds_of(&all.outages.disturbed),
+        "blackout_seconds": seconds_of(&all.blackouts.clean),
+        "disturbed_blackout_seconds": seconds_of(&all.blackouts.disturbed),
         "election_seconds": seconds_of(&all.elections.clean),
         "disturbed_election_seconds": seconds_of(&all.elections.disturbed),
         "faults": all.fired,

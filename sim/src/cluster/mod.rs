@@ -65,6 +65,7 @@ pub fn simulate(
     report.epochs = world.services.values().map(|services| services.commits.epochs()).sum();
     report.recoveries = world.stopwatch.recoveries;
     report.outages = std::mem::take(&mut world.stopwatch.outages);
+    report.blackouts = std::mem::take(&mut world.stopwatch.blackouts);
     report.elections = std::mem::take(&mut world.stopwatch.elections);
     report.events = world.events;
     report.simulated = world.now.since(Time::ZERO);

@@ -239,7 +239,7 @@ impl World<'_> {
                 });
                 if look.works && master.is_some_and(|(master, _)| !master.ended) {
                     let troubled = self.is_troubled(machine, down);
-                    self.stopwatch.executor_died(self.now, look.app, troubled);
+                    self.stopwatch.executor_died(self.now, look.app, (silent, troubled));
                 }
                 match master.filter(|(_, alive)| *alive).map(|(master, _)| master) {
                     Some(master) if master.ended => {}

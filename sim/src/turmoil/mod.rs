@@ -82,6 +82,7 @@ impl Stage<'_> {
             epochs: state.services.values().map(|services| services.commits.epochs()).sum(),
             recoveries: state.stopwatch.recoveries,
             outages: std::mem::take(&mut state.stopwatch.outages),
+            blackouts: std::mem::take(&mut state.stopwatch.blackouts),
             elections: std::mem::take(&mut state.stopwatch.elections),
             events: state.events,
             simulated: self.now().since(Time::ZERO),

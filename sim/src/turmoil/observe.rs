@@ -210,7 +210,8 @@ impl State {
                     Some(master) => {
                         if look.works {
                             let troubled = self.is_troubled(machine, false);
-                            self.stopwatch.executor_died(now, look.app, troubled);
+                            let dark = !self.machines[machine].up;
+                            self.stopwatch.executor_died(now, look.app, (dark, troubled));
                         }
                         self.seen("an executor was lost");
                         if master.recovers {
