@@ -1,16 +1,19 @@
 //! The clocks of the operating system.
 
 use std::sync::OnceLock;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use gear_core::time::{Time, WallTime};
 
 use crate::driver::Clock;
+use crate::timer::Timer;
 
 /// The clocks of a real machine. The monotonic time begins when the process first asks, and is the
 /// same on all of its threads.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct SystemClock;
+#[derive(Debug, Default)]
+pub struct SystemClock {
+    timer: Timer,
+}
 
 impl Clock for SystemClock {
     fn now(&self) -> Time {
@@ -26,5 +29,9 @@ impl Clock for SystemClock {
 
     async fn breathe(&self) {
         crate::runtime::breathe().await;
+    }
+
+    async fn sleep(&self, span: Duration) {
+        self.timer.sleep(span).await;
     }
 }

@@ -5,6 +5,7 @@
 use std::future::Future;
 use std::io;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use gear_core::api::Files;
 use gear_core::control::{Address, LaunchOrder, ProcessId};
@@ -154,6 +155,11 @@ pub trait Clock: 'static {
     /// and sockets be served. Where turns take no time, as in a simulation, it has to let some
     /// pass, or a process that is busy for ever stops the world.
     fn breathe(&self) -> impl Future<Output = ()>;
+
+    /// Waits at least so long.
+    fn sleep(&self, span: Duration) -> impl Future<Output = ()> {
+        tokio::time::sleep(span)
+    }
 }
 
 /// The types of a machine's drivers.

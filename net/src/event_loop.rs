@@ -19,7 +19,7 @@ use tokio::sync::mpsc::{
     Receiver, Sender, UnboundedReceiver, UnboundedSender, channel, unbounded_channel,
 };
 use tokio::task::{AbortHandle, JoinError, JoinSet};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use crate::connection::{self, LINGER};
 use crate::driver::{
@@ -43,6 +43,9 @@ pub struct Limits {
     pub outgoing_bytes: usize,
     /// Connections that may be open; further ones are closed as soon as they are accepted.
     pub connections: usize,
+    /// A process that waited for less than this the last time is looked after for as long before
+    /// its thread sleeps again: to be woken takes both sides longer than what comes soon does.
+    pub alert: Duration,
 }
 
 impl Default for Limits {
@@ -52,6 +55,7 @@ impl Default for Limits {
             reads: 16,
             outgoing_bytes: 4 * RECORD_BYTES_MAX,
             connections: 4_096,
+            alert: Duration::from_micros(50),
         }
     }
 }
@@ -123,6 +127,10 @@ pub struct EventLoop<P: Process, E: Platform> {
     pool: Rc<Pool>,
     exit: Option<String>,
     deadlines: u32,
+    /// Since when there is nothing to do; none while there is.
+    idle_since: Option<Time>,
+    /// True if the last wait was short.
+    alert: bool,
     /// When a refused connection was told of last.
     refusal_at: Option<Time>,
 }
@@ -172,6 +180,8 @@ impl<P: Process, E: Platform> EventLoop<P, E> {
             pool: Rc::new(Pool::new(limits.read_bytes)),
             exit: None,
             deadlines: 0,
+            idle_since: None,
+            alert: false,
             refusal_at: None,
         }
     }
@@ -204,13 +214,27 @@ impl<P: Process, E: Platform> EventLoop<P, E> {
             };
             let now = self.drivers.clock.now();
             if until <= now {
+                self.idle_since = None;
+                self.drivers.clock.breathe().await;
+            } else if self.is_alert(now) {
+                // Whoever else wants this core has it.
+                std::thread::yield_now();
                 self.drivers.clock.breathe().await;
             } else {
                 self.wait(now, until).await;
+                self.idle_since = None;
+                self.alert = self.drivers.clock.now().since(now) < self.limits.alert;
             }
         }
         self.flush().await;
         self.exit.unwrap_or_default()
+    }
+
+    /// Whether what comes is to find this thread awake.
+    fn is_alert(&mut self, now: Time) -> bool {
+        let since = *self.idle_since.get_or_insert(now);
+        self.alert &= now.since(since) < self.limits.alert;
+        self.alert
     }
 
     /// Lets the process hear what has happened, completions first, and its deadline.
@@ -228,6 +252,7 @@ impl<P: Process, E: Platform> EventLoop<P, E> {
             if let Ok(completion) = self.completions.1.try_recv() {
                 self.complete(completion);
             } else if let Ok(event) = self.events.1.try_recv() {
+                self.idle_since = None;
                 self.socket(event);
             } else if let Some(said) = self.commands.try_next() {
                 self.said(said);
@@ -255,7 +280,7 @@ impl<P: Process, E: Platform> EventLoop<P, E> {
             Some(completion) = self.completions.1.recv() => self.complete(completion),
             Some(event) = self.events.1.recv() => self.socket(event),
             said = self.commands.next() => self.said(said),
-            () = sleep(until.since(now)), if until < Time::MAX => {}
+            () = self.drivers.clock.sleep(until.since(now)), if until < Time::MAX => {}
         }
     }
 

@@ -20,6 +20,7 @@ mod pool;
 mod requests;
 pub mod runtime;
 pub mod tcp;
+mod timer;
 pub mod tls;
 pub mod uring;
 

@@ -40,7 +40,7 @@ pub(crate) fn of_job(transport: Wire, store: RemoteStore, io: IoThread) -> Drive
         store,
         io,
         children: Nothing,
-        clock: SystemClock,
+        clock: SystemClock::default(),
         files: OsFiles::default(),
         guard: CatchPanic::new(),
         notice: Box::new(notice),

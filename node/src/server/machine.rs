@@ -32,7 +32,7 @@ pub(super) fn of_node(transport: Wire, disk: NodeDisk, children: Family) -> Driv
         store: Nothing,
         io: Nothing,
         children,
-        clock: SystemClock,
+        clock: SystemClock::default(),
         files: OsFiles::default(),
         guard: CatchPanic::new(),
         notice: Box::new(notice),

@@ -34,7 +34,7 @@ pub(crate) fn drivers<T: Transport>(transport: T, store: &Path) -> Drivers<Machi
         store: Folder(store.into()),
         io: None,
         children: None,
-        clock: SystemClock,
+        clock: SystemClock::default(),
         files: OsFiles::default(),
         guard: CatchPanic::new(),
         notice: Box::new(|notice| eprintln!("{}", notice.text)),
