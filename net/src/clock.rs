@@ -8,6 +8,9 @@ use gear_core::time::{Time, WallTime};
 use crate::driver::Clock;
 use crate::timer::Timer;
 
+/// About what it takes to wake a thread of a virtual machine, on both sides together, ten times.
+const ALERT: Duration = Duration::from_micros(50);
+
 /// The clocks of a real machine. The monotonic time begins when the process first asks, and is the
 /// same on all of its threads.
 #[derive(Debug, Default)]
@@ -29,6 +32,10 @@ impl Clock for SystemClock {
 
     async fn breathe(&self) {
         crate::runtime::breathe().await;
+    }
+
+    fn alert(&self) -> Duration {
+        ALERT
     }
 
     async fn sleep(&self, span: Duration) {

@@ -156,6 +156,12 @@ pub trait Clock: 'static {
     /// pass, or a process that is busy for ever stops the world.
     fn breathe(&self) -> impl Future<Output = ()>;
 
+    /// A thread whose last wait was shorter than this looks again and again for as long before it
+    /// sleeps: to be woken costs both sides more. Nothing where a look takes no time.
+    fn alert(&self) -> Duration {
+        Duration::ZERO
+    }
+
     /// Waits at least so long.
     fn sleep(&self, span: Duration) -> impl Future<Output = ()> {
         tokio::time::sleep(span)

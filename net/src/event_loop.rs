@@ -43,9 +43,6 @@ pub struct Limits {
     pub outgoing_bytes: usize,
     /// Connections that may be open; further ones are closed as soon as they are accepted.
     pub connections: usize,
-    /// A process that waited for less than this the last time is looked after for as long before
-    /// its thread sleeps again: to be woken takes both sides longer than what comes soon does.
-    pub alert: Duration,
 }
 
 impl Default for Limits {
@@ -55,7 +52,6 @@ impl Default for Limits {
             reads: 16,
             outgoing_bytes: 4 * RECORD_BYTES_MAX,
             connections: 4_096,
-            alert: Duration::from_micros(50),
         }
     }
 }
@@ -223,7 +219,7 @@ impl<P: Process, E: Platform> EventLoop<P, E> {
             } else {
                 self.wait(now, until).await;
                 self.idle_since = None;
-                self.alert = self.drivers.clock.now().since(now) < self.limits.alert;
+                self.alert = self.drivers.clock.now().since(now) < self.drivers.clock.alert();
             }
         }
         self.flush().await;
@@ -233,7 +229,7 @@ impl<P: Process, E: Platform> EventLoop<P, E> {
     /// Whether what comes is to find this thread awake.
     fn is_alert(&mut self, now: Time) -> bool {
         let since = *self.idle_since.get_or_insert(now);
-        self.alert &= now.since(since) < self.limits.alert;
+        self.alert &= now.since(since) < self.drivers.clock.alert();
         self.alert
     }
 
