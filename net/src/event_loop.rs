@@ -129,6 +129,8 @@ pub struct EventLoop<P: Process, E: Platform> {
     alert: bool,
     /// When a refused connection was told of last.
     refusal_at: Option<Time>,
+    /// Connections that were closed before the process heard of anything on them.
+    turned_away: u64,
 }
 
 /// The drivers but the disk, which a task of its own has.
@@ -179,6 +181,7 @@ impl<P: Process, E: Platform> EventLoop<P, E> {
             idle_since: None,
             alert: false,
             refusal_at: None,
+            turned_away: 0,
         }
     }
 
@@ -306,6 +309,7 @@ impl<P: Process, E: Platform> EventLoop<P, E> {
             guard: &mut self.drivers.guard,
         };
         self.process.handle(&mut world, input, &mut self.effects);
+        self.commands.note_turned_away(self.process.turned_away() + self.turned_away);
         self.perform();
     }
 
@@ -372,6 +376,7 @@ impl<P: Process, E: Platform> EventLoop<P, E> {
         match event {
             SocketEvent::Accepted { halves } => {
                 if self.connections.len() >= self.limits.connections {
+                    self.turned_away += 1;
                     let most = self.limits.connections;
                     self.warn(format!("more than {most} connections: one more is refused"));
                     return;
@@ -402,6 +407,7 @@ impl<P: Process, E: Platform> EventLoop<P, E> {
             }
             SocketEvent::Closed { connection, refused } => {
                 if let Some(reason) = refused {
+                    self.turned_away += u64::from(connection.0 & ACCEPTED != 0);
                     self.refused(&reason);
                 }
                 if self.forget(connection) {

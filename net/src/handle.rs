@@ -1,6 +1,8 @@
 //! How other threads have a loop's process do something.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use gear_core::control::Address;
 use gear_core::host::process::{Answer, Command, ProcessInput};
@@ -24,7 +26,10 @@ pub(crate) enum Said {
 /// Speaks to the process of an [`EventLoop`](crate::EventLoop), from any thread, for as long as the
 /// loop lasts.
 #[derive(Clone, Debug)]
-pub struct Handle(Sender<Said>);
+pub struct Handle {
+    said: Sender<Said>,
+    turned_away: Arc<AtomicU64>,
+}
 
 impl Handle {
     /// Has the process do something, and waits for what comes of it.
@@ -33,7 +38,7 @@ impl Handle {
     /// [`Answer::Refused`] when the loop has ended. Dropped, the command is still done.
     pub async fn command(&self, command: Command) -> Answer {
         let (asker, answer) = oneshot::channel();
-        let heard = self.0.send(Said::Command(command, asker)).await;
+        let heard = self.said.send(Said::Command(command, asker)).await;
         let answer = match heard {
             Ok(()) => answer.await.ok(),
             Err(_) => None,
@@ -43,10 +48,17 @@ impl Handle {
         })
     }
 
+    /// Connections that others have opened and that were closed before they were let in: by what
+    /// secures them, by the loop's bounds, or by the process.
+    #[must_use]
+    pub fn turned_away(&self) -> u64 {
+        self.turned_away.load(Ordering::Relaxed)
+    }
+
     /// Tells the process where a node listens. What a loop that is busy has no room to hear is
     /// forgotten: whoever finds nodes says it again.
     pub fn known(&self, node: NodeId, address: Address) {
-        let _ = self.0.try_send(Said::Known(node, address));
+        let _ = self.said.try_send(Said::Known(node, address));
     }
 }
 
@@ -63,7 +75,13 @@ pub(crate) struct Commands {
 impl Commands {
     pub(crate) fn new() -> Self {
         let (handle, said) = channel(SAID_MAX);
-        Self { handle: Handle(handle), said, asked: BTreeMap::new(), next: 0 }
+        let handle = Handle { said: handle, turned_away: Arc::default() };
+        Self { handle, said, asked: BTreeMap::new(), next: 0 }
+    }
+
+    /// Lets whoever has a handle see how many strangers were not let in.
+    pub(crate) fn note_turned_away(&self, turned_away: u64) {
+        self.handle.turned_away.store(turned_away, Ordering::Relaxed);
     }
 
     pub(crate) fn handle(&self) -> Handle {

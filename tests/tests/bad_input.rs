@@ -1,5 +1,5 @@
-//! Rubbish, strangers and impostors at the ports of real nodes: each is turned away, and
-//! everybody else is served on.
+//! Rubbish, strangers and impostors at the ports of real nodes: each is turned away and counted,
+//! and everybody else is served on.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -20,6 +20,7 @@ const NODE: &str = env!("CARGO_BIN_EXE_node_program");
 const WORD_COUNT: &str = env!("CARGO_BIN_EXE_job_word_count");
 /// Longer than a node waits for whoever says nothing.
 const PATIENCE: Duration = Duration::from_secs(60);
+const TURNED_AWAY: &str = "gear_connections_turned_away_total";
 
 /// Sends bytes, and gives what comes back until the other end closes.
 fn answer(at: SocketAddr, bytes: &[u8]) -> Vec<u8> {
@@ -62,6 +63,12 @@ fn hello(cluster: &Cluster) -> Hello {
     }
 }
 
+/// Waits until the node has counted so many more strangers.
+fn wait_for_count(cluster: &mut Cluster, before: f64, more: f64) {
+    let at = cluster.serves(0);
+    cluster.wait_for("they are counted", |_| rest::metric(at, TURNED_AWAY) >= before + more);
+}
+
 /// The node still does what it is for.
 fn assert_serves(cluster: &mut Cluster) {
     let text = [words::text(50_000, 5)];
@@ -79,9 +86,10 @@ fn assert_serves(cluster: &mut Cluster) {
 }
 
 #[test]
-fn rubbish_and_silence_on_every_port_are_turned_away() {
+fn rubbish_and_silence_on_every_port_are_turned_away_and_counted() {
     let mut cluster = Cluster::start(NODE, 1, 1);
     let (listens, serves) = (cluster.listens(0), cluster.serves(0));
+    let before = rest::metric(serves, TURNED_AWAY);
     // Who says nothing, or half of something, and waits.
     let mut silent = Vec::new();
     for _ in 0..20 {
@@ -101,6 +109,7 @@ fn rubbish_and_silence_on_every_port_are_turned_away() {
         udp.send_to(&rubbish[..rubbish.len().min(1_400)], listens).expect("it can be sent");
     }
     let _ = answer(listens, b"GET / HTTP/1.1\r\n\r\n");
+    wait_for_count(&mut cluster, before, 50.0);
     assert!(cluster.is_ready(0));
     assert_serves(&mut cluster);
     drop(silent);
@@ -110,6 +119,7 @@ fn rubbish_and_silence_on_every_port_are_turned_away() {
 fn a_length_of_four_gigabytes_is_not_believed() {
     let mut cluster = Cluster::start(NODE, 1, 1);
     let (listens, serves) = (cluster.listens(0), cluster.serves(0));
+    let before = rest::metric(serves, TURNED_AWAY);
     let resident = rest::metric(serves, "process_resident_memory_bytes");
     let began = Instant::now();
     for _ in 0..20 {
@@ -120,6 +130,7 @@ fn a_length_of_four_gigabytes_is_not_believed() {
         assert!(answer(listens, &frame).is_empty());
     }
     assert!(began.elapsed() < PATIENCE, "each is closed at once");
+    wait_for_count(&mut cluster, before, 40.0);
     let grown = rest::metric(serves, "process_resident_memory_bytes") - resident;
     assert!(grown < 64e6, "it has taken {grown} bytes for what never came");
     // Whoever was let in is believed no more than that.
@@ -133,7 +144,8 @@ fn a_length_of_four_gigabytes_is_not_believed() {
 #[test]
 fn strangers_hear_why_they_are_refused() {
     let mut cluster = Cluster::start(NODE, 1, 1);
-    let listens = cluster.listens(0);
+    let (listens, serves) = (cluster.listens(0), cluster.serves(0));
+    let before = rest::metric(serves, TURNED_AWAY);
     let sound = hello(&cluster);
     let later = Versions { lowest: VERSIONS.highest + 1, highest: VERSIONS.highest + 9 };
     let refusal = greeted(listens, &Hello { versions: later, ..sound });
@@ -143,6 +155,7 @@ fn strangers_hear_why_they_are_refused() {
     assert!(matches!(refusal, Refusal::Cluster { .. }), "{refusal:?}");
     let refusal = greeted(listens, &Hello { to: Peer::Node(NodeId(1)), ..sound });
     assert!(matches!(refusal, Refusal::Addressee { .. }), "{refusal:?}");
+    wait_for_count(&mut cluster, before, 3.0);
     assert_serves(&mut cluster);
 }
 

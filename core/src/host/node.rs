@@ -356,6 +356,10 @@ impl<F: Faults> Process for NodeProcess<F> {
         Activity::Idle(None)
     }
 
+    fn turned_away(&self) -> u64 {
+        self.sockets.turned_away()
+    }
+
     fn next_timeout(&self) -> Option<Time> {
         let master = self.master.as_ref().and_then(Master::next_timeout);
         let worker = self.worker.next_timeout().map(|(at, _)| at);

@@ -225,6 +225,12 @@ pub trait Process {
         None
     }
 
+    /// Connections that others have opened and that were closed before they were let in: who was
+    /// refused, was not understood, or said nothing.
+    fn turned_away(&self) -> u64 {
+        0
+    }
+
     /// Gets the buffer of bytes that the driver has written, to be filled again.
     fn give_spent(&mut self, _buffer: Vec<u8>) {}
 }

@@ -65,11 +65,17 @@ pub(crate) struct Sockets {
     next: u64,
     sockets: BTreeMap<ConnectionId, Socket>,
     heard: VecDeque<Heard>,
+    turned_away: u64,
 }
 
 impl Sockets {
     pub(crate) const fn new(local: Local) -> Self {
-        Self { local, next: 0, sockets: BTreeMap::new(), heard: VecDeque::new() }
+        Self { local, next: 0, sockets: BTreeMap::new(), heard: VecDeque::new(), turned_away: 0 }
+    }
+
+    /// See [`Process::turned_away`](super::process::Process::turned_away).
+    pub(crate) const fn turned_away(&self) -> u64 {
+        self.turned_away
     }
 
     /// Connects, and says hello as soon as that is possible.
@@ -139,6 +145,7 @@ impl Sockets {
         out: &mut Vec<ProcessEffect>,
     ) {
         out.push(written(connection, kind::REFUSAL, refusal));
+        self.turned_away += 1;
         self.close(connection, out);
     }
 
@@ -156,6 +163,9 @@ impl Sockets {
         reason: &str,
         out: &mut Vec<ProcessEffect>,
     ) {
+        let socket = self.sockets.get(&connection);
+        let stranger = socket.is_some_and(|it| matches!(it.stage, Stage::Accepted(_)));
+        self.turned_away += u64::from(stranger);
         self.close(connection, out);
         self.heard.push_back(Heard::Down { connection, gone, reason: reason.to_string() });
     }
@@ -171,6 +181,7 @@ impl Sockets {
             ProcessInput::Accepted { connection } => {
                 let accepted = |socket: &&Socket| matches!(socket.stage, Stage::Accepted(_));
                 if self.sockets.values().filter(accepted).count() >= STRANGERS_MAX {
+                    self.turned_away += 1;
                     out.push(ProcessEffect::Close { connection });
                     return None;
                 }

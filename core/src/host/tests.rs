@@ -93,6 +93,7 @@ fn whoever_is_refused_hears_why_and_whether_to_come_again() {
         let mut out = Vec::new();
         b.refuse(there, &refusal, &mut out);
         assert_eq!(out.last(), Some(&ProcessEffect::Close { connection: there }));
+        assert_eq!(b.turned_away(), 1);
         received(&mut a, here, &bytes_of(&out));
         let reason = alloc::string::ToString::to_string(&refusal);
         assert_eq!(a.next_heard(), Some(Heard::Down { connection: here, gone, reason }));
@@ -113,7 +114,7 @@ fn rubbish_and_silence_end_a_connection_and_nothing_else() {
     let mut out = Vec::new();
     b.handle_timeout(Time(0) + HANDSHAKE_TIMEOUT, &mut out);
     assert_eq!(out, [ProcessEffect::Close { connection: silent }]);
-    assert_eq!(b.next_timeout(), None);
+    assert_eq!((b.next_timeout(), b.turned_away()), (None, 2));
 }
 
 #[test]
@@ -125,6 +126,7 @@ fn strangers_are_only_so_many() {
         b.handle(Time(0), ProcessInput::Accepted { connection }, &mut out);
         let is_last = number == STRANGERS_MAX as u64;
         assert_eq!(out.contains(&ProcessEffect::Close { connection }), is_last);
+        assert_eq!(b.turned_away(), u64::from(is_last));
     }
 }
 

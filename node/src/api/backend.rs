@@ -79,6 +79,9 @@ pub trait Backend: Send + Sync + 'static {
     /// True once it can do what it is asked: its cluster is formed.
     fn is_ready(&self) -> bool;
 
+    /// Connections of strangers that the node has closed without letting them in.
+    fn turned_away(&self) -> u64;
+
     /// Has the leader of the masters do something, wherever it is. The same request under the same
     /// id is done once.
     async fn request(&self, id: RequestId, request: Request) -> Answer;
@@ -144,6 +147,10 @@ impl Backend for ThisNode {
 
     fn is_ready(&self) -> bool {
         self.cluster.id().is_some()
+    }
+
+    fn turned_away(&self) -> u64 {
+        self.cluster.turned_away()
     }
 
     async fn request(&self, id: RequestId, request: Request) -> Answer {

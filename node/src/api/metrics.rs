@@ -19,6 +19,7 @@ impl Api {
             cluster: self.cluster().await.ok(),
             nodes: backend.nodes(),
             processes: backend.processes(),
+            turned_away: backend.turned_away(),
         }
     }
 }

@@ -36,6 +36,8 @@ pub struct Scrape {
     pub nodes: Vec<KnownNode>,
     /// The processes here.
     pub processes: Vec<LocalProcess>,
+    /// Connections that were closed before whoever dialled was let in.
+    pub turned_away: u64,
 }
 
 /// What a node measures.

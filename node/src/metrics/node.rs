@@ -16,6 +16,9 @@ pub(super) fn collect(all: &mut Families, node: NodeId, scrape: &Scrape) {
         let what = ("gear_nodes", "Nodes of the cluster, by what gossip thinks of them");
         all.gauge(what, &[("state", state)], count as f64);
     }
+    let help = "Connections that were closed before whoever dialled was let in";
+    let turned_away = scrape.turned_away as f64;
+    all.counter(("gear_connections_turned_away_total", help), &[], turned_away);
     let Some(status) = &scrape.cluster else { return };
     let leads = f64::from(status.leader == Some(node));
     all.gauge(("gear_master_leads", "1 if the master of this node leads"), &[], leads);

@@ -104,6 +104,12 @@ impl Cluster {
         }
     }
 
+    /// Connections of strangers that were closed without letting them in.
+    #[must_use]
+    pub fn turned_away(&self) -> u64 {
+        self.0.formed.get().map_or(0, |(_, handle)| handle.turned_away())
+    }
+
     /// Which cluster it is; none until it is formed.
     #[must_use]
     pub fn id(&self) -> Option<u64> {

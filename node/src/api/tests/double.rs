@@ -183,6 +183,10 @@ impl Backend for Double {
         true
     }
 
+    fn turned_away(&self) -> u64 {
+        0
+    }
+
     async fn request(&self, id: RequestId, request: Request) -> Answer {
         let read = matches!(request, Request::Apps | Request::Cluster);
         if let Some(refused) = self.refuses.lock().expect("nobody panics").clone().filter(|_| !read)
