@@ -200,9 +200,14 @@ impl Certificates {
 
 /// A node that lets in only whom the cluster's authority knows.
 fn secured(certificates: &Certificates) -> Cluster {
+    secured_as(certificates, "node")
+}
+
+/// The same with the certificate of this name.
+fn secured_as(certificates: &Certificates, name: &str) -> Cluster {
     let mut cluster = Cluster::new(NODE, 1);
     let node = cluster.add();
-    let options = certificates.options("node");
+    let options = certificates.options(name);
     cluster.set_options(node, &options.iter().map(String::as_str).collect::<Vec<_>>());
     cluster.start_node(node);
     cluster.wait_for("it is formed", |cluster| cluster.identity(0).is_some_and(|it| it.1 != 0));
@@ -270,7 +275,7 @@ fn a_certificate_of_others_or_of_another_time_lets_nobody_in() {
     let welcome = greet(&authority, &ours).expect("it is let in");
     assert!(!welcome.is_empty(), "it is answered");
     // Of our authority, and over since long ago: the first, for the log names one a second.
-    expired(&certificates, "old");
+    of_years(&certificates, "old", (2020, 2021));
     let old = greet(&authority, &certificates.file("old"));
     assert!(!old.is_ok_and(|it| !it.is_empty()), "who is out of date is let in");
     cluster.wait_for("the log says so", |cluster| cluster.logs().contains("has expired"));
@@ -290,15 +295,15 @@ fn answer_is_no_welcome(at: SocketAddr, hello: &Hello) -> bool {
     !matches!(decoder.next(&mut answer.as_slice()), Ok(Some(Entry::Message(_))))
 }
 
-/// A certificate of the cluster's authority that was over long ago.
-fn expired(certificates: &Certificates, name: &str) {
+/// A certificate of the cluster's authority from the begin of one year to that of another.
+fn of_years(certificates: &Certificates, name: &str, (from, until): (i32, i32)) {
     let text = |name: &str| fs::read_to_string(certificates.file(name)).expect("it is there");
     let key = rcgen::KeyPair::from_pem(&text("ca.key")).expect("it is a key");
     let issuer = rcgen::Issuer::from_ca_cert_pem(&text("ca.pem"), key).expect("it is one");
     let names = vec!["gear-node".to_owned(), "127.0.0.1".to_owned()];
     let mut params = rcgen::CertificateParams::new(names).expect("they are names");
-    params.not_before = rcgen::date_time_ymd(2020, 1, 1);
-    params.not_after = rcgen::date_time_ymd(2021, 1, 1);
+    params.not_before = rcgen::date_time_ymd(from, 1, 1);
+    params.not_after = rcgen::date_time_ymd(until, 1, 1);
     let key = rcgen::KeyPair::generate().expect("there is entropy");
     let certificate = params.signed_by(&key, &issuer).expect("it signs");
     fs::write(certificates.file(&format!("{name}.pem")), certificate.pem()).expect("it can be");
@@ -306,6 +311,42 @@ fn expired(certificates: &Certificates, name: &str) {
     fs::write(&of_key, key.serialize_pem()).expect("it can be written");
     let owner_only = std::os::unix::fs::PermissionsExt::from_mode(0o600);
     fs::set_permissions(&of_key, owner_only).expect("it is ours");
+}
+
+#[test]
+fn a_node_whose_own_certificate_is_of_no_use_does_not_start_and_says_why() {
+    let certificates = Certificates::new();
+    of_years(&certificates, "old", (2020, 2021));
+    of_years(&certificates, "early", (2090, 2091));
+    certificates.add("soon", &["--days", "3"]);
+    let room = Room::new(NODE);
+    let start = |options: &[String]| {
+        let at = ["start", "--data", "data", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"];
+        let options = options.iter().map(String::as_str);
+        room.run(&at.into_iter().chain(options).collect::<Vec<_>>())
+    };
+    start(&certificates.options("old")).refused(&[
+        &certificates.file("old.pem").display().to_string(),
+        "has expired on 2021-01-01T00:00:00Z",
+        "`gear-node cert node NAME --host HOST`",
+    ]);
+    start(&certificates.options("early")).refused(&[
+        "early.pem",
+        "is not valid before 2090-01-01T00:00:00Z",
+        "clock",
+    ]);
+    let mixed: Vec<String> =
+        certificates.options("node").iter().map(|it| it.replace("node.key", "soon.key")).collect();
+    start(&mixed).refused(&["soon.key is not that of the certificate", "node.pem"]);
+    let others = Certificates::new();
+    let foreign = [&others.options("node")[..2], &certificates.options("node")[2..]].concat();
+    start(&foreign).refused(&["node.pem is not signed by the authority", "ca.pem"]);
+    // One that ends soon serves, and is warned of.
+    let cluster = secured_as(&certificates, "soon");
+    let logs = cluster.logs();
+    assert!(logs.contains("soon.pem expires on "), "{logs}");
+    let lasting = secured_as(&certificates, "node").logs();
+    assert!(!lasting.contains("expires on "), "{lasting}");
 }
 
 #[test]

@@ -2,10 +2,12 @@
 
 pub mod certificates;
 pub mod exposure;
+pub mod own;
 pub mod tls;
 pub mod tokens;
 
 pub use exposure::{Exposure, ExposureError, Listening};
+pub use own::OwnError;
 pub use tokens::{Access, ClusterKey, NodeToken, Principal, Role, TokenError, TokenFile};
 
 /// Bytes as lower-case hexadecimal digits.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use super::tokens::{TokenError, read_secret};
@@ -45,7 +46,7 @@ pub enum TlsError {
     },
 }
 
-fn provider() -> Arc<CryptoProvider> {
+pub(super) fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
@@ -70,15 +71,32 @@ fn roots(path: &Path) -> Result<RootCertStore, TlsError> {
     Ok(roots)
 }
 
+/// The certificate of the node with those between it and the authority, and whom the node trusts.
+///
+/// # Errors
+/// If the files are missing, damaged, or the key is not that of the certificate.
+pub(super) fn own(
+    files: &Files,
+) -> Result<(Vec<CertificateDer<'static>>, Arc<RootCertStore>), TlsError> {
+    let chain = certificates(&files.certificate)?;
+    let unfit = |error| TlsError::Unfit { path: files.certificate.clone(), error };
+    CertifiedKey::from_der(chain.clone(), key(files)?, &provider()).map_err(unfit)?;
+    Ok((chain, Arc::new(roots(&files.authority)?)))
+}
+
+fn key(files: &Files) -> Result<PrivateKeyDer<'static>, TlsError> {
+    let pem = read_secret(&files.key)?;
+    PrivateKeyDer::from_pem_slice(pem.as_bytes())
+        .map_err(|error| TlsError::File { path: files.key.clone(), reason: error.to_string() })
+}
+
 /// How REST is served: people show tokens, not certificates.
 ///
 /// # Errors
 /// If the files are missing, damaged, or do not fit each other.
 pub fn server(files: &Files) -> Result<ServerConfig, TlsError> {
     let chain = certificates(&files.certificate)?;
-    let pem = read_secret(&files.key)?;
-    let key = PrivateKeyDer::from_pem_slice(pem.as_bytes())
-        .map_err(|error| TlsError::File { path: files.key.clone(), reason: error.to_string() })?;
+    let key = key(files)?;
     let unfit = |error| TlsError::Unfit { path: files.certificate.clone(), error };
     let config = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()

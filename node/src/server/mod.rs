@@ -168,6 +168,9 @@ async fn serve(config: Config) -> Result<(), StartError> {
     let kept = Arc::new(Kept::open(&config)?);
     let identity = kept.identity();
     let secured = Secured::new(&config, &kept.folder.secrets())?;
+    if let Some(warning) = secured.warning() {
+        tracing::warn!(target: "gear", "{warning}");
+    }
     let wiring = Wiring {
         transport: config.transport.name().into(),
         advertise: config.advertise.clone(),
@@ -255,7 +258,7 @@ fn serve_rest(
     secured: Secured,
     listener: std::net::TcpListener,
 ) -> Result<Served, StartError> {
-    let Secured { exposure, key, access, files } = secured;
+    let Secured { exposure, key, access, files, .. } = secured;
     let token = crate::api::node_token(key.as_ref());
     let authority = files.as_ref().map(|files| files.authority.as_path());
     let peers = Peers::new(token, authority).map_err(SecurityError::from)?;

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use clap::Args;
 use serde::Deserialize;
@@ -10,7 +11,8 @@ use super::config::Config;
 use crate::security::tls::{self, TlsError};
 use crate::security::tokens::read_secret;
 use crate::security::{
-    Access, ClusterKey, Exposure, ExposureError, Listening, NodeToken, TokenError, TokenFile, unhex,
+    Access, ClusterKey, Exposure, ExposureError, Listening, NodeToken, OwnError, TokenError,
+    TokenFile, own, unhex,
 };
 
 /// Bytes of a cluster's key at least: nobody tries them all.
@@ -102,6 +104,9 @@ pub(super) enum SecurityError {
     /// The certificates cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// No other node would take this one's certificate.
+    #[error(transparent)]
+    Own(#[from] OwnError),
     /// A secret's file cannot be used.
     #[error(transparent)]
     Token(#[from] TokenError),
@@ -114,6 +119,8 @@ pub(super) struct Secured {
     pub(super) key: Option<ClusterKey>,
     pub(super) access: Access,
     pub(super) files: Option<tls::Files>,
+    /// When the node's certificate ends, if that is soon.
+    pub(super) ends: Option<SystemTime>,
 }
 
 impl Secured {
@@ -125,6 +132,10 @@ impl Secured {
             return Err(SecurityError::Unreachable { listen, http });
         }
         let files = options.files()?;
+        let ends = match &files {
+            Some(files) => own::check(files, SystemTime::now())?,
+            None => None,
+        };
         let own = secrets.join("cluster.key");
         let key = match &options.cluster_key {
             Some(path) => Some(cluster_key(path)?),
@@ -147,7 +158,18 @@ impl Secured {
         if exposure == Exposure::Secured && !config.listen.ip().is_loopback() && key.is_none() {
             return Err(SecurityError::NoKey);
         }
-        Ok(Self { exposure, key, access: has(exposure != Exposure::Secured)?, files })
+        Ok(Self { exposure, key, access: has(exposure != Exposure::Secured)?, files, ends })
+    }
+
+    /// What the operator has to do soon; none if there is nothing.
+    pub(super) fn warning(&self) -> Option<String> {
+        let (ends, files) = (self.ends?, self.files.as_ref()?);
+        Some(format!(
+            "the certificate {} expires on {}, and nobody takes this node in after that: make \
+             another one with `gear-node cert node NAME --host HOST` and restart the node with it",
+            files.certificate.display(),
+            own::date(ends)
+        ))
     }
 
     /// With what gossip is sealed; none if there is no key.
