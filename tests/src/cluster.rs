@@ -373,7 +373,12 @@ impl Cluster {
     ///
     /// # Panics
     /// If it is refused.
-    pub fn submit(&mut self, binary: &Path, executors: u32, arguments: &[&str]) -> AppId {
+    pub fn submit(
+        &mut self,
+        binary: &Path,
+        executors: u32,
+        arguments: &[impl AsRef<str>],
+    ) -> AppId {
         self.submit_to(&[], binary, executors, arguments)
     }
 
@@ -386,7 +391,7 @@ impl Cluster {
         labels: &[(&str, &str)],
         binary: &Path,
         executors: u32,
-        arguments: &[&str],
+        arguments: &[impl AsRef<str>],
     ) -> AppId {
         let one = Resources { slots: 1, memory: 256 << 20 };
         let label = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
@@ -394,7 +399,7 @@ impl Cluster {
             name: "words".into(),
             labels: labels.iter().map(label).collect(),
             binary: self.give_binary(binary),
-            arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(),
+            arguments: arguments.iter().map(|it| it.as_ref().to_owned()).collect(),
             executors,
             executor: one,
             app_master: one,

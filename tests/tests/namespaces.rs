@@ -60,15 +60,7 @@ fn cables_that_are_pulled_out_and_packets_that_vanish_lose_nothing() {
     });
     let out = cluster.path("out").display().to_string();
     let options = Options { count: RATE * 40, rate: RATE, seed: 5, out };
-    let arguments = [
-        format!("--count={}", options.count),
-        format!("--rate={}", options.rate),
-        format!("--seed={}", options.seed),
-        format!("--out={}", options.out),
-        "--parallelism=2".into(),
-        "--epoch-interval=200ms".into(),
-    ];
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let arguments = options.arguments(2, "200ms");
     let app = cluster.submit(Path::new(JOB), 2, &arguments);
     wait_for_epochs(&mut cluster, app);
 

@@ -24,15 +24,7 @@ fn at_work(nodes: usize, seconds: u64) -> (Cluster, AppId, Options) {
     let mut cluster = Cluster::start(NODE, nodes, 3);
     let out = cluster.path("out").display().to_string();
     let options = Options { count: RATE * seconds, rate: RATE, seed: 11, out };
-    let arguments = [
-        format!("--count={}", options.count),
-        format!("--rate={}", options.rate),
-        format!("--seed={}", options.seed),
-        format!("--out={}", options.out),
-        "--parallelism=2".into(),
-        "--epoch-interval=200ms".into(),
-    ];
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let arguments = options.arguments(2, "200ms");
     let app = cluster.submit(Path::new(JOB), 2, &arguments);
     wait_for_epoch(&mut cluster, app);
     (cluster, app, options)

@@ -37,6 +37,23 @@ pub struct Options {
     pub out: String,
 }
 
+impl Options {
+    /// What the job is called with, with tasks of each processor and the time between two epochs
+    /// such as `200ms`.
+    #[must_use]
+    pub fn arguments(&self, parallelism: u32, epoch_interval: &str) -> Vec<String> {
+        let Self { count, rate, seed, out } = self;
+        vec![
+            format!("--count={count}"),
+            format!("--rate={rate}"),
+            format!("--seed={seed}"),
+            format!("--out={out}"),
+            format!("--parallelism={parallelism}"),
+            format!("--epoch-interval={epoch_interval}"),
+        ]
+    }
+}
+
 /// Two pipelines that share nothing but the app: each goes back without the other.
 ///
 /// # Errors

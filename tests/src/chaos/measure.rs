@@ -81,15 +81,7 @@ impl Bench {
         let out = cluster.path("out");
         let options =
             Options { count: RATE * LASTS, rate: RATE, seed: 1, out: out.display().to_string() };
-        let arguments = [
-            format!("--count={}", options.count),
-            format!("--rate={}", options.rate),
-            format!("--seed={}", options.seed),
-            format!("--out={}", options.out),
-            "--parallelism=2".into(),
-            "--epoch-interval=100ms".into(),
-        ];
-        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let arguments = options.arguments(2, "100ms");
         let app = cluster.submit_to(&[("work", "yes")], binary, EXECUTORS, &arguments);
         let mut bench = Self { cluster, app, out: out.join(job::FOLDERS[0]) };
         bench.settle();

@@ -58,15 +58,7 @@ impl World {
         let mut cluster = Cluster::start(program, chaos.nodes, MASTERS);
         cluster.keep(true);
         let options = chaos.options(&cluster.path("out"));
-        let arguments = [
-            format!("--count={}", options.count),
-            format!("--rate={}", options.rate),
-            format!("--seed={}", options.seed),
-            format!("--out={}", options.out),
-            "--parallelism=3".into(),
-            "--epoch-interval=200ms".into(),
-        ];
-        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let arguments = options.arguments(3, "200ms");
         let app = cluster.submit(&chaos.job, chaos.executors, &arguments);
         cluster.wait_for("an epoch has committed", |cluster| cluster.app(app).committed.0 > 0);
         let nodes = (0..cluster.len()).map(|number| cluster.serves(number)).collect();
