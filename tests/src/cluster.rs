@@ -186,6 +186,12 @@ impl Cluster {
         self.nodes[number].http
     }
 
+    /// The data folder of a node.
+    #[must_use]
+    pub fn data(&self, number: usize) -> &Path {
+        &self.nodes[number].data
+    }
+
     /// Has a node join this one when it is started next.
     pub fn join(&mut self, number: usize, seed: SocketAddr) {
         self.nodes[number].joins = Some(seed);

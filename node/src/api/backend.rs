@@ -86,6 +86,9 @@ pub trait Backend: Send + Sync + 'static {
     /// id is done once.
     async fn request(&self, id: RequestId, request: Request) -> Answer;
 
+    /// Has this node's master, whose data folder is lost, begin a new one.
+    async fn readmit(&self) -> Answer;
+
     /// Every node that gossip knows, this one included.
     fn nodes(&self) -> Vec<KnownNode>;
 
@@ -155,6 +158,10 @@ impl Backend for ThisNode {
 
     async fn request(&self, id: RequestId, request: Request) -> Answer {
         self.cluster.ask(id, request).await
+    }
+
+    async fn readmit(&self) -> Answer {
+        self.cluster.readmit().await
     }
 
     fn nodes(&self) -> Vec<KnownNode> {

@@ -80,6 +80,7 @@ fn admin() -> Endpoints {
     OpenApiRouter::new()
         .routes(routes!(submit::submit))
         .routes(routes!(voters::put))
+        .routes(routes!(voters::readmit))
         .routes(routes!(checkpoints::probe))
 }
 

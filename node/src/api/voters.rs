@@ -3,15 +3,17 @@
 use std::collections::BTreeMap;
 
 use axum::Json;
-use axum::extract::State;
-use gear_core::control::{Address, Request};
+use axum::extract::{Path, State};
+use gear_core::control::{Address, Reply, Request};
+use gear_core::host::process::Answer;
 use gear_core::id::NodeId;
+use serde_json::json;
 
-use super::Api;
 use super::cluster::TAG;
 use super::errors::{Code, Problem};
-use super::extract::Json as Body;
+use super::extract::{Hopped, Json as Body};
 use super::types::{Done, Voters, VotersRequest, cluster_voters, node_number};
+use super::{Api, REQUEST_TIME_MAX};
 
 /// Masters that vote: each update waits for a majority of them.
 const VOTERS_MAX: usize = 9;
@@ -37,6 +39,38 @@ pub(super) async fn put(
     let count = voters.len();
     api.have_done(Request::Voters { voters }).await?;
     Ok(Json(Done { done: format!("{count} masters vote from now on") }))
+}
+
+/// Has a master vote again whose data folder is lost: it begins a new one, and the others forget
+/// what the old one had promised. Refused where the folder is sound.
+#[utoipa::path(post, path = "/nodes/{node}/readmit", tag = TAG, params(("node" = String, Path)),
+    responses((status = 200, body = Done), (status = "default", body = Problem)))]
+pub(super) async fn readmit(
+    State(api): State<Api>,
+    Path(node): Path<String>,
+    Hopped(hopped): Hopped,
+) -> Result<Json<Done>, Problem> {
+    let entry = api.node_entry(&node).await?;
+    let node = node_number(&entry.node).expect("an entry has a node's number");
+    if node != api.backend().here().node {
+        if hopped {
+            let what = format!("{node} does not serve there any more: ask again");
+            return Err(Problem::new(Code::NodeUnreachable, what));
+        }
+        let path = format!("/api/v1/nodes/{}/readmit", node.0);
+        let at = api.http_of(node)?;
+        return api.0.peers.post(&at, &path, &json!({}), REQUEST_TIME_MAX).await.map(Json);
+    }
+    match api.backend().readmit().await {
+        Answer::Reply(Reply::Done) => {
+            let done = format!(
+                "{node} has begun a new data folder, and votes again once the leader has heard \
+                 of it"
+            );
+            Ok(Json(Done { done }))
+        }
+        other => Err(Problem::of_answer(&other)),
+    }
 }
 
 /// The voters that a request names; where one without an address listens, `listen` says.

@@ -18,6 +18,10 @@ pub(super) struct Voters {
     /// All who vote from then on, by the numbers of their nodes; at most one may join or leave
     #[arg(long, value_name = "NODE[@HOST:PORT]", value_delimiter = ',')]
     set: Vec<String>,
+
+    /// Have the master of this node vote again, whose data folder is lost: it begins a new one
+    #[arg(long, value_name = "NODE", conflicts_with = "set")]
+    readmit: Option<String>,
 }
 
 /// Takes work away from a node.
@@ -93,6 +97,10 @@ pub(super) async fn voters(
         };
         let request = VotersRequest { voters: what.set.iter().map(voter).collect() };
         let done: Done = client.put("/api/v1/voters", &request).await?;
+        return out.show(&done, || done.done.clone());
+    }
+    if let Some(node) = &what.readmit {
+        let done: Done = client.post(&format!("/api/v1/nodes/{node}/readmit"), &json!({})).await?;
         return out.show(&done, || done.done.clone());
     }
     let voting: Voting = client.get("/api/v1/voters").await?;

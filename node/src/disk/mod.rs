@@ -23,8 +23,8 @@ pub(crate) enum DiskError {
     /// It is not what was written.
     #[error(
         "the masters' state in {} is damaged: {reason}; put an intact copy of the file back, or, \
-         if this cluster has other masters, remove the file and have this one readmitted with \
-         `gear-node voters`", path.display()
+         if this cluster has other masters, remove the file, start the node and have \
+         it readmitted with `gear-node voters --readmit NODE`", path.display()
     )]
     Damaged {
         /// The file.

@@ -90,17 +90,24 @@ impl Cluster {
 
     /// The same, with the answer of the node itself if no master has given one.
     pub async fn ask(&self, id: RequestId, request: Request) -> Answer {
+        self.command(Command::Request { id, request }, "no master has answered").await
+    }
+
+    /// Has this node's master, whose data folder is lost, begin a new one.
+    pub async fn readmit(&self) -> Answer {
+        self.command(Command::Readmit, "the node has not answered").await
+    }
+
+    /// Has this node do something; `silence` says what it means if nothing comes of it.
+    async fn command(&self, command: Command, silence: &str) -> Answer {
         let refused = |reason: String| Answer::Refused { reason };
         let Some((_, handle)) = self.0.formed.get() else {
             let waits = self.0.waits.lock().unwrap_or_else(PoisonError::into_inner);
             return refused(format!("the cluster is not formed yet: {waits}"));
         };
-        let asking = handle.command(Command::Request { id, request });
-        match timeout(REQUEST_TIMEOUT, asking).await {
+        match timeout(REQUEST_TIMEOUT, handle.command(command)).await {
             Ok(answer) => answer,
-            Err(_) => {
-                refused(format!("no master has answered within {} s", REQUEST_TIMEOUT.as_secs()))
-            }
+            Err(_) => refused(format!("{silence} within {} s", REQUEST_TIMEOUT.as_secs())),
         }
     }
 

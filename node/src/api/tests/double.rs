@@ -38,6 +38,8 @@ pub(crate) struct Double {
     pub(crate) asked: Mutex<Vec<(RequestId, Request)>>,
     /// What it answers instead of doing it.
     pub(crate) refuses: Mutex<Option<Answer>>,
+    /// How often its master was to begin a new data folder.
+    pub(crate) readmitted: Mutex<u32>,
     pub(crate) nodes: Mutex<Vec<KnownNode>>,
     pub(crate) apps: Mutex<Vec<AppStatus>>,
     pub(crate) voters: Mutex<BTreeMap<NodeId, Address>>,
@@ -68,6 +70,7 @@ impl Double {
             checkpoints: CheckpointStore::open(&url).expect("it is ours"),
             asked: Mutex::default(),
             refuses: Mutex::default(),
+            readmitted: Mutex::default(),
             nodes: Mutex::new(vec![known]),
             apps: Mutex::new(vec![running(NodeId(1)), finished()]),
             voters: Mutex::new([(NodeId(node), Address(format!("127.0.0.{node}:7400")))].into()),
@@ -215,6 +218,14 @@ impl Backend for Double {
             self.asked.lock().expect("nobody panics").push((id, request));
         }
         Answer::Reply(reply)
+    }
+
+    async fn readmit(&self) -> Answer {
+        if let Some(refused) = self.refuses.lock().expect("nobody panics").clone() {
+            return refused;
+        }
+        *self.readmitted.lock().expect("nobody panics") += 1;
+        Answer::Reply(Reply::Done)
     }
 
     fn nodes(&self) -> Vec<KnownNode> {

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use gear_core::control::Address;
+use gear_core::host::process::Answer;
 use gear_core::id::NodeId;
 use serde_json::json;
 use tempfile::TempDir;
 
 use super::double::{Double, api, running};
-use crate::api::types::{AppLive, ClusterInfo, Logs, SavepointRequest, SavepointTaken};
+use crate::api::types::{AppLive, ClusterInfo, Done, Logs, SavepointRequest, SavepointTaken};
 use crate::api::{Code, KnownNode, Peers, Served, serve};
 use crate::client::{Client, ClientError, Http, Token, code};
 use crate::security::certificates::{init_authority, node};
@@ -68,6 +69,25 @@ async fn what_concerns_an_app_is_asked_of_its_app_master_s_node() {
     let logs: Logs = client.get("/api/v1/apps/1/logs").await.expect("both tell");
     let nodes: Vec<_> = logs.logs.iter().map(|it| it.node.as_str()).collect();
     assert_eq!((nodes, logs.missing.len()), (vec!["2", "1"], 0));
+}
+
+#[tokio::test]
+async fn a_master_whose_folder_is_lost_begins_another_wherever_it_is_asked_for() {
+    let pair = pair([b"key", b"key"]);
+    let client = client(&pair.served[1]);
+    let path = "/api/v1/nodes/1/readmit";
+    let done: Done = client.post(path, &json!({})).await.expect("node 1 does it");
+    assert!(done.done.contains("node 1"), "{done:?}");
+    let times = || pair.doubles.each_ref().map(|it| *it.readmitted.lock().expect("no panics"));
+    assert_eq!(times(), [1, 0]);
+    let reason = "the data folder is not one that is lost".to_owned();
+    *pair.doubles[0].refuses.lock().expect("nobody panics") = Some(Answer::Refused { reason });
+    let error = client.post::<Done>(path, &json!({})).await.expect_err("its folder is sound");
+    assert_eq!(code(&error), Some(Code::Refused), "{error}");
+    assert!(error.to_string().contains("not one that is lost"), "{error}");
+    let error = client.post::<Done>("/api/v1/nodes/9/readmit", &json!({})).await;
+    assert_eq!(code(&error.expect_err("there is none")), Some(Code::NotFound));
+    assert_eq!(times(), [1, 0]);
 }
 
 #[tokio::test]

@@ -26,6 +26,7 @@ const ENDPOINTS: &[(&str, &str, Option<Role>)] = &[
     ("GET", "/api/v1/nodes/{node}", Some(Role::Viewer)),
     ("POST", "/api/v1/nodes/{node}/drain", Some(Role::Operator)),
     ("POST", "/api/v1/nodes/{node}/undrain", Some(Role::Operator)),
+    ("POST", "/api/v1/nodes/{node}/readmit", Some(Role::Admin)),
     ("GET", "/api/v1/workers", Some(Role::Viewer)),
     ("GET", "/api/v1/workers/{node}", Some(Role::Viewer)),
     ("GET", "/api/v1/voters", Some(Role::Viewer)),
