@@ -271,9 +271,26 @@ impl Cluster {
     /// # Panics
     /// If it does not end.
     pub fn stop_node(&mut self, number: usize) -> Option<i32> {
-        let mut child = self.nodes[number].child.take().expect("it runs");
-        let status = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
+        self.end_node(number, "TERM")
+    }
+
+    /// Sends a node a signal, such as `TERM`.
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub fn signal(&self, number: usize, signal: &str) {
+        let pid = self.pid(number).expect("it runs");
+        let status = Command::new("kill").args([&format!("-{signal}"), &pid.to_string()]).status();
         assert!(status.expect("there is a kill").success());
+    }
+
+    /// Ends a node with a signal, and gives its exit code.
+    ///
+    /// # Panics
+    /// If it does not end.
+    pub fn end_node(&mut self, number: usize, signal: &str) -> Option<i32> {
+        self.signal(number, signal);
+        let mut child = self.nodes[number].child.take().expect("it runs");
         let began = Instant::now();
         loop {
             if let Some(status) = child.try_wait().expect("it is our child") {

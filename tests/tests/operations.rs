@@ -7,13 +7,17 @@ use std::time::{Duration, Instant};
 
 use gear_core::control::{AppOutcome, ClusterStatus, Reply, Request};
 use gear_core::id::{AppId, Epoch};
-use gear_tests::cluster::Cluster;
+use gear_tests::chaos::job::Options;
+use gear_tests::cluster::{Cluster, is_running};
 use gear_tests::words;
 
 const NODE: &str = env!("CARGO_BIN_EXE_node_program");
 /// A job that lasts.
 const JOB: &str = env!("CARGO_BIN_EXE_job_chaos");
 const WORD_COUNT: &str = env!("CARGO_BIN_EXE_job_word_count");
+/// What a node that waits for nothing takes to end, on a slow machine: a fraction of the 20 s that
+/// it gives its work to move.
+const AT_ONCE: Duration = Duration::from_secs(5);
 
 /// A cluster of so many nodes, with one master, that is at work on a text: an epoch has committed.
 fn busy(nodes: usize, text: &[u8]) -> (Cluster, AppId) {
@@ -91,6 +95,12 @@ fn a_drain_that_somebody_asked_for_stays() {
     assert!(status(&mut cluster).workers[&node].drains);
 }
 
+/// The arguments of a job that outlasts every test.
+fn lasting(cluster: &Cluster) -> Vec<String> {
+    let out = cluster.path("out").display().to_string();
+    Options { count: 1_000_000, rate: 1_000, seed: 6, out }.arguments(2, "100ms")
+}
+
 /// What a node serves there.
 fn get(cluster: &Cluster, node: usize, path: &str) -> String {
     let mut stream = TcpStream::connect(cluster.serves(node)).expect("it serves");
@@ -103,8 +113,7 @@ fn get(cluster: &Cluster, node: usize, path: &str) -> String {
 #[test]
 fn a_node_tells_how_long_records_take_and_alone_waits_for_nothing_at_its_end() {
     let mut cluster = Cluster::start(NODE, 1, 1);
-    let out = format!("--out={}", cluster.path("out").display());
-    let arguments = ["--count=1000000", "--rate=1000", "--seed=6", &out, "--epoch-interval=100ms"];
+    let arguments = lasting(&cluster);
     cluster.submit(Path::new(JOB), 2, &arguments);
     cluster.wait_for("there is a histogram of latency", |cluster| {
         get(cluster, 0, "/metrics").contains("gear_task_latency_seconds_bucket{app=\"1\",")
@@ -113,4 +122,46 @@ fn a_node_tells_how_long_records_take_and_alone_waits_for_nothing_at_its_end() {
     assert_eq!(cluster.stop_node(0), Some(0));
     assert!(cluster.logs().contains("no other node takes its work"), "{}", cluster.logs());
     assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+}
+
+/// A cluster of two whose second node alone can run a job, and runs it: its work can go nowhere,
+/// though there is somebody who takes work.
+fn with_work_that_cannot_move() -> Cluster {
+    let mut cluster = Cluster::start(NODE, 1, 1);
+    let node = cluster.add();
+    cluster.set_options(node, &["--label", "place=here"]);
+    cluster.start_node(node);
+    cluster.wait_for("it is ready", |cluster| cluster.is_ready(node));
+    let arguments = lasting(&cluster);
+    let app = cluster.submit_to(&[("place", "here")], Path::new(JOB), 2, &arguments);
+    cluster.wait_for("an epoch has committed", |cluster| cluster.app(app).committed > Epoch(0));
+    cluster
+}
+
+#[test]
+fn a_second_signal_ends_a_node_that_waits_for_its_work_to_move() {
+    for second in ["TERM", "INT"] {
+        let mut cluster = with_work_that_cannot_move();
+        let runs = cluster.children(1);
+        assert_eq!(runs.len(), 3, "{runs:?}");
+        cluster.signal(1, "TERM");
+        cluster.wait_for("it drains", |cluster| cluster.logs().contains("told to end"));
+        std::thread::sleep(Duration::from_secs(1));
+        assert!(!cluster.has_ended(1), "it waits for its work: {}", cluster.logs());
+        let began = Instant::now();
+        assert_eq!(cluster.end_node(1, second), Some(0), "{}", cluster.logs());
+        let took = began.elapsed();
+        assert!(took < AT_ONCE, "SIG{second} took {took:?}: {}", cluster.logs());
+        assert!(!cluster.logs().contains("has not moved within"), "{}", cluster.logs());
+        cluster.wait_for("its processes have ended", |_| !runs.keys().any(|pid| is_running(*pid)));
+    }
+}
+
+#[test]
+fn an_interrupt_alone_ends_a_node_at_once() {
+    let mut cluster = with_work_that_cannot_move();
+    let began = Instant::now();
+    assert_eq!(cluster.end_node(1, "INT"), Some(0), "{}", cluster.logs());
+    let took = began.elapsed();
+    assert!(took < AT_ONCE, "it took {took:?}: {}", cluster.logs());
 }
