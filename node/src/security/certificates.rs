@@ -18,8 +18,9 @@ use super::tokens::{TokenError, read_secret, write_secret};
 pub const NODE_DAYS: u64 = 365;
 /// See [`NODE_DAYS`].
 pub const AUTHORITY_DAYS: u64 = 3_650;
-/// Clocks of machines that are wrong by less than this accept a certificate that was just made.
-const BACKDATED: Duration = Duration::from_secs(3_600);
+/// Clocks of machines that are behind by less than this accept a certificate that was just made: a
+/// time zone that was mistaken for another is within it.
+const BACKDATED: Duration = Duration::from_secs(24 * 3_600);
 /// The name that the certificate of every node bears beside its own: who dials an address of the
 /// cluster may not know which node answers there.
 pub const NODE_NAME: &str = "gear-node";

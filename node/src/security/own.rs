@@ -225,6 +225,17 @@ mod tests {
     }
 
     #[test]
+    fn clocks_an_hour_apart_agree_on_a_certificate_that_was_just_made() {
+        let place = folder();
+        let files = made(place.path(), 30);
+        let hour = Duration::from_secs(3_600);
+        for behind in [hour, hour + Duration::from_secs(600), 14 * hour] {
+            let clock = SystemTime::now() - behind;
+            assert_eq!(check(&files, clock).expect("it has begun"), None, "{behind:?} behind");
+        }
+    }
+
+    #[test]
     fn one_that_does_not_fit_its_key_or_its_authority_is_told_from_one_that_does() {
         let (place, elsewhere) = (folder(), folder());
         let (ours, theirs) = (made(place.path(), 30), made(elsewhere.path(), 30));
