@@ -59,6 +59,15 @@ pub struct LocalProcess {
     pub app: Option<Arc<AppFigures>>,
 }
 
+/// What came to a node's port from those who are not of its cluster, or do not speak as it does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TurnedAway {
+    /// Connections that were closed before whoever dialled was let in.
+    pub connections: u64,
+    /// Datagrams of gossip that were dropped: of outsiders, damaged, or sent again.
+    pub datagrams: u64,
+}
+
 /// The end of a log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogTail {
@@ -79,8 +88,8 @@ pub trait Backend: Send + Sync + 'static {
     /// True once it can do what it is asked: its cluster is formed.
     fn is_ready(&self) -> bool;
 
-    /// Connections of strangers that the node has closed without letting them in.
-    fn turned_away(&self) -> u64;
+    /// What it has turned away since its start.
+    fn turned_away(&self) -> TurnedAway;
 
     /// Has the leader of the masters do something, wherever it is. The same request under the same
     /// id is done once.
@@ -152,8 +161,9 @@ impl Backend for ThisNode {
         self.cluster.id().is_some()
     }
 
-    fn turned_away(&self) -> u64 {
-        self.cluster.turned_away()
+    fn turned_away(&self) -> TurnedAway {
+        let (connections, datagrams) = (self.cluster.turned_away(), self.cluster.gossip_dropped());
+        TurnedAway { connections, datagrams }
     }
 
     async fn request(&self, id: RequestId, request: Request) -> Answer {

@@ -34,7 +34,7 @@ use gear_core::id::{AppId, NodeId, RequestId};
 
 use crate::metrics::Metrics;
 use crate::security::{Access, NodeToken, random};
-pub use backend::{Backend, Here, KnownNode, LocalProcess, LogTail};
+pub use backend::{Backend, Here, KnownNode, LocalProcess, LogTail, TurnedAway};
 pub use binaries::{Digest, PeerBinaries};
 pub use errors::{Code, Problem};
 pub use peers::{HOP_HEADER, Peers};

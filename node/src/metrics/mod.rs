@@ -18,7 +18,7 @@ use gear_core::id::NodeId;
 use prometheus::{Encoder as _, IntCounterVec, Opts, Registry, TextEncoder};
 
 use crate::api::types::{MetricFamily, MetricsQuery};
-use crate::api::{KnownNode, LocalProcess};
+use crate::api::{KnownNode, LocalProcess, TurnedAway};
 use families::Families;
 
 /// The format that is written.
@@ -36,8 +36,8 @@ pub struct Scrape {
     pub nodes: Vec<KnownNode>,
     /// The processes here.
     pub processes: Vec<LocalProcess>,
-    /// Connections that were closed before whoever dialled was let in.
-    pub turned_away: u64,
+    /// What came from strangers.
+    pub turned_away: TurnedAway,
 }
 
 /// What a node measures.

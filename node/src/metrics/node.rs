@@ -4,6 +4,7 @@ use gear_core::id::NodeId;
 
 use super::families::Families;
 use super::{Scrape, proc};
+use crate::api::TurnedAway;
 
 pub(super) fn collect(all: &mut Families, node: NodeId, scrape: &Scrape) {
     let version = env!("CARGO_PKG_VERSION");
@@ -17,8 +18,10 @@ pub(super) fn collect(all: &mut Families, node: NodeId, scrape: &Scrape) {
         all.gauge(what, &[("state", state)], count as f64);
     }
     let help = "Connections that were closed before whoever dialled was let in";
-    let turned_away = scrape.turned_away as f64;
-    all.counter(("gear_connections_turned_away_total", help), &[], turned_away);
+    let TurnedAway { connections, datagrams } = scrape.turned_away;
+    all.counter(("gear_connections_turned_away_total", help), &[], connections as f64);
+    let help = "Datagrams of gossip that were dropped: of outsiders, damaged, or sent again";
+    all.counter(("gear_gossip_datagrams_dropped_total", help), &[], datagrams as f64);
     let Some(status) = &scrape.cluster else { return };
     let leads = f64::from(status.leader == Some(node));
     all.gauge(("gear_master_leads", "1 if the master of this node leads"), &[], leads);

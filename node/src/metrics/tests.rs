@@ -88,7 +88,8 @@ fn scrape() -> Scrape {
         workers: BTreeMap::new(),
     };
     let nodes = vec![KnownNode { node: NodeId(1), ..KnownNode::default() }];
-    Scrape { cluster: Some(cluster), nodes, processes: vec![executor, master], turned_away: 5 }
+    let turned_away = TurnedAway { connections: 5, datagrams: 6 };
+    Scrape { cluster: Some(cluster), nodes, processes: vec![executor, master], turned_away }
 }
 
 fn text(scrape: Scrape) -> String {
@@ -117,6 +118,7 @@ fn everything_is_written_as_prometheus_reads_it() {
         "gear_app_epoch_duration_seconds{app=\"1\"} 0.25",
         "gear_app_quarantined_records_total{app=\"1\"} 4",
         "gear_connections_turned_away_total 5",
+        "gear_gossip_datagrams_dropped_total 6",
         "gear_master_leads 1",
         "gear_master_term 3",
         "gear_master_replicated_updates_total 12",

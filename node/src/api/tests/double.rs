@@ -19,7 +19,7 @@ use gear_core::id::{
 use gear_core::time::EventTime;
 use tempfile::TempDir;
 
-use crate::api::{Api, Backend, Here, KnownNode, LocalProcess, LogTail, Peers};
+use crate::api::{Api, Backend, Here, KnownNode, LocalProcess, LogTail, Peers, TurnedAway};
 use crate::binaries::Binaries;
 use crate::security::{Access, NodeToken};
 use crate::store::CheckpointStore;
@@ -186,8 +186,8 @@ impl Backend for Double {
         true
     }
 
-    fn turned_away(&self) -> u64 {
-        0
+    fn turned_away(&self) -> TurnedAway {
+        TurnedAway::default()
     }
 
     async fn request(&self, id: RequestId, request: Request) -> Answer {
