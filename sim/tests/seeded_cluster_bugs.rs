@@ -52,6 +52,7 @@ bugs! {
     act_on_unacknowledged: ActOnUnacknowledged, ACT_ON_UNACKNOWLEDGED;
     reuse_executor_ids: ReuseExecutorIds, REUSE_EXECUTOR_IDS;
     forget_request_ids: ForgetRequestIds, FORGET_REQUEST_IDS;
+    repeat_orders: RepeatOrders, REPEAT_ORDERS;
     resume_without_deduplication: ResumeWithoutDeduplication, RESUME_WITHOUT_DEDUPLICATION;
     grant_credit_twice: GrantCreditTwice, GRANT_CREDIT_TWICE;
     reuse_attempt_on_roll_back: ReuseAttemptOnRollBack, REUSE_ATTEMPT_ON_ROLL_BACK;

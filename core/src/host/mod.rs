@@ -36,6 +36,8 @@ pub trait Faults: Send + 'static {
     const REUSE_EXECUTOR_IDS: bool = false;
     /// The masters do not remember which requests they have answered: a repeated one counts twice.
     const FORGET_REQUEST_IDS: bool = false;
+    /// A drain or a change of voters that was carried out is carried out again when it is repeated.
+    const REPEAT_ORDERS: bool = false;
     /// A link sends everything that it keeps after a reconnect, and takes everything that comes.
     const RESUME_WITHOUT_DEDUPLICATION: bool = false;
     /// A link keeps nothing of what it has written when its connection breaks.

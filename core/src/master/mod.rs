@@ -331,7 +331,7 @@ impl<F: Faults> Master<F> {
                 if let Some((leader, state)) = self.in_office() {
                     leader.hear_worker(now, report, state, said);
                 } else if report.follows < self.quorum.term() {
-                    // It may know only those who voted once, and the leader may never have heard it.
+                    // It may know only those who voted once, and the leader may not know it.
                     let message = ControlMessage::Voters { voters: self.voters() };
                     said.push(Said::Send { to: from, message });
                 }
@@ -403,7 +403,7 @@ impl<F: Faults> Master<F> {
             | Request::Restart { .. } => {
                 leader.hear_request(from, id, request, said);
             }
-            Request::Voters { .. } if state.has_done(id) => {
+            Request::Voters { .. } if state.has_done(id) && !F::REPEAT_ORDERS => {
                 reply(from, id, Reply::Done, said);
             }
             Request::Voters { voters } => {

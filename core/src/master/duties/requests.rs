@@ -174,7 +174,8 @@ impl<F: Faults> Leader<F> {
         state: &State,
         change: &mut Change,
     ) -> Reply {
-        if state.has_done(id) || change.delta.has_done(id) {
+        let is_done = state.has_done(id) || change.delta.has_done(id);
+        if is_done && !F::REPEAT_ORDERS {
             return Reply::Done;
         }
         if state.worker(node).is_none() && drains {
