@@ -60,7 +60,7 @@ pub trait Faults: Send + 'static {
     const ACKNOWLEDGE_BEFORE_MAJORITY: bool = false;
     /// A new leader joins the states of all terms, not only of the highest that wrote one.
     const JOIN_OLDER_TERMS: bool = false;
-    /// A leader takes new voters for settled before any majority has them on disk.
+    /// A leader takes new voters for settled, and says so, before any majority has them on disk.
     const SETTLE_VOTERS_BEFORE_MAJORITY: bool = false;
     /// A leader acts on after its lease.
     const IGNORE_LEASE: bool = false;

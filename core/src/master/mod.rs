@@ -459,6 +459,9 @@ impl<F: Faults> Master<F> {
             && let Some(VotersAsked { from, id }) = self.voters_asked.take()
             && let Some(leader) = &mut self.leader
         {
+            if F::SETTLE_VOTERS_BEFORE_MAJORITY {
+                reply(from, id, Reply::Done, said);
+            }
             // Answered once a majority remembers that it was done: a copy of it that comes later
             // does not undo what was asked for since.
             let request = Request::Voters { voters: self.quorum.voters().addresses() };
