@@ -1,0 +1,312 @@
+# shellcheck shell=bash
+# Much of this is for those who source it.
+# shellcheck disable=SC2034
+# What the scripts beside it share: where things are, and how a server is started and stopped.
+set -euo pipefail
+export LC_ALL=C
+
+services=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root=$(cd "$services/../.." && pwd)
+target=${CARGO_TARGET_DIR:-$root/target}
+cache=${GEAR_SERVICES_CACHE:-$target/services}
+# In the order in which they are started.
+NAMES=(namenode datanode1 datanode2 kafka)
+
+# What the scripts exit with where there can be no servers: no Java, or nothing to download from.
+UNAVAILABLE=69
+# Of each server, in MiB.
+HEAP=256
+# Seconds until a server serves, on the slowest machine.
+START_SECONDS=60
+# Seconds until a server ends that was asked to.
+STOP_SECONDS=10
+# Lines of a log that are shown when a server does not come up.
+LOG_LINES=20
+# Ports are given in blocks of one for each listener, below those that the kernel gives to whoever
+# dials, and apart from those of the other tests.
+PORTS_FROM=10000
+PORT_BLOCKS=700
+LISTENERS=(KAFKA CONTROLLER NAMENODE NAMENODE_HTTP
+  DATANODE1 DATANODE1_IPC DATANODE1_HTTP DATANODE2 DATANODE2_IPC DATANODE2_HTTP)
+
+# Servers load their classes from archives, but those that are started to make these.
+archives=use
+
+say() {
+  echo "services: $*" >&2
+}
+
+fail() {
+  say "$@"
+  exit 1
+}
+
+unavailable() {
+  say "$@"
+  exit "$UNAVAILABLE"
+}
+
+# Java, and the folder of what does not change from run to run, which is made if it is missing.
+set_libraries() {
+  local version major key
+  java=${JAVA_HOME:+$JAVA_HOME/bin/}java
+  version=$("$java" -version 2>&1) ||
+    unavailable "there is no Java ($java): a JDK of 17 or later is needed"
+  major=$(sed -n 's/.* version "\([0-9]*\).*/\1/p' <<<"$version")
+  ((${major:-0} >= 17)) || unavailable "a JDK of 17 or later is needed; $java says: $version"
+  # Archives of classes are good for one JVM and one place.
+  key=$(cat "$services/pom.xml" "$services"/servers/{kafka,hdfs}.xml - <<<"$version $cache" |
+    cksum | cut -d ' ' -f 1)
+  libraries=$cache/libraries-$key
+  # While the cache is filled, its own programs are run.
+  if [ -z "${GEAR_SERVICES_WARMING:-}" ] && [ ! -e "$libraries/ready" ]; then
+    "$services/warm"
+  fi
+}
+
+# The folder of an instance: set_folder [DIR].
+set_folder() {
+  dir=${1:-${GEAR_SERVICES_DIR:-$cache/default}}
+  case $dir in
+    /*) ;;
+    *) dir=$PWD/$dir ;;
+  esac
+  case $dir in
+    *[[:space:]\&\|,]*) fail "$dir: such characters cannot stand in the servers' settings" ;;
+  esac
+}
+
+known() {
+  local name
+  for name in "${NAMES[@]}"; do
+    [ "$name" != "$1" ] || return 0
+  done
+  fail "there is no server '$1': it is one of ${NAMES[*]}"
+}
+
+# The ports of the instance, as variables of the listeners' names.
+read_ports() {
+  [ -e "$dir/ports" ] || fail "$dir: no servers have been started here: $services/up $dir"
+  # shellcheck source=/dev/null
+  . "$dir/ports"
+}
+
+# True if somebody listens there.
+listens() {
+  (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null
+}
+
+# Gives the instance the ports of a block: set_ports BLOCK.
+set_ports() {
+  local port=$((PORTS_FROM + $1 * ${#LISTENERS[@]})) listener
+  for listener in "${LISTENERS[@]}"; do
+    printf '%s=%d\n' "$listener" "$port"
+    port=$((port + 1))
+  done >"$dir/ports"
+  read_ports
+}
+
+# The first port on which somebody listens already.
+port_taken() {
+  local listener
+  for listener in "${LISTENERS[@]}"; do
+    if listens "${!listener}"; then
+      echo "${!listener}"
+      return
+    fi
+  done
+  return 1
+}
+
+# The servers' settings, with the instance's ports and folders.
+write_settings() {
+  local listener script=s,@DATA@,$dir,
+  for listener in "${LISTENERS[@]}"; do
+    script+=";s,@$listener@,${!listener},"
+  done
+  mkdir -p "$dir/hadoop"
+  sed "$script" "$services/servers/site.xml" >"$dir/hadoop/core-site.xml"
+  # Hadoop's programs want both files, and do not mind which has what.
+  cp "$dir/hadoop/core-site.xml" "$dir/hadoop/hdfs-site.xml"
+  sed "$script" "$services/servers/server.properties" >"$dir/server.properties"
+}
+
+# An empty folder for the broker. The number is the cluster's: 16 bytes in base64.
+new_kafka_data() {
+  mkdir -p "$dir/kafka/data"
+  printf 'version=1\ncluster.id=gear%05d%05d%06dAA\nnode.id=1\n' \
+    "$RANDOM" "$RANDOM" $(($$ % 1000000)) >"$dir/kafka/data/meta.properties"
+}
+
+# An empty HDFS, into which no DataNode of another instance is let.
+new_hdfs_data() {
+  local version=$dir/namenode/data/current/VERSION
+  mkdir -p "$dir/namenode"
+  cp -R "$libraries/formatted/data" "$dir/namenode"
+  sed "s/^clusterID=.*/clusterID=gear-$RANDOM-$RANDOM-$$/" \
+    "$libraries/formatted/data/current/VERSION" >"$version"
+}
+
+# What a page of a server says: page PORT PATH.
+page() {
+  local line
+  {
+    exec 3<>"/dev/tcp/127.0.0.1/$1"
+    printf 'GET %s HTTP/1.0\r\nHost: localhost\r\n\r\n' "$2" >&3
+    while IFS= read -r -t 2 line <&3; do
+      echo "$line"
+    done
+    exec 3>&-
+  } 2>/dev/null
+}
+
+# Its process, if it runs. The number of one that has ended may be another's by now.
+running() {
+  local pid
+  pid=$(cat "$dir/$1/pid" 2>/dev/null) || return 1
+  grep -qs -e "-Dgear.server=$dir/$1" "/proc/$pid/cmdline" || return 1
+  echo "$pid"
+}
+
+# The jars of kafka or hdfs. An archive of classes is good for one order only, and for no folders.
+class_path() {
+  local jar path=
+  for jar in "$libraries/$1"/*.jar; do
+    path+=$jar:
+  done
+  echo "${path%:}"
+}
+
+# The JVM's options for a server that runs the classes of an archive.
+set_options() {
+  local name=$1 archive=$libraries/$2.jsa
+  options=("-Dgear.server=$dir/$name" "-Dgear.log=$dir/$name/log" "-Xmx${HEAP}m"
+    -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:+ExitOnOutOfMemoryError
+    -Djava.net.preferIPv4Stack=true "-Dlog4j.configuration=file:$services/servers/log4j.properties")
+  if [ "$archives" = make ]; then
+    # It names every class that cannot be archived.
+    options+=("-XX:ArchiveClassesAtExit=$archive.new" -Xlog:cds=off -Xlog:cds+dynamic=off)
+  elif [ -e "$archive" ]; then
+    options+=("-XX:SharedArchiveFile=$archive")
+  fi
+  # shellcheck disable=SC2206
+  options+=(${GEAR_SERVICES_JVM:-})
+}
+
+# Becomes a program with the class path of kafka or hdfs: java_main kafka|hdfs ARGUMENTS...
+java_main() {
+  local path
+  path=$(class_path "$1")
+  CLASSPATH=$path HADOOP_USER_NAME=${HADOOP_USER_NAME:-test} exec "$java" "${@:2}"
+}
+
+# The JVM's options for a program of the command line.
+client=(-Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Djava.net.preferIPv4Stack=true
+  "-Dlog4j.configuration=file:$services/servers/log4j-client.properties")
+
+# Starts a server in the background; it outlives the script, and Ctrl-C.
+launch() {
+  local name=$1 home=$dir/$1 hdfs=org.apache.hadoop.hdfs.server command upper
+  mkdir -p "$home"
+  [ ! -e "$home/log" ] || mv "$home/log" "$home/log.before"
+  case $name in
+    kafka)
+      set_options kafka kafka
+      # Kafka brings a second library for logs, which is not used and says so.
+      options+=(-Dlog4j2.statusLoggerLevel=OFF)
+      command=(kafka "${options[@]}" kafka.Kafka "$dir/server.properties")
+      ;;
+    namenode)
+      set_options namenode namenode
+      command=(hdfs "${options[@]}" "$hdfs.namenode.NameNode" -conf "$dir/hadoop/core-site.xml")
+      ;;
+    datanode*)
+      set_options "$name" datanode
+      upper=${name^^}
+      local data_port=$upper ipc_port=${upper}_IPC http_port=${upper}_HTTP
+      command=(hdfs "${options[@]}" "$hdfs.datanode.DataNode" -conf "$dir/hadoop/core-site.xml"
+        -D "dfs.datanode.data.dir=file://$home/data"
+        -D "dfs.datanode.address=127.0.0.1:${!data_port}"
+        -D "dfs.datanode.ipc.address=127.0.0.1:${!ipc_port}"
+        -D "dfs.datanode.http.address=127.0.0.1:${!http_port}")
+      ;;
+  esac
+  (
+    trap '' HUP
+    java_main "${command[@]}"
+  ) >"$home/out" 2>&1 </dev/null &
+  started=$!
+  # The shell would report it when it is killed.
+  disown
+  echo "$started" >"$home/pid"
+  # Whoever stops the others meanwhile has not seen this one.
+  if [ -e "$dir/stopped" ]; then
+    kill -9 "$started"
+    fail "$dir: the servers have been stopped"
+  fi
+}
+
+# True if the server answers. Its log is looked at first: that costs it nothing.
+serves() {
+  local log=$dir/$1/log http_port=${1^^}_HTTP
+  case $1 in
+    kafka) grep -qs 'Kafka Server started' "$log" && listens "$KAFKA" ;;
+    namenode) grep -qs 'RPC up at' "$log" && listens "$NAMENODE" ;;
+    datanode*)
+      # Without a NameNode it has nobody to serve for.
+      if ! running namenode >/dev/null; then
+        grep -qs 'Starting DataNode with maxLockedMemory' "$log"
+        return
+      fi
+      grep -qs 'successfully registered with NN' "$log" || return 1
+      # It knows this from the answer to its first heartbeat, after which it is given blocks.
+      [[ $(page "${!http_port}" '/jmx?qry=Hadoop:service=DataNode,name=DataNodeInfo') == \
+        *'\"NamenodeHaState\":\"active\"'* ]]
+      ;;
+  esac
+}
+
+# Waits until a server that has been launched serves; if it does not, `problem` says why:
+# await NAME PID.
+await() {
+  local name=$1 pid=$2 end=$((SECONDS + START_SECONDS))
+  until serves "$name"; do
+    if ! kill -0 "$pid" 2>/dev/null; then
+      problem="$name has ended: $(last_lines "$name")"
+      return 1
+    fi
+    if ((SECONDS >= end)); then
+      problem="$name does not serve after $START_SECONDS s: $(last_lines "$name")"
+      return 1
+    fi
+    sleep 0.05
+  done
+}
+
+# The end of what a server has said.
+last_lines() {
+  local file
+  for file in "$dir/$1/out" "$dir/$1/log"; do
+    if [ -s "$file" ]; then
+      printf '\n--- the end of %s\n' "$file"
+      tail -n "$LOG_LINES" "$file"
+    fi
+  done
+}
+
+# Ends servers with a signal and waits until they have ended: stop SIGNAL NAME...
+stop() {
+  local signal=$1 name pid end=$((SECONDS + STOP_SECONDS))
+  shift
+  for name in "$@"; do
+    if pid=$(running "$name"); then
+      kill "-$signal" "$pid" 2>/dev/null || true
+    fi
+  done
+  for name in "$@"; do
+    while pid=$(running "$name"); do
+      ((SECONDS < end)) || kill -9 "$pid" 2>/dev/null || true
+      sleep 0.02
+    done
+  done
+}
