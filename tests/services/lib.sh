@@ -294,17 +294,27 @@ last_lines() {
   done
 }
 
+# True if a process has let go of all that it had. While it ends, its command line is gone before
+# its sockets are closed, and its first thread has ended before the others; and whether anybody
+# ever asks for its exit code is not up to us.
+ended() {
+  local status
+  status=$(cat "/proc/$1/status" 2>/dev/null) || return 0
+  [[ $status =~ State:[[:space:]]*[ZX] && $status =~ Threads:[[:space:]]*[01][[:space:]] ]]
+}
+
 # Ends servers with a signal and waits until they have ended: stop SIGNAL NAME...
 stop() {
-  local signal=$1 name pid end=$((SECONDS + STOP_SECONDS))
+  local signal=$1 name pid pids=() end=$((SECONDS + STOP_SECONDS))
   shift
   for name in "$@"; do
     if pid=$(running "$name"); then
       kill "-$signal" "$pid" 2>/dev/null || true
+      pids+=("$pid")
     fi
   done
-  for name in "$@"; do
-    while pid=$(running "$name"); do
+  for pid in ${pids[@]+"${pids[@]}"}; do
+    until ended "$pid"; do
       ((SECONDS < end)) || kill -9 "$pid" 2>/dev/null || true
       sleep 0.02
     done
