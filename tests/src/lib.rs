@@ -5,7 +5,9 @@ pub mod cluster;
 pub mod namespaces;
 pub mod process;
 pub mod rest;
+pub mod services;
 pub mod system;
+pub mod watchdog;
 pub mod words;
 
 use std::path::{Path, PathBuf};

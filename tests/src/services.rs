@@ -1,0 +1,417 @@
+//! Real servers for the tests that talk to them: a Kafka broker, and an HDFS of a `NameNode` and
+//! two `DataNode`s. `tests/services` has the scripts that start them, and says more.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::ops::Deref;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+use std::thread::{self, JoinHandle, sleep};
+use std::time::{Duration, Instant};
+
+use thiserror::Error;
+
+use crate::watchdog::{Watch, watch};
+
+/// The servers' names.
+pub const NAMES: [&str; 4] = ["namenode", "datanode1", "datanode2", "kafka"];
+
+/// `required`: not to have servers is a failure. `off`: there are to be none.
+const WANTED: &str = "GEAR_TEST_SERVICES";
+/// What the scripts exit with where there can be no servers.
+const UNAVAILABLE: i32 = 69;
+/// The first start on a machine downloads 110 MB, and makes archives of classes.
+const WARM_MAX: Duration = Duration::from_secs(900);
+/// The scripts themselves wait for 60 s at most.
+const COMMAND_MAX: Duration = Duration::from_secs(120);
+/// Killed servers end at once, but for the slowest machine.
+const END_MAX: Duration = Duration::from_secs(15);
+/// Between two looks at what is being waited for.
+const PAUSE: Duration = Duration::from_millis(10);
+/// Of each server's log, shown if a test fails.
+const LOG_LINES: usize = 15;
+
+/// Why there are no servers, or one does not do what it was told.
+#[derive(Debug, Error)]
+pub enum ServicesError {
+    /// This machine can have none, and is to.
+    #[error("GEAR_TEST_SERVICES=required, but there can be no servers here: {0}")]
+    Unavailable(String),
+    /// The environment asks for something that there is not.
+    #[error("GEAR_TEST_SERVICES={0}: it is `required` or `off`, or it is not set")]
+    Wanted(String),
+    /// A script has failed.
+    #[error("tests/services/{command}: {said}")]
+    Failed {
+        /// The script and its arguments.
+        command: String,
+        /// What it has said.
+        said: String,
+    },
+}
+
+/// Servers of their own for whoever started them. Dropped, they are killed and their data is
+/// gone; likewise if this process ends in whatever way.
+#[derive(Debug)]
+pub struct Services {
+    folder: PathBuf,
+    supervisor: Child,
+    /// Its end tells the supervisor that nobody needs the servers any more.
+    input: Option<ChildStdin>,
+    brokers: String,
+    hdfs_url: String,
+}
+
+/// The servers of a test binary, in the hands of one test.
+#[derive(Debug)]
+pub struct Lease {
+    shared: MutexGuard<'static, Shared>,
+    _watch: Watch,
+}
+
+/// What has become of a test binary's servers.
+#[derive(Debug)]
+enum Shared {
+    NotStarted,
+    Unavailable,
+    Failed(String),
+    Running(Services),
+}
+
+static SHARED: Mutex<Shared> = Mutex::new(Shared::NotStarted);
+
+/// The servers of this test binary, started by the first test that asks, for one test at a time,
+/// which may take so long. None if there can be none: the test is to end then.
+///
+/// # Panics
+/// If they do not start, or if there are to be some and there can be none.
+#[must_use]
+pub fn lease(bound: Duration) -> Option<Lease> {
+    // A test that has failed leaves them in any state, which is put right below.
+    let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Shared::NotStarted = *shared {
+        *shared = match Services::start() {
+            Ok(Some(services)) => Shared::Running(services),
+            Ok(None) => Shared::Unavailable,
+            Err(error) => Shared::Failed(error.to_string()),
+        };
+    }
+    let services = match &*shared {
+        Shared::Running(services) => services,
+        // The next tests need not wait for the same again.
+        Shared::Failed(reason) => panic!("{reason}"),
+        Shared::Unavailable | Shared::NotStarted => return None,
+    };
+    services.start_missing().unwrap_or_else(|error| panic!("{error}"));
+    Some(Lease { shared, _watch: watch("a test with servers", bound) })
+}
+
+impl Deref for Lease {
+    type Target = Services;
+
+    fn deref(&self) -> &Services {
+        let Shared::Running(services) = &*self.shared else { unreachable!("it was leased") };
+        services
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.show_logs();
+        }
+    }
+}
+
+/// Whether there can be servers on this machine: what they need has been downloaded then. If not,
+/// that is said in one line on standard error.
+///
+/// # Errors
+/// If there can be none but the environment says that there are to be.
+pub fn are_possible() -> Result<bool, ServicesError> {
+    let wanted = std::env::var_os(WANTED).unwrap_or_default();
+    let Some(reason) = why_impossible(&wanted, script("warm"))? else { return Ok(true) };
+    static SAID: Once = Once::new();
+    SAID.call_once(|| {
+        let line = format!("\nNOT TESTED WITH REAL SERVERS (Kafka, HDFS): {reason}\n");
+        say(&line);
+    });
+    Ok(false)
+}
+
+/// Why there are to be no servers, after this command has tried to get what they need.
+fn why_impossible(wanted: &OsStr, mut warm: Command) -> Result<Option<String>, ServicesError> {
+    let is_required = match wanted.to_str() {
+        Some("") => false,
+        Some("required") => true,
+        Some("off") => return Ok(Some(format!("{WANTED}=off"))),
+        _ => return Err(ServicesError::Wanted(wanted.to_string_lossy().into_owned())),
+    };
+    let _watch = watch("tests/services/warm", WARM_MAX);
+    let failed = |said| ServicesError::Failed { command: "warm".into(), said };
+    let mut child = warm.spawn().map_err(|error| failed(error.to_string()))?;
+    let said = listen(&mut child);
+    let status = child.wait().map_err(|error| failed(error.to_string()))?;
+    let said = said.join().unwrap_or_default();
+    match status.code() {
+        Some(0) => Ok(None),
+        Some(UNAVAILABLE) if is_required => Err(ServicesError::Unavailable(said)),
+        Some(UNAVAILABLE) => Ok(Some(said.lines().next().unwrap_or_default().to_owned())),
+        _ => Err(failed(said)),
+    }
+}
+
+/// Says something where everybody sees it: what the macros print the harness keeps to itself.
+fn say(text: &str) {
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
+/// A script of `tests/services`, apart from what the terminal sends to the tests.
+fn script(name: &str) -> Command {
+    let mut command = Command::new(crate::root().join("tests/services").join(name));
+    command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// Collects what a script says on standard error, and shows it: the first start takes long.
+fn listen(child: &mut Child) -> JoinHandle<String> {
+    let stderr = child.stderr.take().expect("it is a pipe");
+    thread::spawn(move || {
+        let mut said = String::new();
+        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            said.push_str(&line);
+            said.push('\n');
+            say(&(line + "\n"));
+        }
+        said
+    })
+}
+
+impl Services {
+    /// Starts servers and waits until they serve. None, and one line on standard error, if there
+    /// can be none on this machine.
+    ///
+    /// # Errors
+    /// If one does not start, and if there can be none but the environment says that there are
+    /// to be.
+    pub fn start() -> Result<Option<Self>, ServicesError> {
+        static STARTED: AtomicU32 = AtomicU32::new(0);
+        if !are_possible()? {
+            return Ok(None);
+        }
+        let _watch = watch("the start of the servers", COMMAND_MAX);
+        let number = STARTED.fetch_add(1, Ordering::Relaxed);
+        let name = format!("gear-services-{}-{number}", std::process::id());
+        let folder = std::env::temp_dir().join(name);
+        let failed = |said| ServicesError::Failed { command: "up".into(), said };
+        let mut up = script("up");
+        up.arg("--hold").arg(&folder).stdin(Stdio::piped());
+        let mut supervisor = up.spawn().map_err(|error| failed(error.to_string()))?;
+        let said = listen(&mut supervisor);
+        let input = supervisor.stdin.take();
+        let mut addresses = String::new();
+        let stdout = supervisor.stdout.as_mut().expect("it is a pipe");
+        stdout.read_to_string(&mut addresses).map_err(|error| failed(error.to_string()))?;
+        let address = |name: &str| {
+            let mut values = addresses.lines().filter_map(|line| line.strip_prefix(name));
+            values.next().and_then(|it| it.strip_prefix('=')).map(str::to_owned)
+        };
+        if let (Some(brokers), Some(hdfs_url)) = (address("KAFKA_BROKERS"), address("HDFS_URL")) {
+            return Ok(Some(Self { folder, supervisor, input, brokers, hdfs_url }));
+        }
+        drop(input);
+        let _ = supervisor.wait();
+        Err(failed(said.join().unwrap_or_default()))
+    }
+
+    /// Where Kafka's clients begin: `host:port`.
+    #[must_use]
+    pub fn brokers(&self) -> &str {
+        &self.brokers
+    }
+
+    /// The HDFS: `hdfs://host:port`.
+    #[must_use]
+    pub fn hdfs_url(&self) -> &str {
+        &self.hdfs_url
+    }
+
+    /// The folder with all that the servers have written.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The process of a server; none if it does not run.
+    #[must_use]
+    pub fn pid(&self, name: &str) -> Option<u32> {
+        let pid = fs::read_to_string(self.folder.join(name).join("pid")).ok()?;
+        let pid = pid.trim().parse().ok()?;
+        // The number of one that has ended may be another's by now.
+        let command = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+        let mark = format!("-Dgear.server={}", self.folder.join(name).display());
+        command.split(|byte| *byte == 0).any(|it| it == mark.as_bytes()).then_some(pid)
+    }
+
+    /// Kills one of [`NAMES`] as `kill -9` does; it has ended then.
+    ///
+    /// # Errors
+    /// If it does not run.
+    pub fn kill(&self, name: &str) -> Result<(), ServicesError> {
+        self.run("kill", &[name]).map(drop)
+    }
+
+    /// Starts one that was killed, with its ports and its data, and waits until it serves. A
+    /// `NameNode` may be in safe mode until its `DataNode`s have reported.
+    ///
+    /// # Errors
+    /// If it does not start, or runs.
+    pub fn start_again(&self, name: &str) -> Result<(), ServicesError> {
+        self.run("start", &[name]).map(drop)
+    }
+
+    /// Starts those that do not run.
+    fn start_missing(&self) -> Result<(), ServicesError> {
+        for name in NAMES {
+            if self.pid(name).is_none() {
+                self.start_again(name)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a topic, with settings such as `retention.ms=1000`.
+    ///
+    /// # Errors
+    /// If the broker refuses.
+    pub fn topic(
+        &self,
+        name: &str,
+        partitions: u32,
+        settings: &[&str],
+    ) -> Result<(), ServicesError> {
+        let partitions = partitions.to_string();
+        self.run("topic", &[&[name, &partitions], settings].concat()).map(drop)
+    }
+
+    /// Appends `key<TAB>value` lines to a topic, by Kafka's own producer.
+    ///
+    /// # Errors
+    /// If the producer fails.
+    pub fn produce(&self, topic: &str, lines: &str) -> Result<(), ServicesError> {
+        self.run_with("produce", &[topic], lines).map(drop)
+    }
+
+    /// The committed records of a topic as `key<TAB>value` lines, by Kafka's own consumer, with
+    /// options such as `--max-messages 10`.
+    ///
+    /// # Errors
+    /// If the consumer fails.
+    pub fn consume(&self, topic: &str, options: &[&str]) -> Result<String, ServicesError> {
+        self.run("consume", &[&[topic], options].concat())
+    }
+
+    /// What Hadoop's own shell prints: `["-cat", "/file"]`, `["dfsadmin", "-safemode", "get"]`.
+    ///
+    /// # Errors
+    /// If it fails.
+    pub fn hdfs(&self, arguments: &[&str]) -> Result<String, ServicesError> {
+        self.run("hdfs", arguments)
+    }
+
+    fn run(&self, name: &str, arguments: &[&str]) -> Result<String, ServicesError> {
+        self.run_with(name, arguments, "")
+    }
+
+    /// What a script prints.
+    fn run_with(
+        &self,
+        name: &str,
+        arguments: &[&str],
+        input: &str,
+    ) -> Result<String, ServicesError> {
+        let called = format!("{name} {}", arguments.join(" "));
+        let _watch = watch(format!("tests/services/{called}"), COMMAND_MAX);
+        let failed = |said| ServicesError::Failed { command: called.clone(), said };
+        let mut command = script(name);
+        command.args(arguments).env("GEAR_SERVICES_DIR", &self.folder).stdin(Stdio::piped());
+        let mut child = command.spawn().map_err(|error| failed(error.to_string()))?;
+        let mut stdin = child.stdin.take().expect("it is a pipe");
+        let input = input.to_owned();
+        let writer = thread::spawn(move || stdin.write_all(input.as_bytes()));
+        let output = child.wait_with_output().map_err(|error| failed(error.to_string()))?;
+        // One that does not read all of it says why itself.
+        let _ = writer.join();
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        Err(failed(String::from_utf8_lossy(&output.stderr).into_owned()))
+    }
+
+    /// Shows the ends of the servers' logs.
+    fn show_logs(&self) {
+        for name in NAMES {
+            let log = self.folder.join(name).join("log");
+            let text = fs::read_to_string(&log).unwrap_or_default();
+            let lines: Vec<_> = text.lines().collect();
+            let end = &lines[lines.len().saturating_sub(LOG_LINES)..];
+            println!("--- the end of {}\n{}", log.display(), end.join("\n"));
+        }
+    }
+}
+
+impl Drop for Services {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.show_logs();
+        }
+        drop(self.input.take());
+        let began = Instant::now();
+        while self.supervisor.try_wait().is_ok_and(|it| it.is_none()) {
+            if began.elapsed() > END_MAX {
+                let _ = self.supervisor.kill();
+            }
+            sleep(PAUSE);
+        }
+        // It has done so itself, unless it was killed.
+        if self.folder.exists() {
+            let _ = self.run("down", &["--now"]);
+            let _ = fs::remove_dir_all(&self.folder);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn without_java() -> Command {
+        let mut warm = script("warm");
+        warm.env("JAVA_HOME", "/nowhere");
+        warm
+    }
+
+    #[test]
+    fn without_java_tests_are_skipped() {
+        let reason = why_impossible(OsStr::new(""), without_java()).unwrap();
+        assert!(reason.expect("there is no Java").contains("there is no Java"));
+    }
+
+    #[test]
+    fn without_java_it_is_a_failure_where_servers_are_required() {
+        let error = why_impossible(OsStr::new("required"), without_java()).unwrap_err();
+        assert!(matches!(&error, ServicesError::Unavailable(_)), "{error}");
+        assert!(error.to_string().contains("a JDK of 17 or later is needed"), "{error}");
+    }
+
+    #[test]
+    fn a_wish_is_heard_and_a_misspelt_one_is_an_error() {
+        assert!(why_impossible(OsStr::new("off"), without_java()).unwrap().is_some());
+        let error = why_impossible(OsStr::new("require"), without_java()).unwrap_err();
+        assert!(matches!(&error, ServicesError::Wanted(it) if it == "require"), "{error}");
+    }
+}
