@@ -182,7 +182,9 @@ set_options() {
   local name=$1 archive=$libraries/$2.jsa
   options=("-Dgear.server=$dir/$name" "-Dgear.log=$dir/$name/log" "-Xmx${HEAP}m"
     -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:+ExitOnOutOfMemoryError
-    -Djava.net.preferIPv4Stack=true "-Dlog4j.configuration=file:$services/servers/log4j.properties")
+    -Djava.net.preferIPv4Stack=true "-Dlog4j.configuration=file:$services/servers/log4j.properties"
+    # What one that is killed has unpacked goes with the instance.
+    "-Djava.io.tmpdir=$dir/$name/tmp")
   if [ "$archives" = make ]; then
     # It names every class that cannot be archived.
     options+=("-XX:ArchiveClassesAtExit=$archive.new" -Xlog:cds=off -Xlog:cds+dynamic=off)
@@ -207,7 +209,8 @@ client=(-Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Djava.net.preferIPv4S
 # Starts a server in the background; it outlives the script, and Ctrl-C.
 launch() {
   local name=$1 home=$dir/$1 hdfs=org.apache.hadoop.hdfs.server command upper
-  mkdir -p "$home"
+  rm -rf "$home/tmp"
+  mkdir -p "$home/tmp"
   [ ! -e "$home/log" ] || mv "$home/log" "$home/log.before"
   case $name in
     kafka)
@@ -279,7 +282,7 @@ await() {
       problem="$name does not serve after $START_SECONDS s: $(last_lines "$name")"
       return 1
     fi
-    sleep 0.05
+    sleep 0.1
   done
 }
 
