@@ -9,6 +9,8 @@ services=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$services/../.." && pwd)
 target=${CARGO_TARGET_DIR:-$root/target}
 cache=${GEAR_SERVICES_CACHE:-$target/services}
+# Tests run in another folder than who calls them: what is relative begins at the root.
+[[ $cache == /* ]] || cache=$root/$cache
 # In the order in which they are started.
 NAMES=(namenode datanode1 datanode2 kafka)
 
