@@ -2,7 +2,7 @@
 //! a write happens to end.
 
 use std::cell::Cell;
-use std::io;
+use std::io::{self, IoSlice};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
@@ -178,6 +178,22 @@ impl<W: WriteHalf> WriteHalf for ChoppedWrite<W> {
             self.begun = None;
         }
         poll
+    }
+
+    fn poll_write_parts(
+        &mut self,
+        context: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Option<Poll<io::Result<usize>>> {
+        let Some(first) = parts.first().filter(|_| self.random.below(100) < self.percent) else {
+            return self.inner.poll_write_parts(context, parts);
+        };
+        if self.random.below(8) == 0 {
+            context.waker().wake_by_ref();
+            return Some(Poll::Pending);
+        }
+        let piece = IoSlice::new(&first[..self.random.cut(first.len())]);
+        self.inner.poll_write_parts(context, &[piece])
     }
 
     fn poll_shutdown(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {

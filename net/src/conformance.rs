@@ -2,13 +2,15 @@
 //! the operating system's sockets and over simulated ones.
 
 use std::io::ErrorKind;
+use std::sync::Arc;
 use std::time::Duration;
 
 use gear_core::control::Address;
+use gear_core::wire::frame::Framed;
 use tokio::time::{sleep, timeout};
 
 use crate::driver::{Connection, Listener, ReadHalf, Transport, WriteHalf};
-use crate::halves;
+use crate::halves::{self, FRAMES_MAX};
 
 /// What is tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +29,8 @@ pub enum Case {
     Refused,
     /// One large write arrives whole.
     Large,
+    /// So do frames that are written from where they are.
+    Frames,
     /// A reader that takes its time gets everything.
     SlowReader,
     /// A writer that takes its time is waited for.
@@ -40,7 +44,7 @@ pub enum Case {
 }
 
 /// Every case.
-pub const CASES: [Case; 12] = [
+pub const CASES: [Case; 13] = [
     Case::Echo,
     Case::Pieces,
     Case::BothWays,
@@ -48,6 +52,7 @@ pub const CASES: [Case; 12] = [
     Case::Reset,
     Case::Refused,
     Case::Large,
+    Case::Frames,
     Case::SlowReader,
     Case::SlowWriter,
     Case::HalfClosed,
@@ -119,7 +124,7 @@ async fn listen_one<T: Transport>(
             sleep(Duration::from_millis(200)).await;
             Ok(())
         }
-        Case::Large => {
+        Case::Large | Case::Frames => {
             expect(&get(&mut read, LARGE).await?, &pattern(LARGE, 0))?;
             ended(&mut read).await
         }
@@ -241,6 +246,16 @@ async fn dial_one<T: Transport>(
             end(&mut write).await?;
             ended(&mut read).await
         }
+        Case::Frames => {
+            let mut spare = Vec::new();
+            for frames in frames(&pattern(LARGE, 0)).chunks(FRAMES_MAX) {
+                halves::write_frames(&mut write, frames, &mut spare)
+                    .await
+                    .map_err(|error| said("write", &error))?;
+            }
+            end(&mut write).await?;
+            ended(&mut read).await
+        }
         Case::SlowReader => {
             put(&mut write, &pattern(BOTH, 0)).await?;
             end(&mut write).await?;
@@ -303,6 +318,21 @@ async fn put<W: WriteHalf>(write: &mut W, bytes: &[u8]) -> Result<(), String> {
     let mut buffer = bytes.to_vec();
     halves::write_all(write, &mut buffer).await.map_err(|error| said("write", &error))?;
     if buffer == bytes { Ok(()) } else { Err("a write does not give the buffer back".into()) }
+}
+
+/// These bytes as if they were frames of several lengths, one without a payload among them.
+fn frames(mut bytes: &[u8]) -> Vec<Framed> {
+    let mut frames = Vec::new();
+    for payload in [50_000, 0, 1, 200_000].into_iter().cycle() {
+        let Some((head, rest)) = bytes.split_first_chunk() else { break };
+        let (payload, rest) = rest.split_at(rest.len().min(payload));
+        frames.push(Framed { head: *head, payload: Arc::new(payload.to_vec()) });
+        bytes = rest;
+    }
+    // What is left is too short for a header.
+    let last = frames.last_mut().map(|frame| Arc::make_mut(&mut frame.payload));
+    last.into_iter().for_each(|payload| payload.extend_from_slice(bytes));
+    frames
 }
 
 async fn end<W: WriteHalf>(write: &mut W) -> Result<(), String> {

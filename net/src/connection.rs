@@ -11,7 +11,7 @@ use tokio::time::{sleep, timeout};
 use crate::driver::{ReadHalf, WriteHalf};
 use crate::event_loop::{Completion, SocketEvent};
 use crate::halves;
-use crate::outbox::Outbox;
+use crate::outbox::{Chunk, Outbox};
 use crate::pool::Pool;
 
 /// How long a connection that was let go may take to deliver what had been written.
@@ -50,17 +50,23 @@ pub(crate) async fn write<W: WriteHalf>(
     pool: Rc<Pool>,
     completions: UnboundedSender<Completion>,
 ) {
-    let mut written = 0;
+    let (mut written, mut spare) = (0, Vec::new());
     while let Some(mut chunk) = outbox.next(written).await {
-        if halves::write_all(&mut half, &mut chunk).await.is_err() {
+        written = chunk.len();
+        let done = match &mut chunk {
+            Chunk::Bytes(bytes) => halves::write_all(&mut half, bytes).await,
+            Chunk::Frames(frames) => halves::write_frames(&mut half, frames, &mut spare).await,
+        };
+        if done.is_err() {
             // What the peer said last may still be unread, so the reader ends the connection; it
             // has this long.
             sleep(LINGER).await;
             let _ = completions.send(Completion::Broken { connection });
             return;
         }
-        written = chunk.len();
-        pool.give_written(chunk);
+        if let Chunk::Bytes(bytes) = chunk {
+            pool.give_written(bytes);
+        }
     }
     // A peer that is gone already has all that it will ever get.
     let _ = halves::shutdown(&mut half).await;

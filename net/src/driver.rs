@@ -3,7 +3,7 @@
 //! Nothing here has to be `Send`: a loop and all that it starts live on one thread.
 
 use std::future::Future;
-use std::io;
+use std::io::{self, IoSlice};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -74,6 +74,17 @@ pub trait WriteHalf: 'static {
         buffer: &mut Vec<u8>,
         from: usize,
     ) -> Poll<io::Result<usize>>;
+
+    /// Writes what these hold, one behind the other, or a part of that; gives how much. None of
+    /// them is empty, and the next call may have others. None if this half has to own what it
+    /// writes.
+    fn poll_write_parts(
+        &mut self,
+        _context: &mut Context<'_>,
+        _parts: &[IoSlice<'_>],
+    ) -> Option<Poll<io::Result<usize>>> {
+        None
+    }
 
     /// Says to the peer that nothing more comes, behind what was written.
     fn poll_shutdown(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>>;

@@ -1,6 +1,6 @@
 //! One of two transports, chosen when the process starts.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::task::{Context, Poll};
 
 use gear_core::control::Address;
@@ -89,6 +89,17 @@ impl<A: WriteHalf, B: WriteHalf> WriteHalf for Either<A, B> {
         match self {
             Self::A(a) => a.poll_write(context, buffer, from),
             Self::B(b) => b.poll_write(context, buffer, from),
+        }
+    }
+
+    fn poll_write_parts(
+        &mut self,
+        context: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Option<Poll<io::Result<usize>>> {
+        match self {
+            Self::A(a) => a.poll_write_parts(context, parts),
+            Self::B(b) => b.poll_write_parts(context, parts),
         }
     }
 

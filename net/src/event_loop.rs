@@ -451,7 +451,16 @@ impl<P: Process, E: Platform> EventLoop<P, E> {
         for effect in effects.drain(..) {
             match effect {
                 ProcessEffect::Dial { connection, to } => self.dial(connection, to),
-                ProcessEffect::Write { connection, bytes } => self.write(connection, bytes),
+                ProcessEffect::Write { connection, bytes } => {
+                    self.write(connection, |outbox, pool| {
+                        let (waiting, spare) = outbox.push(bytes);
+                        spare.into_iter().for_each(|buffer| pool.give_written(buffer));
+                        waiting
+                    });
+                }
+                ProcessEffect::WriteFrame { connection, frame } => {
+                    self.write(connection, |outbox, _| outbox.push_frame(frame));
+                }
                 ProcessEffect::Close { connection } => self.close(connection),
                 ProcessEffect::Store { token, request } => {
                     let (store, done) = (self.drivers.store.clone(), self.completions.0.clone());
@@ -490,15 +499,12 @@ impl<P: Process, E: Platform> EventLoop<P, E> {
         assert!(before.is_none(), "{connection} is dialled twice");
     }
 
-    fn write(&mut self, connection: ConnectionId, bytes: Vec<u8>) {
+    /// Puts something into the outbox of a connection, unless that is over.
+    fn write(&mut self, connection: ConnectionId, push: impl FnOnce(&Outbox, &Pool) -> usize) {
         let Some(open) = self.connections.get_mut(&connection) else { return };
         let Open::There { outbox, reader, writer } = open else { return };
         let most = self.limits.outgoing_bytes;
-        let (waiting, spare) = outbox.push(bytes);
-        if let Some(buffer) = spare {
-            self.pool.give_written(buffer);
-        }
-        if waiting <= most {
+        if push(outbox, &self.pool) <= most {
             return;
         }
         reader.abort();

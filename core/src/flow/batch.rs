@@ -4,6 +4,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use crate::api::record::{Malformed, Record};
+use crate::flow::prefetch;
 use crate::time::EventTime;
 
 /// Encoded records. Each is preceded by its event time if the batch is timed.
@@ -36,6 +37,13 @@ impl Batch {
         }
         T::encode(view, &mut self.bytes);
         self.count += 1;
+    }
+
+    /// Appends a record to a buffer that another core may have read before.
+    #[inline(always)]
+    pub(crate) fn push_ahead<T: Record>(&mut self, at: EventTime, view: &T::View<'_>) {
+        self.push::<T>(at, view);
+        prefetch::for_writing(&self.bytes);
     }
 
     /// Records in the batch.

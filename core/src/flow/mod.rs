@@ -5,6 +5,7 @@ pub mod batch;
 pub mod logic;
 pub mod operator;
 pub mod outputs;
+mod prefetch;
 pub mod process;
 pub mod push;
 pub mod segment;

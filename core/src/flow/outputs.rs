@@ -154,9 +154,9 @@ impl Outputs {
             }
             let place = &mut self.ports[port].lanes[lane];
             place.mark = place.batch.mark();
-            place.batch.push::<T>(meta.at, view);
+            place.batch.push_ahead::<T>(meta.at, view);
         } else {
-            place.batch.push::<T>(meta.at, view);
+            place.batch.push_ahead::<T>(meta.at, view);
         }
     }
 

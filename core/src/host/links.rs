@@ -241,11 +241,21 @@ impl<F: Faults> Links<F> {
             }
             if let Some(connection) = linked.connection.filter(|_| linked.up) {
                 let mut bytes = self.spare.pop().unwrap_or_default();
-                while linked.link.poll_transmit(now, &mut bytes) {
-                    let next = self.spare.pop().unwrap_or_default();
-                    let bytes = core::mem::replace(&mut bytes, next);
-                    linked.bytes_out += bytes.len() as u64;
-                    out.push(ProcessEffect::Write { connection, bytes });
+                loop {
+                    let frame = linked.link.poll_write(now, &mut bytes);
+                    if bytes.is_empty() && frame.is_none() {
+                        break;
+                    }
+                    if !bytes.is_empty() {
+                        let next = self.spare.pop().unwrap_or_default();
+                        let bytes = core::mem::replace(&mut bytes, next);
+                        linked.bytes_out += bytes.len() as u64;
+                        out.push(ProcessEffect::Write { connection, bytes });
+                    }
+                    if let Some(frame) = frame {
+                        linked.bytes_out += frame.len() as u64;
+                        out.push(ProcessEffect::WriteFrame { connection, frame });
+                    }
                 }
                 keep(&mut self.spare, bytes);
             }

@@ -13,6 +13,7 @@ use crate::executor::Activity;
 use crate::id::{ConnectionId, NodeId, TaskId, Token};
 use crate::task::World;
 use crate::time::Time;
+use crate::wire::frame::Framed;
 
 /// Connections that others have dialled have this bit; the driver numbers them. Those that a
 /// process dials it numbers itself, without the bit.
@@ -124,6 +125,13 @@ pub enum ProcessEffect {
         connection: ConnectionId,
         /// The bytes.
         bytes: Vec<u8>,
+    },
+    /// The same with a frame, which need not be copied for it.
+    WriteFrame {
+        /// The connection.
+        connection: ConnectionId,
+        /// The frame.
+        frame: Framed,
     },
     /// Let a connection go. Nothing more is heard of it.
     Close {

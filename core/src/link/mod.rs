@@ -69,7 +69,7 @@ use crate::link::incoming::{Incoming, Verdict};
 use crate::link::outgoing::Outgoing;
 use crate::message::Message;
 use crate::time::{Duration, Time};
-use crate::wire::frame::{FrameHeader, FrameKind};
+use crate::wire::frame::{FrameHeader, FrameKind, Framed};
 use crate::wire::item::{ItemError, item_from};
 use crate::wire::message::{decode_message, message_kind};
 use crate::wire::stream::{Decoder, Entry, StreamError, encode_entry, kind};
@@ -456,19 +456,31 @@ impl<F: Faults> Link<F> {
     /// Never: what a link says of itself is short, and can be encoded.
     pub fn poll_transmit(&mut self, now: Time, out: &mut Vec<u8>) -> bool {
         let before = out.len();
+        if let Some(frame) = self.poll_write(now, out) {
+            frame.append_to(out);
+        }
+        out.len() > before
+    }
+
+    /// As [`poll_transmit`](Self::poll_transmit), but gives a long frame apart, to be written
+    /// behind what it has appended.
+    ///
+    /// # Panics
+    /// Likewise never.
+    pub fn poll_write(&mut self, now: Time, out: &mut Vec<u8>) -> Option<Framed> {
+        let before = out.len();
         if matches!(self.connection, Connection::Down { .. } | Connection::Dialing { .. }) {
-            return false;
+            return None;
         }
         if self.lost {
-            if !core::mem::take(&mut self.farewell) {
-                return false;
+            if core::mem::take(&mut self.farewell) {
+                say(kind::LINK_GOODBYE, &(), out).expect("a goodbye has no content");
+                self.connection = Connection::Closing;
             }
-            say(kind::LINK_GOODBYE, &(), out).expect("a goodbye has no content");
-            self.connection = Connection::Closing;
-            return true;
+            return None;
         }
         if self.connection == Connection::Closing {
-            return false;
+            return None;
         }
         if core::mem::take(&mut self.opens) {
             let LinkConfig { session, .. } = self.config;
@@ -477,17 +489,19 @@ impl<F: Faults> Link<F> {
                 self.lose(LostReason::Overflow);
             }
         }
+        let mut frame = None;
         if self.connection == Connection::Open {
-            self.transmit(now, out, before + TRANSMIT_BYTES);
+            frame = self.transmit(now, out, before + TRANSMIT_BYTES);
         }
-        if out.len() > before {
+        if out.len() > before || frame.is_some() {
             self.spoken = now;
         }
-        out.len() > before
+        frame
     }
 
-    /// Writes an acknowledgement if there is a reason, and what waits, until `out` is so long.
-    fn transmit(&mut self, now: Time, out: &mut Vec<u8>, len: usize) {
+    /// Writes an acknowledgement if there is a reason, and what waits, until `out` is so long or a
+    /// long frame is next.
+    fn transmit(&mut self, now: Time, out: &mut Vec<u8>, len: usize) -> Option<Framed> {
         let is_due = self.speaks || self.incoming.due().is_some_and(|due| due <= now);
         if is_due || (self.outgoing.has_more() && self.incoming.owes()) {
             self.speaks = false;
@@ -496,14 +510,16 @@ impl<F: Faults> Link<F> {
                 self.lose(LostReason::Overflow);
             }
         }
-        while out.len() < len && self.outgoing.has_more() {
-            self.outgoing.write(out);
+        let mut frame = None;
+        while frame.is_none() && out.len() < len && self.outgoing.has_more() {
+            frame = self.outgoing.write(out);
         }
-        if self.leaves && !self.outgoing.has_more() {
+        if self.leaves && frame.is_none() && !self.outgoing.has_more() {
             self.lost = true;
             say(kind::LINK_GOODBYE, &(), out).expect("a goodbye has no content");
             self.connection = Connection::Closing;
         }
+        frame
     }
 
     /// The next event.

@@ -6,6 +6,7 @@
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::id::{Attempt, ChannelId, Epoch};
@@ -18,9 +19,13 @@ use crate::link::credit::SenderFigures;
 use crate::link::entry::{Acknowledge, Arrived, NumberedRef};
 use crate::link::error::{LinkError, LostReason};
 use crate::message::{Item, Message};
-use crate::wire::frame::{FrameKind, HEADER_BYTES, encode_header};
+use crate::wire::frame::{FrameKind, Framed, encode_header};
 use crate::wire::item::{header_of, short_payload};
 use crate::wire::stream::{StreamError, encode_entry, kind};
+
+/// Bytes of a frame from which on it is written from where it is: shorter ones are joined, since a
+/// write of their own costs more than the copy.
+const FRAME_APART_BYTES: usize = BATCH_BYTES / 2;
 
 /// What is to be written, or was and may have to be again.
 #[derive(Debug)]
@@ -28,7 +33,7 @@ enum Body {
     /// A message, encoded.
     Message(Vec<u8>),
     /// A frame. Its records stay in the buffer in which the task has put them.
-    Frame { channel: ChannelId, head: [u8; HEADER_BYTES], payload: Vec<u8> },
+    Frame { channel: ChannelId, frame: Framed },
     /// A frame of an attempt that is over: nobody waits for it.
     Void,
 }
@@ -131,7 +136,8 @@ impl Outgoing {
         if header.kind != FrameKind::Barrier {
             channel.audit.add(number, crc, header.count);
         }
-        self.keep(Kept { number, body: Body::Frame { channel: id, head, payload } })
+        let frame = Framed { head, payload: Arc::new(payload) };
+        self.keep(Kept { number, body: Body::Frame { channel: id, frame } })
     }
 
     /// Sends any other message.
@@ -174,27 +180,30 @@ impl Outgoing {
         self.written < self.queue.len()
     }
 
-    /// Writes the next entry.
-    pub(crate) fn write(&mut self, out: &mut Vec<u8>) {
-        let Some(kept) = self.queue.get(self.written) else { return };
+    /// Writes the next entry: appends it, or gives it if it is a frame of so many bytes that it is
+    /// to be written from where it is.
+    pub(crate) fn write(&mut self, out: &mut Vec<u8>) -> Option<Framed> {
+        let kept = self.queue.get(self.written)?;
         self.written += 1;
-        let numbers = match &kept.body {
-            Body::Void => return,
+        let (numbers, apart) = match &kept.body {
+            Body::Void => return None,
             Body::Message(bytes) => {
                 out.extend_from_slice(bytes);
-                &mut self.messages
+                (&mut self.messages, None)
             }
-            Body::Frame { channel, head, payload, .. } => {
-                out.reserve(HEADER_BYTES + payload.len());
-                out.extend_from_slice(head);
-                out.extend_from_slice(payload);
-                &mut self.channels.get_mut(channel).expect("it has sent").numbers
+            Body::Frame { channel, frame } => {
+                let apart = (frame.len() >= FRAME_APART_BYTES).then(|| frame.clone());
+                if apart.is_none() {
+                    frame.append_to(out);
+                }
+                (&mut self.channels.get_mut(channel).expect("it has sent").numbers, apart)
             }
         };
         if kept.number <= numbers.written {
             self.repeated += 1;
         }
         numbers.written = numbers.written.max(kept.number);
+        apart
     }
 
     /// Goes on over a new connection, from behind what has arrived. A link that does not trust the
@@ -293,7 +302,7 @@ impl Outgoing {
     pub(crate) fn allocated(&self) -> usize {
         let bytes = |kept: &Kept| match &kept.body {
             Body::Message(bytes) => bytes.capacity(),
-            Body::Frame { payload, .. } => payload.capacity(),
+            Body::Frame { frame, .. } => frame.payload.capacity(),
             Body::Void => 0,
         };
         self.queue.capacity() * size_of::<Kept>()
@@ -317,7 +326,9 @@ impl Channel {
 
 /// Keeps the buffer of a batch; that of a watermark is too small to be worth it.
 fn recycle(buffers: &mut Vec<Vec<u8>>, body: Body) {
-    if let Body::Frame { mut payload, .. } = body
+    if let Body::Frame { frame, .. } = body
+        // A driver that still writes it lets it go itself.
+        && let Ok(mut payload) = Arc::try_unwrap(frame.payload)
         && (BATCH_BYTES / 8..=4 * BATCH_BYTES).contains(&payload.capacity())
         && buffers.len() < POOL_BUFFERS_MAX
     {

@@ -15,6 +15,7 @@
 //! | 48..52 | CRC32C over all of the above and the payload |
 //! | 52.. | payload |
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::RangeInclusive;
 
@@ -93,6 +94,45 @@ pub struct FrameHeader {
     pub epoch: Epoch,
     /// Records in the payload.
     pub count: u32,
+}
+
+/// A frame on its way to a connection. Who has sent it keeps the payload too, until it has arrived:
+/// so it is written from where it is, and copied by the kernel only.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Framed {
+    /// The header, encoded.
+    pub head: [u8; HEADER_BYTES],
+    /// What follows it.
+    pub payload: Arc<Vec<u8>>,
+}
+
+impl Framed {
+    /// Bytes of header and payload.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        HEADER_BYTES + self.payload.len()
+    }
+
+    /// Never: a frame has a header.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        false
+    }
+
+    /// The rest behind the first bytes: of the header, and of the payload.
+    #[must_use]
+    pub fn behind(&self, bytes: usize) -> [&[u8]; 2] {
+        let head = self.head.get(bytes..).unwrap_or(&[]);
+        let payload = self.payload.get(bytes.saturating_sub(HEADER_BYTES)..).unwrap_or(&[]);
+        [head, payload]
+    }
+
+    /// The whole frame in one piece, behind what `out` holds.
+    pub fn append_to(&self, out: &mut Vec<u8>) {
+        out.reserve(self.len());
+        out.extend_from_slice(&self.head);
+        out.extend_from_slice(&self.payload);
+    }
 }
 
 /// Why bytes are no frame.

@@ -421,6 +421,11 @@ impl World<'_> {
                 ProcessEffect::Write { connection, bytes } => {
                     self.write(process, connection, bytes);
                 }
+                ProcessEffect::WriteFrame { connection, frame } => {
+                    let mut bytes = Vec::new();
+                    frame.append_to(&mut bytes);
+                    self.write(process, connection, bytes);
+                }
                 ProcessEffect::Close { connection } => self.close(process, connection),
                 ProcessEffect::Store { token, request } => {
                     self.ask_store(process, token, request);

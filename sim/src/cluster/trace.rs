@@ -37,6 +37,10 @@ impl Trace {
                 self.numbers(&[connection.0]);
                 self.bytes(bytes);
             }
+            ProcessEffect::WriteFrame { connection, frame } => {
+                self.numbers(&[connection.0]);
+                frame.behind(0).into_iter().for_each(|part| self.bytes(part));
+            }
             ProcessEffect::Store { token, request } => {
                 self.numbers(&[token.0]);
                 request_to_store(self, request);

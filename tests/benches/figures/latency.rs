@@ -16,10 +16,10 @@ use hdrhistogram::Histogram;
 use crate::jobs::{self, How};
 use crate::row::{Row, Target};
 
-const RATE: u64 = 50_000;
-const RECORDS: u64 = 3 * RATE;
+pub(crate) const RATE: u64 = 50_000;
+pub(crate) const RECORDS: u64 = 3 * RATE;
 /// The first records, when threads have only just begun.
-const WARM: u64 = RATE / 2;
+pub(crate) const WARM: u64 = RATE / 2;
 
 pub(crate) fn rows() -> Vec<Row> {
     let row = |name, quantile: f64, target| {
@@ -45,7 +45,7 @@ pub(crate) fn describe(app: &mut App, found: &Arc<Mutex<Histogram<u64>>>) {
 }
 
 /// A clock that all processes of the machine share.
-fn nanos() -> u64 {
+pub(crate) fn nanos() -> u64 {
     jobs::cpu(libc::CLOCK_MONOTONIC).as_nanos() as u64
 }
 

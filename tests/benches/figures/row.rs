@@ -65,6 +65,17 @@ impl Row {
         Self { name, unit, target, prepare }
     }
 
+    /// A row that stands for itself, with what the machine does without Gear beside it.
+    pub(crate) fn beside(
+        name: &'static str,
+        unit: &'static str,
+        target: Target,
+        reference: &'static str,
+        prepare: impl FnOnce() -> (Measure, Measure) + 'static,
+    ) -> Self {
+        Self { target, ..Self::against(name, unit, 0.0, reference, prepare) }
+    }
+
     /// Measures in alternation, so that both meet the same weather on the machine. The first pair
     /// warms up and does not count.
     pub(crate) fn measure(self, rounds: usize) -> Measured {

@@ -437,6 +437,35 @@ fn a_write_takes_as_much_as_is_worth_one() {
 }
 
 #[test]
+fn a_long_frame_is_given_apart_and_nothing_changes_its_place() {
+    let mut pair = Pair::connected();
+    pair.links[0].send(pair.now, note(1));
+    pair.batch(0, 1, 100);
+    pair.batch(0, 1, BATCH_BYTES);
+    pair.links[0].send(pair.now, note(2));
+    pair.links[0].leave();
+    let (mut out, mut pieces) = (Vec::new(), Vec::new());
+    loop {
+        let before = out.len();
+        let frame = pair.links[0].poll_write(pair.now, &mut out);
+        if out.len() == before && frame.is_none() {
+            break;
+        }
+        pieces.push((out.len() - before, frame.as_ref().map(|frame| frame.payload.len())));
+        frame.into_iter().for_each(|frame| frame.append_to(&mut out));
+    }
+    assert!(matches!(pieces[..], [(1.., Some(BATCH_BYTES)), (1.., None)]), "{pieces:?}");
+    pair.links[1].received(pair.now, &out).expect("sound");
+    let said = pair.events(1).into_iter().map(|event| match event {
+        LinkEvent::Message(Message::Item { item: Item::Batch(batch), .. }) => batch.len() as u64,
+        LinkEvent::Message(message) => noted(&message).expect("a note"),
+        LinkEvent::Lost { reason: LostReason::Goodbye } => 0,
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(said.collect::<Vec<_>>(), [1, 100, BATCH_BYTES as u64, 2, 0]);
+}
+
+#[test]
 fn a_hello_says_who_dials() {
     let link: Link = Link::new(pair()[0], Time::ZERO);
     let hello = link.hello();

@@ -56,8 +56,11 @@ pub(crate) const RECORDS: u64 = 50_000_000;
 
 pub(crate) fn rows() -> Vec<Row> {
     let latency = |name, quantile: f64, target| {
-        Row::alone(name, "us", Target::AtMost(target), move || {
-            Box::new(move || pair("latency", "epoll", Some(quantile)))
+        Row::beside(name, "us", Target::AtMost(target), "a bare socket", move || {
+            (
+                Box::new(move || pair("latency", "epoll", Some(quantile))),
+                Box::new(move || raw::latency(quantile)),
+            )
         })
     };
     vec![
@@ -88,6 +91,7 @@ pub(crate) fn child(arguments: &[String]) -> ExitCode {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
         ["raw", to, size] => raw::send(to, size.parse().unwrap()),
+        ["paced", to] => raw::pace(to),
         ["tls", to, store] => tls::send(to, Path::new(store)),
         ["executor", job, transport, id, store] => {
             let id = ExecutorId(id.parse().unwrap());

@@ -1,6 +1,6 @@
 //! The same records over a bare socket, and the time that a sink takes.
 
-use std::io::{Read, Write};
+use std::io::{BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::Instant;
 
@@ -10,8 +10,11 @@ use gear_core::flow::push::Meta;
 use gear_core::id::Epoch;
 use gear_core::message::Pending;
 
+use hdrhistogram::Histogram;
+
 use super::{MEASURED, RECORDS};
 use crate::jobs::Watch;
+use crate::latency;
 
 const RECORD: usize = 100;
 const SIZES: [usize; 5] = [48 << 10, 64 << 10, 96 << 10, 128 << 10, 256 << 10];
@@ -77,6 +80,43 @@ pub(crate) fn fill(mut stream: impl Write, size: usize) {
     }
     stream.write_all(&buffer).unwrap();
     stream.flush().unwrap();
+}
+
+/// How long records are on their way that another process writes one by one, each at its time, to
+/// a reader that waits in the kernel; in microseconds.
+pub(crate) fn latency(quantile: f64) -> f64 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let (mut child, _output) = super::launch(&["paced", &address]);
+    let (stream, _) = listener.accept().unwrap();
+    let mut stream = BufReader::new(stream);
+    let mut found = Histogram::<u64>::new(3).unwrap();
+    let mut record = [0; RECORD];
+    for number in 0..latency::RECORDS {
+        stream.read_exact(&mut record).unwrap();
+        if number > latency::WARM {
+            let intended = u64::from_le_bytes(record[..8].try_into().unwrap());
+            found.record(latency::nanos().saturating_sub(intended).max(1)).unwrap();
+        }
+    }
+    child.wait().unwrap();
+    found.value_at_quantile(quantile) as f64 / 1e3
+}
+
+/// Writes each record at its time, which is in it, and waits awake in between.
+pub(crate) fn pace(to: &str) {
+    let mut stream = TcpStream::connect(to).unwrap();
+    stream.set_nodelay(true).unwrap();
+    let mut record = [7; RECORD];
+    let began = latency::nanos();
+    for number in 0..latency::RECORDS {
+        let intended = began + number * 1_000_000_000 / latency::RATE;
+        while latency::nanos() < intended {
+            std::thread::yield_now();
+        }
+        record[..8].copy_from_slice(&intended.to_le_bytes());
+        stream.write_all(&record).unwrap();
+    }
 }
 
 /// A sink of byte strings that prints the seconds between the first and the last.
