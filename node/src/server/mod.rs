@@ -23,7 +23,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 pub use cluster::Cluster;
-pub use config::{Config, ConfigError, HTTP, LogFormat, StartOptions, TransportKind};
+pub use config::{CgroupUse, Config, ConfigError, HTTP, LogFormat, StartOptions, TransportKind};
 use control::{Control, Orders, Running};
 use folder::{DataFolder, FolderError, Identity};
 use formation::{Candidate, Step, step};
@@ -33,6 +33,7 @@ use security::{Secured, SecurityError};
 use crate::api::backend::ThisNode;
 use crate::api::{Api, PeerBinaries, Peers, ServeError, Served};
 use crate::binaries::Binaries;
+use crate::child::cgroups::{self, CgroupError, Cgroups};
 use crate::child::{ChildTable, Home};
 use crate::disk::{DiskError, NodeDisk};
 use crate::gossip::{Gossip, GossipError, Me};
@@ -73,6 +74,9 @@ enum StartError {
     /// Strangers could come in, or a certificate cannot be used.
     #[error(transparent)]
     Security(#[from] SecurityError),
+    /// Jobs' processes would not be limited.
+    #[error("--cgroups required: {0}")]
+    Cgroups(#[from] CgroupError),
     /// REST cannot be served.
     #[error(transparent)]
     Http(#[from] ServeError),
@@ -163,9 +167,23 @@ impl Kept {
 }
 
 async fn serve(config: Config) -> Result<(), StartError> {
+    let kept = Arc::new(Kept::open(&config)?);
+    // The folder is this process's, so that whoever runs below its groups is an orphan.
+    let groups = cgroups::set_up(config.cgroups, kept.identity().node).await?;
+    let ended = live(config, kept, groups.clone()).await;
+    if let Some(groups) = groups {
+        groups.close().await;
+    }
+    ended
+}
+
+async fn live(
+    config: Config,
+    kept: Arc<Kept>,
+    groups: Option<Arc<Cgroups>>,
+) -> Result<(), StartError> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    let kept = Arc::new(Kept::open(&config)?);
     let identity = kept.identity();
     let secured = Secured::new(&config, &kept.folder.secrets())?;
     if let Some(warning) = secured.warning() {
@@ -218,7 +236,7 @@ async fn serve(config: Config) -> Result<(), StartError> {
         biased;
         _ = interrupt.recv() => return Ok(()),
         _ = terminate.recv() => return Ok(()),
-        begun = begin(&config, &kept, control, gossip, &cluster) => begun?,
+        begun = begin(&config, &kept, control, gossip, &cluster, groups) => begun?,
     };
     let Begun { mut running, mut follower } = begun;
     let mut leaves = false;
@@ -290,6 +308,7 @@ async fn begin(
     control: Control,
     mut gossip: Gossip,
     cluster: &Cluster,
+    cgroups: Option<Arc<Cgroups>>,
 ) -> Result<Begun, StartError> {
     let (id, voters) = belong(config, kept, &control, &mut gossip, cluster).await?;
     let identity = kept.identity();
@@ -316,6 +335,7 @@ async fn begin(
         log: config.log_level.clone(),
         binaries: cluster.binaries().clone(),
         table: cluster.children().clone(),
+        cgroups,
     };
     let node = NodeConfig {
         cluster: id,
