@@ -1,5 +1,6 @@
 //! A node of a cluster: one process that runs a worker, perhaps a master, and serves people.
 
+pub(crate) mod certificates;
 mod cluster;
 mod config;
 mod control;
@@ -20,8 +21,10 @@ use gear_core::host::NodeConfig;
 use gear_core::id::{Incarnation, NodeId};
 use gear_core::master::quorum::Formation;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
+use certificates::KnownEnds;
 pub use cluster::Cluster;
 pub use config::{CgroupUse, Config, ConfigError, HTTP, LogFormat, StartOptions, TransportKind};
 use control::{Control, Orders, Running};
@@ -186,9 +189,6 @@ async fn live(
     let mut terminate = signal(SignalKind::terminate())?;
     let identity = kept.identity();
     let secured = Secured::new(&config, &kept.folder.secrets())?;
-    if let Some(warning) = secured.warning() {
-        tracing::warn!(target: "gear", "{warning}");
-    }
     let wiring = Wiring {
         transport: config.transport.name().into(),
         advertise: config.advertise.clone(),
@@ -224,7 +224,16 @@ async fn live(
     });
     let scheme = if secured.files.is_some() { "https" } else { "http" };
     let warning = secured.exposure.warning();
-    let served = serve_rest(&cluster, secured, http)?;
+    let known = KnownEnds::default();
+    if let Some(ends) = secured.ends {
+        known.set(ends);
+    }
+    let files = secured.files.clone();
+    let served = serve_rest(&cluster, secured, http, known.clone())?;
+    let mut watching = JoinSet::new();
+    if let Some(files) = files {
+        watching.spawn(certificates::watch(files, known, served.certificate()));
+    }
     println!("{} listens at {listen}", identity.node);
     println!("REST        {scheme}://{}", served.address());
     println!("data folder {}", kept.folder.root().display());
@@ -275,6 +284,7 @@ fn serve_rest(
     cluster: &Cluster,
     secured: Secured,
     listener: std::net::TcpListener,
+    ends: KnownEnds,
 ) -> Result<Served, StartError> {
     let Secured { exposure, key, access, files, .. } = secured;
     let token = crate::api::node_token(key.as_ref());
@@ -283,7 +293,7 @@ fn serve_rest(
     let (me, nodes) = (cluster.node(), cluster.clone());
     let others = move || nodes.nodes().into_iter().filter(|it| it.node != me).collect();
     cluster.binaries().set_source(Arc::new(PeerBinaries::new(peers.clone(), others)));
-    let backend = Arc::new(ThisNode::new(cluster.clone(), exposure.warning()));
+    let backend = Arc::new(ThisNode::new(cluster.clone(), exposure.warning(), ends));
     Ok(crate::api::serve(Api::new(backend, access, peers), listener, files.as_ref())?)
 }
 
