@@ -261,7 +261,7 @@ mod tests {
         }
         assert_eq!(check(&files, now + 17 * DAY).expect("it is sound"), ends);
         let warnings = |days: u32| ends.warnings(&files, now + days * DAY);
-        assert_eq!(warnings(15), [String::new(); 0]);
+        assert!(warnings(15).is_empty(), "{:?}", warnings(15));
         let [soon] = &warnings(17)[..] else { panic!("{:?}", warnings(17)) };
         for part in ["one.pem expires on", &date(ends.node), "without a restart"] {
             assert!(soon.contains(part), "{soon}");
@@ -290,7 +290,7 @@ mod tests {
         let both = read(&files.authority) + &read(&next);
         std::fs::write(&files.authority, both).expect("it is ours");
         let ends = check(&files, later).expect("peers take it");
-        assert_eq!(ends.warnings(&files, later), [String::new(); 0]);
+        assert!(ends.warnings(&files, later).is_empty(), "{ends:?}");
     }
 
     #[test]
