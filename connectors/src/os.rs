@@ -160,7 +160,12 @@ fn expand(pattern: &str, paths: &mut Vec<PathBuf>) -> Result<(), IoError> {
         }
     }
     if paths.is_empty() {
-        let reason = "no file matches the pattern; check it, and the current folder".to_owned();
+        let folder = std::env::current_dir().unwrap_or_default();
+        let reason = format!(
+            "no file matches the pattern; check it, and whether it is meant to begin at {}, where \
+             this process runs",
+            folder.display()
+        );
         return Err(wrong(reason, IoErrorKind::NotFound));
     }
     Ok(())
@@ -214,7 +219,15 @@ fn failed(path: &str, error: &io::Error) -> IoError {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => IoErrorKind::Full,
         _ => IoErrorKind::Other,
     };
-    IoError { path: path.to_owned(), reason: error.to_string(), kind }
+    let mut reason = error.to_string();
+    if kind == IoErrorKind::NotFound
+        && Path::new(path).is_relative()
+        && let Ok(folder) = std::env::current_dir()
+    {
+        // On a cluster this is not the folder of whoever wrote the path.
+        reason.push_str(&format!(" in {}, where this process runs", folder.display()));
+    }
+    IoError { path: path.to_owned(), reason, kind }
 }
 
 fn damaged(path: &str, reason: String) -> IoError {

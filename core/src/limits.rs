@@ -100,6 +100,8 @@ pub const DIAL_BACKOFF_MAX: Duration = Duration::from_millis(500);
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Connections that have not yet said who they are; more are closed at once.
 pub const STRANGERS_MAX: usize = 256;
+/// Different refusals that a process tells a person of in its life: strangers can make up more.
+pub const REFUSALS_TOLD_MAX: usize = 32;
 /// Messages that wait for a control connection; the oldest is forgotten, for all are repeated.
 pub const CONTROL_QUEUE_MAX: usize = 64;
 /// Silence on a control connection after which whoever dialled asks whether the peer is there.

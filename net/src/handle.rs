@@ -70,18 +70,24 @@ pub(crate) struct Commands {
     said: Receiver<Said>,
     asked: BTreeMap<u64, oneshot::Sender<Answer>>,
     next: u64,
+    /// What the handles show of strangers.
+    turned_away: u64,
 }
 
 impl Commands {
     pub(crate) fn new() -> Self {
         let (handle, said) = channel(SAID_MAX);
         let handle = Handle { said: handle, turned_away: Arc::default() };
-        Self { handle, said, asked: BTreeMap::new(), next: 0 }
+        Self { handle, said, asked: BTreeMap::new(), next: 0, turned_away: 0 }
     }
 
-    /// Lets whoever has a handle see how many strangers were not let in.
-    pub(crate) fn note_turned_away(&self, turned_away: u64) {
-        self.handle.turned_away.store(turned_away, Ordering::Relaxed);
+    /// Lets whoever has a handle see how many strangers were not let in. What they share is written
+    /// on a change only: this is asked with every input.
+    pub(crate) fn note_turned_away(&mut self, turned_away: u64) {
+        if self.turned_away != turned_away {
+            self.turned_away = turned_away;
+            self.handle.turned_away.store(turned_away, Ordering::Relaxed);
+        }
     }
 
     pub(crate) fn handle(&self) -> Handle {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use gear_core::control::Address;
 use gear_net::runtime::{Runtime, TransportChoice};
 use gear_net::tcp::Tcp;
-use gear_net::tls::{NODE_NAME, Tls, TlsError, TlsFiles};
+use gear_net::tls::{LOOK_INTERVAL, NODE_NAME, Tls, TlsAccepting, TlsError, TlsFiles};
 use gear_net::{Chopped, Listener, Transport, halves};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd,
@@ -86,6 +86,11 @@ fn tls_over_the_best_transport_conforms() {
 async fn errors(dials: &Node, listens: &Node) -> (String, String) {
     let (dials, listens) = (dials.tls(Tcp::new()), listens.tls(Tcp::new()));
     let mut listener = listens.listen(&suite::anywhere()).await.expect("there is a port");
+    met(&dials, &mut listener).await
+}
+
+/// The same, of a listener that is there already.
+async fn met(dials: &Tls<Tcp>, listener: &mut TlsAccepting<Tcp>) -> (String, String) {
     let address = listener.address();
     let dialing = async {
         let (mut read, _write) = dials.dial(&address).await.expect("it listens");
@@ -125,6 +130,40 @@ async fn an_expired_certificate_is_named_on_both_sides() {
     let (dialed, listened) = errors(&old, &sound).await;
     assert!(dialed.contains("this side's certificate has expired"), "{dialed}");
     assert!(listened.contains("the peer's certificate has expired"), "{listened}");
+}
+
+#[tokio::test]
+async fn files_that_are_replaced_serve_the_connections_after_that() {
+    let authority = authority("the authority");
+    let old = Node::new(&authority, &authority, NODE_NAME, 2021);
+    let there = Node::new(&authority, &authority, NODE_NAME, 2021);
+    let at_once = |node: &Node, interval| {
+        Tls::looking_every(Tcp::new(), &node.files(), interval).expect("they fit each other")
+    };
+    let (dials, listens) = (at_once(&old, Duration::ZERO), at_once(&there, Duration::ZERO));
+    let mut listener = listens.listen(&suite::anywhere()).await.expect("there is a port");
+    let text = "the peer's certificate has expired";
+    let (dialed, _) = met(&dials, &mut listener).await;
+    assert!(dialed.contains(text), "{dialed}");
+    // The certificate alone, whose key is not there yet, changes nothing.
+    let renewed = Node::of(&authority);
+    let read = |name: &str| std::fs::read_to_string(renewed.folder.path().join(name));
+    for node in [&old, &there] {
+        node.write("cert.pem", &read("cert.pem").expect("it is there"));
+    }
+    let (dialed, _) = met(&dials, &mut listener).await;
+    assert!(dialed.contains(text), "{dialed}");
+    for node in [&old, &there] {
+        node.write("key.pem", &read("key.pem").expect("it is there"));
+    }
+    let quiet = tokio::time::timeout(Duration::from_millis(500), met(&dials, &mut listener)).await;
+    assert!(quiet.is_err(), "both are sound and have nothing to say: {quiet:?}");
+    // Whoever looked a moment ago does not look again.
+    let seldom = at_once(&old, LOOK_INTERVAL);
+    old.write("cert.pem", "rubbish");
+    old.write("key.pem", "rubbish");
+    let quiet = tokio::time::timeout(Duration::from_millis(500), met(&seldom, &mut listener)).await;
+    assert!(quiet.is_err(), "it has what it has read: {quiet:?}");
 }
 
 #[tokio::test]

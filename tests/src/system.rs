@@ -1,7 +1,11 @@
-//! What is done to processes from outside: signals, and connections that are cut.
+//! What is done to processes from outside: signals, connections that are cut, and disks that are
+//! full.
 
 use std::fs;
+use std::io::Write as _;
 use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use rustix::process::{
     Pid, PidfdFlags, PidfdGetfdFlags, Signal, kill_process, pidfd_getfd, pidfd_open,
@@ -62,11 +66,80 @@ pub fn cut_connections(pid: u32, most: usize) -> usize {
     cut
 }
 
+/// A file system of a few bytes, mounted until it is dropped.
+#[derive(Debug)]
+pub struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    /// A disk of this size, such as `1m`, at a folder that is made for it; none, loudly, where
+    /// whoever tests may not mount one.
+    ///
+    /// # Panics
+    /// If there can be no such folder.
+    #[must_use]
+    pub fn at(folder: &Path, size: &str) -> Option<Self> {
+        fs::create_dir_all(folder).expect("there is room for a folder");
+        let size = format!("size={size}");
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(folder);
+        let mounted = mount.status().is_ok_and(|status| status.success());
+        if !mounted {
+            eprintln!("SKIPPED: nothing can be mounted here, so no disk was filled");
+        }
+        mounted.then(|| Self(folder.to_owned()))
+    }
+
+    /// Has it have another size.
+    ///
+    /// # Panics
+    /// If it cannot have it.
+    pub fn resize(&self, size: &str) {
+        let size = format!("remount,size={size}");
+        let status = Command::new("mount").args(["-o", &size]).arg(&self.0).status();
+        assert!(status.expect("there is such a command").success());
+    }
+
+    /// Uses all that is left.
+    ///
+    /// # Panics
+    /// If it never ends.
+    pub fn fill(&self) {
+        let mut file = fs::File::create(self.filler()).expect("there is room for its name");
+        // The last pages one by one.
+        for bytes in [64 << 10, 4 << 10] {
+            let mut written = 0_u64;
+            while file.write_all(&vec![1; bytes]).is_ok() {
+                written += bytes as u64;
+                assert!(written < 1 << 30, "{} is not small", self.0.display());
+            }
+        }
+    }
+
+    /// Gives back what [`Self::fill`] took.
+    ///
+    /// # Panics
+    /// If it took nothing.
+    pub fn make_room(&self) {
+        fs::remove_file(self.filler()).expect("it was filled");
+    }
+
+    fn filler(&self) -> PathBuf {
+        self.0.join("filler")
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Processes that still have files open there keep it a little longer, out of sight.
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::Read as _;
     use std::net::TcpListener;
-    use std::process::{Command, Stdio};
+    use std::process::Stdio;
 
     use super::*;
 

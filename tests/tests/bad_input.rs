@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use gear_core::control::{AppOutcome, Peer};
 use gear_core::id::NodeId;
@@ -301,13 +301,22 @@ fn answer_is_no_welcome(at: SocketAddr, hello: &Hello) -> bool {
 
 /// A certificate of the cluster's authority from the begin of one year to that of another.
 fn of_years(certificates: &Certificates, name: &str, (from, until): (i32, i32)) {
+    let begin = |year| {
+        let years = u64::try_from(year - 1970).expect("it is later");
+        Duration::from_secs((years * 365 + (years + 1) / 4) * 24 * 3_600)
+    };
+    lasting(certificates, name, (begin(from), begin(until)));
+}
+
+/// The same, its begin and its end counted from 1970.
+fn lasting(certificates: &Certificates, name: &str, (from, until): (Duration, Duration)) {
     let text = |name: &str| fs::read_to_string(certificates.file(name)).expect("it is there");
     let key = rcgen::KeyPair::from_pem(&text("ca.key")).expect("it is a key");
     let issuer = rcgen::Issuer::from_ca_cert_pem(&text("ca.pem"), key).expect("it is one");
     let names = vec!["gear-node".to_owned(), "127.0.0.1".to_owned()];
     let mut params = rcgen::CertificateParams::new(names).expect("they are names");
-    params.not_before = rcgen::date_time_ymd(from, 1, 1);
-    params.not_after = rcgen::date_time_ymd(until, 1, 1);
+    params.not_before = rcgen::date_time_ymd(1970, 1, 1) + from;
+    params.not_after = rcgen::date_time_ymd(1970, 1, 1) + until;
     let key = rcgen::KeyPair::generate().expect("there is entropy");
     let certificate = params.signed_by(&key, &issuer).expect("it signs");
     fs::write(certificates.file(&format!("{name}.pem")), certificate.pem()).expect("it can be");
@@ -315,6 +324,33 @@ fn of_years(certificates: &Certificates, name: &str, (from, until): (i32, i32)) 
     fs::write(&of_key, key.serialize_pem()).expect("it can be written");
     let owner_only = std::os::unix::fs::PermissionsExt::from_mode(0o600);
     fs::set_permissions(&of_key, owner_only).expect("it is ours");
+}
+
+#[test]
+fn a_certificate_that_ends_while_its_node_runs_is_told_of_and_replaced_without_a_restart() {
+    let certificates = Certificates::new();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is later");
+    let day = Duration::from_secs(24 * 3_600);
+    let life = Duration::from_secs(10);
+    lasting(&certificates, "short", (now - day, now + life));
+    let mut cluster = secured_as(&certificates, "short");
+    let text = |cluster: &Cluster, text: &str| cluster.logs().contains(text);
+    cluster.wait_for("its end is told", |cluster| text(cluster, "short.pem expires on"));
+    let (at, hello) = ([cluster.listens(0), cluster.serves(0)], hello(&cluster));
+    let (authority, ours) = (certificates.file("ca.pem"), certificates.file("node"));
+    let greet = |at| client::greet(at, (&authority, &ours), &hello);
+    cluster.wait_for("nobody takes it any more", |_| at.iter().all(|at| greet(*at).is_err()));
+    cluster.wait_for("the node says so", |cluster| text(cluster, "short.pem has expired on"));
+    certificates.add("next", &[]);
+    for end in ["key", "pem"] {
+        let file = |name: &str| certificates.file(&format!("{name}.{end}"));
+        fs::copy(file("next"), file("short")).expect("they are ours");
+    }
+    cluster.wait_for("it is taken again", |_| {
+        at.iter().all(|at| greet(*at).is_ok_and(|answer| !answer.is_empty()))
+    });
+    assert!(text(&cluster, "short.pem was replaced"), "{}", cluster.logs());
+    assert!(!cluster.has_ended(0));
 }
 
 #[test]

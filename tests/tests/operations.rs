@@ -1,8 +1,10 @@
 //! What operators do to nodes: start them, stop them, and start them again.
 
+use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use gear_core::control::{AppOutcome, ClusterStatus, Reply, Request};
@@ -164,4 +166,52 @@ fn an_interrupt_alone_ends_a_node_at_once() {
     assert_eq!(cluster.end_node(1, "INT"), Some(0), "{}", cluster.logs());
     let took = began.elapsed();
     assert!(took < AT_ONCE, "it took {took:?}: {}", cluster.logs());
+}
+
+#[test]
+fn what_a_killed_node_has_left_is_ended_when_it_starts_again() {
+    let mut cluster = Cluster::new(NODE, 1);
+    let node = cluster.add();
+    cluster.set_options(node, &["--cgroups", "auto"]);
+    cluster.start_node(node);
+    cluster.wait_for("it is ready", |cluster| cluster.is_ready(node));
+    if !cluster.logs().contains("jobs' processes get control groups in") {
+        eprintln!("SKIPPED: the node may make no control groups here: {}", cluster.logs());
+        return;
+    }
+    let arguments = lasting(&cluster);
+    let app = cluster.submit(Path::new(JOB), 2, &arguments);
+    cluster.wait_for("an epoch has committed", |cluster| cluster.app(app).committed > Epoch(0));
+    let runs = cluster.children(node);
+    let groups: BTreeSet<_> = runs.keys().map(|pid| group(*pid)).collect();
+    assert_eq!((runs.len(), groups.len()), (3, 3), "each is in one of its own: {groups:?}");
+    // As if a job had started it, in a session of its own: nobody tells it that its node is gone.
+    let mut started = Command::new("sleep").arg("300").spawn().expect("there is such a program");
+    let procs = format!("{}/cgroup.procs", groups.first().expect("there are some"));
+    std::fs::write(procs, started.id().to_string()).expect("it can be moved");
+    cluster.kill_node(node);
+    cluster.wait_for("orphans end themselves", |_| !runs.keys().any(|pid| is_running(*pid)));
+    assert!(is_running(started.id()));
+    cluster.start_node(node);
+    cluster.wait_for("it is back", |cluster| cluster.is_ready(node));
+    assert!(!is_running(started.id()), "{}", cluster.logs());
+    assert!(!started.wait().expect("it is our child").success());
+    assert!(cluster.logs().contains("had left 1 of its processes"), "{}", cluster.logs());
+    let committed = cluster.app(app).committed;
+    cluster.wait_for("the app goes on", |cluster| cluster.app(app).committed > committed);
+    let groups: BTreeSet<_> = cluster.children(node).keys().map(|pid| group(*pid)).collect();
+    assert_eq!(cluster.stop_node(node), Some(0));
+    let left: Vec<_> = groups.iter().filter(|it| Path::new(it).exists()).collect();
+    assert!(left.is_empty() && !groups.is_empty(), "{left:?} of {groups:?}");
+}
+
+/// The control group of a process, as a folder.
+fn group(pid: u32) -> String {
+    let text = |path: String| std::fs::read_to_string(path).expect("it runs");
+    let mounts = text(format!("/proc/{pid}/mountinfo"));
+    let mount = mounts.lines().find(|line| line.contains(" - cgroup2 ")).expect("it is mounted");
+    let point = mount.split(' ').nth(4).expect("it has a place");
+    let groups = text(format!("/proc/{pid}/cgroup"));
+    let path = groups.lines().find_map(|line| line.strip_prefix("0::")).expect("it is in one");
+    format!("{point}{path}")
 }

@@ -2,9 +2,9 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::Command;
 
 use gear_tests::process::{Dice, Room};
+use gear_tests::system::SmallDisk;
 use gear_tests::words;
 
 const WORD_COUNT: &str = env!("CARGO_BIN_EXE_job_word_count");
@@ -228,36 +228,12 @@ fn a_full_disk_is_named_and_loses_nothing() {
         (0..60_000).map(|number| format!("{number}-{}\n", dice.below(1 << 60))).collect();
     let expected = words::count([text.as_bytes()]);
     room.write("text.txt", text);
-    let disk = room.path("disk");
-    fs::create_dir(&disk).unwrap();
-    let mut mount = Command::new("mount");
-    mount.args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"]).arg(&disk);
-    let Some(_disk) = Mounted::by(&mut mount, &disk) else { return };
+    let Some(disk) = SmallDisk::at(&room.path("disk"), "1m") else { return };
     let arguments = ["text.txt", "--out", "disk/out", "--state", "state"];
     room.run(&arguments).refused(&["disk/out", "No space left", "make room"]);
-    let status = Command::new("mount").args(["-o", "remount,size=8m"]).arg(&disk).status();
-    assert!(status.unwrap().success());
+    disk.resize("8m");
     let _ = room.run(&arguments).ok();
     assert!(room.table("disk/out") == expected.words);
-}
-
-/// A mounted file system, until it is dropped.
-struct Mounted(PathBuf);
-
-impl Mounted {
-    fn by(command: &mut Command, folder: &std::path::Path) -> Option<Self> {
-        let mounted = command.status().is_ok_and(|status| status.success());
-        if !mounted {
-            eprintln!("SKIPPED: nothing can be mounted here, so no disk was filled");
-        }
-        mounted.then(|| Self(folder.to_owned()))
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg(&self.0).status();
-    }
 }
 
 #[test]

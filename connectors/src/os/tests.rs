@@ -66,6 +66,18 @@ fn lists_files_folders_and_globs() {
 }
 
 #[test]
+fn a_relative_path_that_is_not_there_is_named_with_where_it_begins() {
+    let here = std::env::current_dir().unwrap().display().to_string();
+    let mut files = OsFiles::default();
+    for pattern in ["none.txt", "none-*.txt"] {
+        let reason = files.list(pattern).unwrap_err().reason;
+        assert!(reason.contains(&here), "{reason}");
+    }
+    let reason = files.list("/none/none.txt").unwrap_err().reason;
+    assert!(!reason.contains(&here), "{reason}");
+}
+
+#[test]
 fn a_replaced_file_is_another_and_a_grown_one_is_not() {
     let folder = tempfile::tempdir().unwrap();
     let (path, other) = (text(folder.path(), "log"), text(folder.path(), "new"));

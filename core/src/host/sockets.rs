@@ -1,13 +1,15 @@
 //! The connections of a process: dialling with a time limit, the handshake, and bytes from then on.
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use super::process::{ACCEPTED, ProcessEffect, ProcessInput};
 use crate::control::{Address, Peer};
+use crate::effect::{Level, Notice};
 use crate::id::ConnectionId;
-use crate::limits::{DIAL_TIMEOUT, HANDSHAKE_TIMEOUT, STRANGERS_MAX};
+use crate::limits::{DIAL_TIMEOUT, HANDSHAKE_TIMEOUT, REFUSALS_TOLD_MAX, STRANGERS_MAX};
 use crate::link::handshake::{Hello, Purpose, Refusal, VERSIONS, Welcome};
 use crate::time::Time;
 use crate::wire::decode_message;
@@ -66,11 +68,20 @@ pub(crate) struct Sockets {
     sockets: BTreeMap<ConnectionId, Socket>,
     heard: VecDeque<Heard>,
     turned_away: u64,
+    /// What was told of refusals: a peer dials again and again, and a person reads it once.
+    told: BTreeSet<String>,
 }
 
 impl Sockets {
     pub(crate) const fn new(local: Local) -> Self {
-        Self { local, next: 0, sockets: BTreeMap::new(), heard: VecDeque::new(), turned_away: 0 }
+        Self {
+            local,
+            next: 0,
+            sockets: BTreeMap::new(),
+            heard: VecDeque::new(),
+            turned_away: 0,
+            told: BTreeSet::new(),
+        }
     }
 
     /// See [`Process::turned_away`](super::process::Process::turned_away).
@@ -146,7 +157,16 @@ impl Sockets {
     ) {
         out.push(written(connection, kind::REFUSAL, refusal));
         self.turned_away += 1;
+        self.tell(refusal, format!("a peer is not let in here: {refusal}"), out);
         self.close(connection, out);
+    }
+
+    /// Has a person hear of a refusal that only a person can mend.
+    fn tell(&mut self, refusal: &Refusal, text: String, out: &mut Vec<ProcessEffect>) {
+        let of_operators = matches!(refusal, Refusal::Versions { .. } | Refusal::Cluster { .. });
+        if of_operators && self.told.len() < REFUSALS_TOLD_MAX && self.told.insert(text.clone()) {
+            out.push(ProcessEffect::Notice(Notice { level: Level::Warning, text }));
+        }
     }
 
     /// Lets a connection go; nothing more is heard of it.
@@ -229,7 +249,7 @@ impl Sockets {
             }
             Stage::Accepted(decoder) => asked(decoder, &bytes),
             Stage::Greeting(hello, decoder) => answered(hello, decoder, &bytes),
-            Stage::Dialing(_) => Err(("it spoke before it was connected".into(), false)),
+            Stage::Dialing(_) => Err(unreadable(&"it spoke before it was connected")),
         };
         match step {
             Ok(None) => {}
@@ -245,7 +265,12 @@ impl Sockets {
                     self.heard.push_back(Heard::Bytes { connection, bytes: rest });
                 }
             }
-            Err((reason, gone)) => self.drop_socket(connection, gone, &reason, out),
+            Err(Fault::Unreadable(reason)) => self.drop_socket(connection, false, &reason, out),
+            Err(Fault::Refused(to, refusal)) => {
+                self.tell(&refusal, format!("{to} does not let this process in: {refusal}"), out);
+                let reason = refusal.to_string();
+                self.drop_socket(connection, refusal.is_final(), &reason, out);
+            }
         }
     }
 }
@@ -256,34 +281,43 @@ enum Step {
     Welcomed(Hello, Vec<u8>),
 }
 
-type Stepped = Result<Option<Step>, (String, bool)>;
+/// Why there is no handshake.
+enum Fault {
+    Unreadable(String),
+    /// By whom, and why.
+    Refused(Peer, Refusal),
+}
+
+type Stepped = Result<Option<Step>, Fault>;
+
+fn unreadable(error: &dyn core::fmt::Display) -> Fault {
+    Fault::Unreadable(error.to_string())
+}
 
 fn asked(decoder: &mut Decoder, mut bytes: &[u8]) -> Stepped {
-    let unreadable = |error: &dyn core::fmt::Display| (error.to_string(), false);
     let entry = match decoder.next(&mut bytes).map_err(|error| unreadable(&error))? {
         None => return Ok(None),
         Some(Entry::Message(entry)) => entry,
-        Some(Entry::Frame { .. }) => return Err(("it did not say hello".into(), false)),
+        Some(Entry::Frame { .. }) => return Err(unreadable(&"it did not say hello")),
     };
     let hello = decode_message(kind::HELLO, entry).map_err(|error| unreadable(&error))?;
     Ok(Some(Step::Asked(hello, bytes.to_vec())))
 }
 
 fn answered(hello: &Hello, decoder: &mut Decoder, mut bytes: &[u8]) -> Stepped {
-    let unreadable = |error: &dyn core::fmt::Display| (error.to_string(), false);
     let entry = match decoder.next(&mut bytes).map_err(|error| unreadable(&error))? {
         None => return Ok(None),
         Some(Entry::Message(entry)) => entry,
-        Some(Entry::Frame { .. }) => return Err(("it did not answer".into(), false)),
+        Some(Entry::Frame { .. }) => return Err(unreadable(&"it did not answer")),
     };
     if message_kind(entry).map_err(|error| unreadable(&error))? == kind::REFUSAL {
         let refusal: Refusal =
             decode_message(kind::REFUSAL, entry).map_err(|error| unreadable(&error))?;
-        return Err((refusal.to_string(), refusal.is_final()));
+        return Err(Fault::Refused(hello.to, refusal));
     }
     let welcome: Welcome =
         decode_message(kind::WELCOME, entry).map_err(|error| unreadable(&error))?;
-    hello.check(&welcome).map_err(|refusal| (refusal.to_string(), refusal.is_final()))?;
+    hello.check(&welcome).map_err(|refusal| Fault::Refused(hello.to, refusal))?;
     Ok(Some(Step::Welcomed(*hello, bytes.to_vec())))
 }
 

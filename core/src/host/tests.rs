@@ -9,7 +9,7 @@ use super::sockets::{Heard, Local, Sockets};
 use crate::control::{Address, ControlMessage, Peer, Request};
 use crate::id::{AppTerm, ConnectionId, NodeId, RequestId};
 use crate::limits::{HANDSHAKE_TIMEOUT, PING_INTERVAL, SILENCE_MAX, STRANGERS_MAX};
-use crate::link::handshake::{Door, Purpose, Refusal, Standing, VERSIONS};
+use crate::link::handshake::{Door, Purpose, Refusal, Standing, VERSIONS, Versions};
 use crate::time::{Duration, Time};
 use crate::wire::stream::{encode_entry, kind};
 
@@ -97,6 +97,32 @@ fn whoever_is_refused_hears_why_and_whether_to_come_again() {
         received(&mut a, here, &bytes_of(&out));
         let reason = alloc::string::ToString::to_string(&refusal);
         assert_eq!(a.next_heard(), Some(Heard::Down { connection: here, gone, reason }));
+    }
+}
+
+#[test]
+fn both_ends_tell_their_people_of_another_version_once() {
+    let (here, there) = (VERSIONS, Versions { lowest: 7, highest: 9 });
+    let refusal = Refusal::Versions { here, there };
+    let (mut a, mut b) = (sockets(A), sockets(B));
+    for time in 0..2 {
+        let (here, hello) = hello_of(&mut a);
+        let there = ConnectionId(ACCEPTED | time);
+        b.handle(Time(0), ProcessInput::Accepted { connection: there }, &mut Vec::new());
+        received(&mut b, there, &hello);
+        let mut out = Vec::new();
+        b.refuse(there, &refusal, &mut out);
+        let heard = received(&mut a, here, &bytes_of(&out));
+        for out in [&out, &heard] {
+            let mut notices = out.iter().filter_map(|effect| match effect {
+                ProcessEffect::Notice(notice) => Some(&notice.text),
+                _ => None,
+            });
+            let text = notices.next();
+            assert_eq!(text.is_some(), time == 0, "{out:?}");
+            let says = ["versions 7 to 9", "upgrade"];
+            assert!(text.is_none_or(|it| says.iter().all(|part| it.contains(part))), "{text:?}");
+        }
     }
 }
 

@@ -332,8 +332,7 @@ impl<F: Faults> Master<F> {
                     leader.hear_worker(now, report, state, said);
                 } else if report.follows < self.quorum.term() {
                     // It may know only those who voted once, and the leader may not know it.
-                    let message = ControlMessage::Voters { voters: self.voters() };
-                    said.push(Said::Send { to: from, message });
+                    self.say_voters([from], said);
                 }
             }
             ControlMessage::AppReport(report)
@@ -495,24 +494,28 @@ impl<F: Faults> Master<F> {
         }
         self.voters_told_at = now + VOTERS_TOLD_INTERVAL;
         let changed = self.quorum.has_changed_voters();
-        let voters = self.voters();
         let Some((leader, state)) = self.in_office() else { return };
         let unheard = leader.unheard(now, state).filter(|_| changed);
-        said.extend(unheard.chain(leader.quiet(now, state)).map(|worker| {
-            let message = ControlMessage::Voters { voters: voters.clone() };
-            Said::Send { to: Peer::Node(worker), message }
-        }));
+        let workers: Vec<_> = unheard.chain(leader.quiet(now, state)).map(Peer::Node).collect();
+        self.say_voters(workers, said);
     }
 
     /// A worker whose connection broke is dialled by the leader, which may find it gone.
     fn look_for(&mut self, now: Time, node: NodeId, said: &mut Vec<Said>) {
-        let voters = self.voters();
         let heard = |leader: &Leader<F>, state: &State| {
             state.worker(node).is_some() && !leader.is_worker_silent(now, node)
         };
         if self.in_office().is_some_and(|(leader, state)| heard(leader, state)) {
-            let message = ControlMessage::Voters { voters };
-            said.push(Said::Send { to: Peer::Node(node), message });
+            self.say_voters([Peer::Node(node)], said);
+        }
+    }
+
+    /// Tells these who votes.
+    fn say_voters(&self, to: impl IntoIterator<Item = Peer>, said: &mut Vec<Said>) {
+        let mut to = to.into_iter().peekable();
+        if to.peek().is_some() {
+            let message = ControlMessage::Voters { voters: self.voters() };
+            said.extend(to.map(|to| Said::Send { to, message: message.clone() }));
         }
     }
 

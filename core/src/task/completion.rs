@@ -67,7 +67,7 @@ impl<F: Faults> Task<F> {
                     }
                 }
             }
-            _ => self.snapshots.stored(token, reply, now),
+            _ => self.snapshots.stored(token, reply, now, fx),
         };
         if let Err(reason) = result {
             self.fail(reason, fx);

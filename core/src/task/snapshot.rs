@@ -6,7 +6,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::api::sink::IoQueue;
-use crate::effect::{Effect, Place, StoreReply, StoreRequest};
+use crate::effect::{Effect, Level, Notice, Place, StoreReply, StoreRequest};
 use crate::flow::logic::{Cx, Logic, SnapshotOrder, TaskInfo};
 use crate::flow::push::Quarantined;
 use crate::flow::state::SnapshotWriter;
@@ -300,6 +300,7 @@ impl Snapshots {
         token: Token,
         reply: StoreReply,
         now: Time,
+        fx: &mut Vec<Effect>,
     ) -> Result<(), String> {
         let Some(mut request) = self.requests.remove(&token) else { return Ok(()) };
         match reply {
@@ -316,13 +317,24 @@ impl Snapshots {
                 Ok(())
             }
             StoreReply::Failed { reason, retriable } => {
-                request.tries += 1;
-                if !retriable || request.tries > STORE_RETRIES_MAX {
+                request.tries = request.tries.saturating_add(1);
+                if !retriable {
                     return Err(format!(
                         "the checkpoint store refused {}: {reason}; what has committed is safe, \
                          start again when the store works",
                         name(&request.request)
                     ));
+                }
+                // As the commit log does: a store that is full or away comes back, and until then
+                // only as many epochs are open as may be.
+                if request.tries == STORE_RETRIES_MAX {
+                    let text = format!(
+                        "the checkpoint store has refused {} {} times in a row ({reason}): the \
+                         epoch waits until it is taken",
+                        name(&request.request),
+                        request.tries
+                    );
+                    fx.push(Effect::Notice(Notice { level: Level::Warning, text }));
                 }
                 request.sent = false;
                 request.not_before = now + retry_wait(request.tries);

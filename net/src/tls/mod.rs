@@ -7,9 +7,12 @@
 mod error;
 mod session;
 
+use std::fs;
 use std::io;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use gear_core::control::Address;
 use rustls::crypto::{CryptoProvider, ring};
@@ -29,6 +32,9 @@ use crate::driver::{Connection, Listener, Transport};
 /// which node answers at an address.
 pub const NODE_NAME: &str = "gear-node";
 
+/// Time between two looks whether the files are others, if connections begin.
+pub const LOOK_INTERVAL: Duration = Duration::from_secs(5);
+
 /// Where a node's part of the cluster's certificates is, each file in PEM.
 #[derive(Clone, Debug)]
 pub struct TlsFiles {
@@ -44,16 +50,43 @@ pub struct TlsFiles {
 #[derive(Clone, Debug)]
 pub struct Tls<T> {
     inner: T,
+    kept: Arc<Mutex<Kept>>,
+}
+
+/// How both kinds of connections begin.
+#[derive(Clone, Debug)]
+struct Configs {
     client: Arc<ClientConfig>,
     server: Arc<ServerConfig>,
 }
 
-impl<T: Transport> Tls<T> {
-    /// Secures a transport with the certificates in these files, as they are now.
-    ///
-    /// # Errors
-    /// [`TlsError`] if a file cannot be read, or they do not fit together.
-    pub fn new(inner: T, files: &TlsFiles) -> Result<Self, TlsError> {
+/// What the files held last, and when that was looked at.
+#[derive(Debug)]
+struct Kept {
+    files: TlsFiles,
+    stamps: [Stamp; 3],
+    looked: Instant,
+    interval: Duration,
+    configs: Configs,
+}
+
+/// Tells a file from one that has taken its place: when it was written, its length and its number;
+/// none if there is no file.
+type Stamp = Option<(i64, i64, u64, u64)>;
+
+fn stamp(path: &Path) -> Stamp {
+    let of = fs::metadata(path).ok()?;
+    Some((of.mtime(), of.mtime_nsec(), of.len(), of.ino()))
+}
+
+impl TlsFiles {
+    fn stamps(&self) -> [Stamp; 3] {
+        [&self.ca, &self.cert, &self.key].map(|path| stamp(path))
+    }
+}
+
+impl Configs {
+    fn read(files: &TlsFiles) -> Result<Self, TlsError> {
         let provider = Arc::new(ring::default_provider());
         let roots = Arc::new(roots(files)?);
         let (chain, key) = (chain(files)?, key(files)?);
@@ -65,7 +98,49 @@ impl<T: Transport> Tls<T> {
         let client = client(&provider, &roots, chain.clone(), key.clone_key());
         let client = client.map_err(|error| unusable(&error))?;
         let server = server(&provider, &roots, chain, key).map_err(|error| unusable(&error))?;
-        Ok(Self { inner, client: Arc::new(client), server: Arc::new(server) })
+        Ok(Self { client: Arc::new(client), server: Arc::new(server) })
+    }
+}
+
+impl Kept {
+    fn current(&mut self) -> Configs {
+        if self.looked.elapsed() >= self.interval {
+            self.looked = Instant::now();
+            // Taken before the files are read: what comes meanwhile is another stamp.
+            let stamps = self.files.stamps();
+            if stamps != self.stamps
+                && let Ok(configs) = Configs::read(&self.files)
+            {
+                (self.stamps, self.configs) = (stamps, configs);
+            }
+        }
+        self.configs.clone()
+    }
+}
+
+fn current(kept: &Mutex<Kept>) -> Configs {
+    kept.lock().unwrap_or_else(PoisonError::into_inner).current()
+}
+
+impl<T: Transport> Tls<T> {
+    /// Secures a transport with the certificates in these files. They are looked at again every
+    /// [`LOOK_INTERVAL`].
+    ///
+    /// # Errors
+    /// [`TlsError`] if a file cannot be read, or they do not fit together.
+    pub fn new(inner: T, files: &TlsFiles) -> Result<Self, TlsError> {
+        Self::looking_every(inner, files, LOOK_INTERVAL)
+    }
+
+    /// The same, but for the time between two looks.
+    ///
+    /// # Errors
+    /// As for [`Self::new`].
+    pub fn looking_every(inner: T, files: &TlsFiles, interval: Duration) -> Result<Self, TlsError> {
+        let (files, stamps) = (files.clone(), files.stamps());
+        let configs = Configs::read(&files)?;
+        let kept = Kept { files, stamps, looked: Instant::now(), interval, configs };
+        Ok(Self { inner, kept: Arc::new(Mutex::new(kept)) })
     }
 }
 
@@ -141,13 +216,13 @@ impl<T: Transport> Transport for Tls<T> {
 
     async fn listen(&self, at: &Address) -> io::Result<TlsAccepting<T>> {
         let inner = self.inner.listen(at).await?;
-        Ok(TlsAccepting { inner, config: Arc::clone(&self.server) })
+        Ok(TlsAccepting { inner, kept: Arc::clone(&self.kept) })
     }
 
     async fn dial(&self, to: &Address) -> io::Result<Connection<Self>> {
         let halves = self.inner.dial(to).await?;
         let name = ServerName::try_from(NODE_NAME).expect("it is a name");
-        let tls = ClientConnection::new(Arc::clone(&self.client), name);
+        let tls = ClientConnection::new(current(&self.kept).client, name);
         let tls = tls.map_err(|error| error::failed(&error))?;
         Ok(Session::split(tls.into(), halves))
     }
@@ -157,7 +232,7 @@ impl<T: Transport> Transport for Tls<T> {
 #[derive(Debug)]
 pub struct TlsAccepting<T: Transport> {
     inner: T::Listener,
-    config: Arc<ServerConfig>,
+    kept: Arc<Mutex<Kept>>,
 }
 
 impl<T: Transport> Listener<Tls<T>> for TlsAccepting<T> {
@@ -167,7 +242,7 @@ impl<T: Transport> Listener<Tls<T>> for TlsAccepting<T> {
 
     async fn accept(&mut self) -> io::Result<Connection<Tls<T>>> {
         let halves = self.inner.accept().await?;
-        let tls = ServerConnection::new(Arc::clone(&self.config));
+        let tls = ServerConnection::new(current(&self.kept).server);
         let tls = tls.map_err(|error| error::failed(&error))?;
         Ok(Session::split(tls.into(), halves))
     }

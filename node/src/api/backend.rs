@@ -13,7 +13,9 @@ use gear_core::id::{AppId, NodeId, RequestId};
 use crate::binaries::Binaries;
 use crate::child::ChildState;
 use crate::gossip::NodeInfo;
+use crate::security::Ends;
 use crate::server::Cluster;
+use crate::server::certificates::KnownEnds;
 use crate::store::CheckpointStore;
 
 /// What a node is, from its start to its end.
@@ -91,6 +93,9 @@ pub trait Backend: Send + Sync + 'static {
     /// What it has turned away since its start.
     fn turned_away(&self) -> TurnedAway;
 
+    /// When its certificates end; none if it has none.
+    fn certificates(&self) -> Option<Ends>;
+
     /// Has the leader of the masters do something, wherever it is. The same request under the same
     /// id is done once.
     async fn request(&self, id: RequestId, request: Request) -> Answer;
@@ -124,12 +129,17 @@ pub trait Backend: Send + Sync + 'static {
 pub(crate) struct ThisNode {
     cluster: Cluster,
     warning: Option<&'static str>,
+    ends: KnownEnds,
 }
 
 impl ThisNode {
     /// Of this cluster; `warning` is shown everywhere.
-    pub(crate) const fn new(cluster: Cluster, warning: Option<&'static str>) -> Self {
-        Self { cluster, warning }
+    pub(crate) const fn new(
+        cluster: Cluster,
+        warning: Option<&'static str>,
+        ends: KnownEnds,
+    ) -> Self {
+        Self { cluster, warning, ends }
     }
 }
 
@@ -164,6 +174,10 @@ impl Backend for ThisNode {
     fn turned_away(&self) -> TurnedAway {
         let (connections, datagrams) = (self.cluster.turned_away(), self.cluster.gossip_dropped());
         TurnedAway { connections, datagrams }
+    }
+
+    fn certificates(&self) -> Option<Ends> {
+        self.ends.get()
     }
 
     async fn request(&self, id: RequestId, request: Request) -> Answer {

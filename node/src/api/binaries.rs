@@ -230,6 +230,7 @@ fn problem(error: &BinaryError) -> Problem {
         BinaryError::TooLong => Code::TooLarge,
         BinaryError::Elf(_) | BinaryError::Damaged { .. } | BinaryError::Name(_) => Code::BadBinary,
         BinaryError::Missing { .. } => Code::NotFound,
+        BinaryError::Full { .. } => Code::Refused,
         BinaryError::Io { .. } => Code::Internal,
     };
     Problem::new(code, error.to_string())

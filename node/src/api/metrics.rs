@@ -20,6 +20,7 @@ impl Api {
             nodes: backend.nodes(),
             processes: backend.processes(),
             turned_away: backend.turned_away(),
+            certificates: backend.certificates(),
         }
     }
 }

@@ -31,12 +31,15 @@ use std::time::Duration;
 use gear_core::control::{AppStatus, ClusterStatus, ProcessId, Reply, Request, Role};
 use gear_core::host::process::Answer;
 use gear_core::id::{AppId, NodeId, RequestId};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::metrics::Metrics;
 use crate::security::{Access, NodeToken, random};
 pub use backend::{Backend, Here, KnownNode, LocalProcess, LogTail, TurnedAway};
 pub use binaries::{Digest, PeerBinaries};
 pub use errors::{Code, Problem};
+use extract::Hopped;
 pub use peers::{HOP_HEADER, Peers};
 pub use routes::openapi;
 pub use serve::{ServeError, Served, listen, serve};
@@ -163,6 +166,22 @@ impl Api {
                 format!("{node} is not heard: look with `gear-node nodes` whether it runs"),
             )),
         }
+    }
+
+    /// Has the node that has what is wanted do it in this one's place, within a time. A node that
+    /// was asked in another's place asks no third one: `what` has moved, and is to be asked again.
+    async fn hand_on<T: DeserializeOwned>(
+        &self,
+        (node, what): (NodeId, &str),
+        Hopped(hopped): Hopped,
+        (path, body): (&str, &(impl Serialize + Sync)),
+        within: Duration,
+    ) -> Result<T, Problem> {
+        if hopped {
+            let text = format!("{what} has moved to {node}: ask again");
+            return Err(Problem::new(Code::NodeUnreachable, text));
+        }
+        self.0.peers.post(&self.http_of(node)?, path, body, within).await
     }
 
     /// Where an app's app master runs; its node is this one if there is none to be named.

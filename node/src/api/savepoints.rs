@@ -69,20 +69,17 @@ pub(super) async fn list(
 pub(super) async fn take(
     State(api): State<Api>,
     Path(app): Path<String>,
-    Hopped(hopped): Hopped,
+    hopped: Hopped,
     Body(request): Body<SavepointRequest>,
 ) -> Result<Json<SavepointTaken>, Problem> {
     check_name(&request.name)?;
     let app = api.app(&app).await?;
     let (process, elsewhere) = api.app_master(&app)?;
     if let Some(node) = elsewhere {
-        if hopped {
-            let what = format!("the app master of {} has moved to {node}: ask again", app.app);
-            return Err(Problem::new(Code::NodeUnreachable, what));
-        }
-        let at = api.http_of(node)?;
+        let what = format!("the app master of {}", app.app);
         let path = format!("/api/v1/apps/{}/savepoints", app.app.0);
-        return api.0.peers.post(&at, &path, &request, SAVEPOINT_TIME_MAX).await.map(Json);
+        let asked = (path.as_str(), &request);
+        return api.hand_on((node, &what), hopped, asked, SAVEPOINT_TIME_MAX).await.map(Json);
     }
     let name = request.name;
     let command = Command::Savepoint { name: name.clone() };

@@ -52,6 +52,7 @@ pub enum ServeError {
 pub struct Served {
     address: SocketAddr,
     handle: Handle<SocketAddr>,
+    certificate: Option<RustlsConfig>,
 }
 
 impl Served {
@@ -59,6 +60,12 @@ impl Served {
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What is shown to whoever connects: replaced there, the next one sees it. None without TLS.
+    #[must_use]
+    pub fn certificate(&self) -> Option<RustlsConfig> {
+        self.certificate.clone()
     }
 
     /// Takes no new connections, and lets requests end.
@@ -102,24 +109,27 @@ pub fn serve(
     let router = with_warning(routes::router(api), warning);
     let handle = Handle::new();
     let bounded = Bounded::new(DefaultAcceptor::new());
-    match tls {
+    let certificate = match tls {
         None => {
             let mut server = axum_server::from_tcp(listener).map_err(failed)?.acceptor(bounded);
             bound_heads(server.http_builder());
             let served = server.handle(handle.clone()).serve(router.into_make_service());
             tokio::spawn(said(served));
+            None
         }
         Some(files) => {
             let config = RustlsConfig::from_config(Arc::new(tls::server(files)?));
-            let acceptor =
-                RustlsAcceptor::new(config).handshake_timeout(HANDSHAKE_TIME_MAX).acceptor(bounded);
+            let acceptor = RustlsAcceptor::new(config.clone())
+                .handshake_timeout(HANDSHAKE_TIME_MAX)
+                .acceptor(bounded);
             let mut server = axum_server::from_tcp(listener).map_err(failed)?.acceptor(acceptor);
             bound_heads(server.http_builder());
             let served = server.handle(handle.clone()).serve(router.into_make_service());
             tokio::spawn(said(served));
+            Some(config)
         }
-    }
-    Ok(Served { address, handle })
+    };
+    Ok(Served { address, handle, certificate })
 }
 
 async fn said(served: impl Future<Output = io::Result<()>>) {

@@ -48,18 +48,15 @@ pub(super) async fn put(
 pub(super) async fn readmit(
     State(api): State<Api>,
     Path(node): Path<String>,
-    Hopped(hopped): Hopped,
+    hopped: Hopped,
 ) -> Result<Json<Done>, Problem> {
     let entry = api.node_entry(&node).await?;
     let node = node_number(&entry.node).expect("an entry has a node's number");
     if node != api.backend().here().node {
-        if hopped {
-            let what = format!("{node} does not serve there any more: ask again");
-            return Err(Problem::new(Code::NodeUnreachable, what));
-        }
         let path = format!("/api/v1/nodes/{}/readmit", node.0);
-        let at = api.http_of(node)?;
-        return api.0.peers.post(&at, &path, &json!({}), REQUEST_TIME_MAX).await.map(Json);
+        let asked = (path.as_str(), &json!({}));
+        let to = (node, "what was served there");
+        return api.hand_on(to, hopped, asked, REQUEST_TIME_MAX).await.map(Json);
     }
     match api.backend().readmit().await {
         Answer::Reply(Reply::Done) => {

@@ -43,6 +43,14 @@ pub enum BinaryError {
         /// What it said.
         error: io::Error,
     },
+    /// There is no room for it.
+    #[error("{}: {error}; make room on this node's disk and submit again", path.display())]
+    Full {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        error: io::Error,
+    },
     /// It is not what it is called.
     #[error("the binary {wanted} is damaged: its content is that of {found}; submit it again")]
     Damaged {
@@ -62,6 +70,17 @@ pub enum BinaryError {
         /// Why not.
         reason: String,
     },
+}
+
+impl BinaryError {
+    /// What the operating system said of a file.
+    fn of(path: &Path, error: io::Error) -> Self {
+        let path = path.into();
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full { path, error },
+            _ => Self::Io { path, error },
+        }
+    }
 }
 
 /// Where binaries come from that are not here.
@@ -148,7 +167,7 @@ impl Binaries {
         let path = self.0.folder.join(format!(".upload-{number}"));
         let mut options = OpenOptions::new();
         let file = options.write(true).create(true).truncate(true).mode(0o755).open(&path);
-        let file = file.map_err(|error| BinaryError::Io { path: path.clone(), error })?;
+        let file = file.map_err(|error| BinaryError::of(&path, error))?;
         let binaries = self.clone();
         Ok(Upload { binaries, path, file: Some(file), hasher: Sha256::new(), bytes: 0 })
     }
@@ -243,7 +262,7 @@ impl Upload {
         }
         self.hasher.update(bytes);
         let file = self.file.as_mut().expect("it is there until the end");
-        file.write_all(bytes).map_err(|error| BinaryError::Io { path: self.path.clone(), error })
+        file.write_all(bytes).map_err(|error| BinaryError::of(&self.path, error))
     }
 
     /// That was all of it: checks it, and keeps it under its hash, which it gives.
@@ -252,7 +271,7 @@ impl Upload {
     /// If it cannot be run on this machine, or not be kept.
     pub fn finish(mut self) -> Result<Vec<u8>, BinaryError> {
         let path = self.path.clone();
-        let failed = |error: io::Error| BinaryError::Io { path: path.clone(), error };
+        let failed = |error: io::Error| BinaryError::of(&path, error);
         if let Some(file) = self.file.take() {
             file.sync_all().map_err(failed)?;
         }

@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use gear_core::control::{Address, LaunchOrder, ProcessId};
+use gear_core::control::{Address, LaunchOrder, ProcessId, Role};
 use gear_core::host::process::{Answer, Command};
 use gear_core::id::{Incarnation, NodeId};
 use gear_net::{ChildEvents, Children};
@@ -25,6 +25,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
+use super::cgroups::{CgroupError, Cgroups, Place};
 use super::protocol::{CHILD, FromChild, Launch, ToChild, read, write};
 use super::table::{Asked, ChildInfo, ChildState, ChildTable};
 use crate::binaries::Binaries;
@@ -73,6 +74,8 @@ pub(crate) struct Home {
     pub(crate) binaries: Binaries,
     /// Who runs.
     pub(crate) table: ChildTable,
+    /// The control groups of the children; none if they have none.
+    pub(crate) cgroups: Option<Arc<Cgroups>>,
 }
 
 /// The children of a node.
@@ -130,6 +133,7 @@ struct One {
 /// A child that has been started: itself, and the two ways to it.
 struct Started {
     child: Child,
+    place: Option<Place>,
     said: mpsc::Receiver<FromChild>,
     say: mpsc::Sender<ToChild>,
     /// The tasks that listen, speak and keep what is printed; dropped, they end.
@@ -181,6 +185,10 @@ impl One {
                 }
             }
         };
+        let over = started.place.as_ref().and_then(Place::over);
+        if let Some(place) = started.place.take() {
+            place.end().await;
+        }
         // What it said last is still on its way; what it has started itself may hold its output.
         let last = async {
             while let Some(message) = started.said.recv().await {
@@ -189,7 +197,7 @@ impl One {
             while started.tasks.join_next().await.is_some() {}
         };
         let _ = timeout(OUTPUT_TIMEOUT, last).await;
-        talk.reason.unwrap_or_else(|| match status {
+        over.or(talk.reason).unwrap_or_else(|| match status {
             Ok(status) => describe(status),
             Err(error) => format!("nobody knows how it ended: {error}"),
         })
@@ -232,6 +240,8 @@ impl One {
         let child = spawn(&binary, &title, &self.home.checkpoints, OwnedFd::from(there)).await;
         let mut child = child.map_err(|error| format!("{}: {error}", binary.display()))?;
         self.note(|info| info.pid = child.id());
+        // It waits for its launch, so that it has taken and started nothing yet.
+        let place = self.confine(&order, child.id()).map_err(|error| error.to_string())?;
         let launch = ToChild::Launch(Box::new(self.home.launch(order)));
         let (reading, writing) = here.into_split();
         let (hear, said) = mpsc::channel(TALK_MAX);
@@ -246,7 +256,17 @@ impl One {
         if let Some(err) = child.stderr.take() {
             tasks.spawn_local(print(err, log));
         }
-        Ok(Started { child, said, say, tasks })
+        Ok(Started { child, place, said, say, tasks })
+    }
+
+    /// Puts the process into a control group, if it is to have one.
+    fn confine(&self, order: &LaunchOrder, pid: Option<u32>) -> Result<Option<Place>, CgroupError> {
+        let (Some(groups), Some(pid)) = (&self.home.cgroups, pid) else { return Ok(None) };
+        let granted = match self.process.role {
+            Role::AppMaster(_) => order.spec.app_master,
+            Role::Executor(_) => order.spec.executor,
+        };
+        groups.confine(self.process, self.launch, granted, pid)
     }
 }
 

@@ -3,6 +3,8 @@
 #[cfg(feature = "server")]
 mod ask;
 #[cfg(feature = "server")]
+pub(crate) mod cgroups;
+#[cfg(feature = "server")]
 mod children;
 mod describe;
 pub(crate) mod protocol;

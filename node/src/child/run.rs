@@ -51,6 +51,8 @@ where
         return failed(name, "the worker that had started this process is gone");
     };
     start_logging(&launch.log);
+    let folder = std::env::current_dir().unwrap_or_default();
+    tracing::info!(target: "gear", "relative paths of this process begin at {}", folder.display());
     let living = AssertUnwindSafe(|| live(name, *launch, describe, &services, &mut worker));
     let reason = match catch_unwind(living) {
         Ok(Ok(reason) | Err(reason)) => reason,

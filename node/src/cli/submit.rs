@@ -1,6 +1,6 @@
 //! Submitting a job's binary.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -78,6 +78,17 @@ impl Submit {
     }
 }
 
+/// The relative paths among a job's arguments, or behind a `=` in one, of what is there for whoever
+/// submits it, though perhaps not for the job.
+fn relative_paths(arguments: &[String]) -> impl Iterator<Item = &str> {
+    let values = arguments.iter().map(|it| match it.split_once('=') {
+        Some((option, value)) if option.starts_with('-') => value,
+        _ => it,
+    });
+    let is_here = |it: &&str| Path::new(it).is_relative() && Path::new(it).exists();
+    values.filter(|it| !it.is_empty() && !it.starts_with('-')).filter(is_here)
+}
+
 pub(super) async fn run(
     client: &Client,
     what: Submit,
@@ -86,6 +97,13 @@ pub(super) async fn run(
     let file = |error| ClientError::File { path: what.path.clone(), error };
     let digest = Digest::of_file(&what.path).map_err(file)?;
     let request = what.request(digest)?;
+    for path in relative_paths(&what.arguments) {
+        eprintln!(
+            "gear-node: `{path}` is a path that begins here, and the job's processes look for it \
+             in the folders in which their nodes run: give the whole path of a file that all of \
+             them reach"
+        );
+    }
     let binary = format!("/api/v1/binaries/{digest}");
     if !client.has(&binary).await? {
         let length = std::fs::metadata(&what.path).map_err(file)?.len();
@@ -106,4 +124,18 @@ pub(super) async fn run(
             submitted.name, submitted.app, submitted.app
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_that_mean_something_else_to_the_job_are_found() {
+        // The tests run in the folder of the package.
+        let whole = std::env::current_dir().expect("there is one").display().to_string();
+        let arguments = ["src", "--in=Cargo.toml", "--src", "nothing", "", "--count=3", &whole];
+        let arguments = arguments.map(str::to_owned);
+        assert!(relative_paths(&arguments).eq(["src", "Cargo.toml"]));
+    }
 }

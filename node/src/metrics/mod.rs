@@ -19,6 +19,7 @@ use prometheus::{Encoder as _, IntCounterVec, Opts, Registry, TextEncoder};
 
 use crate::api::types::{MetricFamily, MetricsQuery};
 use crate::api::{KnownNode, LocalProcess, TurnedAway};
+use crate::security::Ends;
 use families::Families;
 
 /// The format that is written.
@@ -38,6 +39,8 @@ pub struct Scrape {
     pub processes: Vec<LocalProcess>,
     /// What came from strangers.
     pub turned_away: TurnedAway,
+    /// When the node's certificates end; none if it has none.
+    pub certificates: Option<Ends>,
 }
 
 /// What a node measures.

@@ -3,7 +3,7 @@
 use gear_core::id::NodeId;
 
 use super::families::Families;
-use super::{Scrape, proc};
+use super::{Scrape, proc, since_epoch};
 use crate::api::TurnedAway;
 
 pub(super) fn collect(all: &mut Families, node: NodeId, scrape: &Scrape) {
@@ -22,6 +22,13 @@ pub(super) fn collect(all: &mut Families, node: NodeId, scrape: &Scrape) {
     all.counter(("gear_connections_turned_away_total", help), &[], connections as f64);
     let help = "Datagrams of gossip that were dropped: of outsiders, damaged, or sent again";
     all.counter(("gear_gossip_datagrams_dropped_total", help), &[], datagrams as f64);
+    if let Some(ends) = &scrape.certificates {
+        let help = "When a certificate ends: the node's own, or the one of its authority";
+        for (whose, end) in [("node", ends.node), ("authority", ends.authority)] {
+            let what = ("gear_certificate_expiry_timestamp_seconds", help);
+            all.gauge(what, &[("certificate", whose)], since_epoch(end));
+        }
+    }
     let Some(status) = &scrape.cluster else { return };
     let leads = f64::from(status.leader == Some(node));
     all.gauge(("gear_master_leads", "1 if the master of this node leads"), &[], leads);

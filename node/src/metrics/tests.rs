@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use gear_core::app::Stage;
 use gear_core::control::{Address, Peer, ProcessId, Role};
@@ -89,7 +89,10 @@ fn scrape() -> Scrape {
     };
     let nodes = vec![KnownNode { node: NodeId(1), ..KnownNode::default() }];
     let turned_away = TurnedAway { connections: 5, datagrams: 6 };
-    Scrape { cluster: Some(cluster), nodes, processes: vec![executor, master], turned_away }
+    let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+    let certificates = Some(Ends { node: at(100), authority: at(200) });
+    let processes = vec![executor, master];
+    Scrape { cluster: Some(cluster), nodes, processes, turned_away, certificates }
 }
 
 fn text(scrape: Scrape) -> String {
@@ -119,6 +122,8 @@ fn everything_is_written_as_prometheus_reads_it() {
         "gear_app_quarantined_records_total{app=\"1\"} 4",
         "gear_connections_turned_away_total 5",
         "gear_gossip_datagrams_dropped_total 6",
+        "gear_certificate_expiry_timestamp_seconds{certificate=\"node\"} 100",
+        "gear_certificate_expiry_timestamp_seconds{certificate=\"authority\"} 200",
         "gear_master_leads 1",
         "gear_master_term 3",
         "gear_master_replicated_updates_total 12",

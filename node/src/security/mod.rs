@@ -7,7 +7,7 @@ pub mod tls;
 pub mod tokens;
 
 pub use exposure::{Exposure, ExposureError, Listening};
-pub use own::OwnError;
+pub use own::{Ends, OwnError};
 pub use tokens::{Access, ClusterKey, NodeToken, Principal, Role, TokenError, TokenFile};
 
 /// Bytes as lower-case hexadecimal digits.

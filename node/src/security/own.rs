@@ -1,5 +1,5 @@
-//! Whether others will take a node's own certificate: its operator hears it at the start, and not
-//! from every peer that turns the node away.
+//! Whether others will take a node's own certificate, and for how long: its operator hears it at
+//! the start and in time, and not from every peer that turns the node away.
 
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
@@ -13,9 +13,13 @@ use rustls::{CertificateError, Error, InconsistentKeys};
 use super::certificates::NODE_NAME;
 use super::tls::{self, Files, TlsError};
 
-/// A certificate that ends within this time is warned of at every start: long enough to make
-/// another one without haste.
+/// A certificate that ends within this time is warned of: long enough to make another one without
+/// haste.
 pub const WARN_BEFORE: Duration = Duration::from_secs(14 * 24 * 3_600);
+/// The same for the authority's, with which those of all nodes have to be made anew.
+pub const AUTHORITY_WARN_BEFORE: Duration = Duration::from_secs(60 * 24 * 3_600);
+/// The last second of the year 9999 since 1970: no certificate lasts longer.
+const LAST: Duration = Duration::from_secs(253_402_300_799);
 
 /// Why no other node would take a node's certificate.
 #[derive(Debug, thiserror::Error)]
@@ -100,12 +104,52 @@ fn system(time: UnixTime) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(time.as_secs())
 }
 
-/// Looks at a node's certificate as those do whom it dials, and who dial it. Gives when it ends,
-/// if that is within [`WARN_BEFORE`].
+/// When the certificates end that a node shows and trusts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ends {
+    /// Its own.
+    pub node: SystemTime,
+    /// The authority's; the last one's, if it trusts several.
+    pub authority: SystemTime,
+}
+
+impl Ends {
+    /// What the operator has to do soon, or should have done.
+    #[must_use]
+    pub fn warnings(&self, files: &Files, now: SystemTime) -> Vec<String> {
+        let expires = |end: SystemTime| if end > now { "expires" } else { "has expired" };
+        let mut warnings = Vec::new();
+        if self.node < now + WARN_BEFORE {
+            warnings.push(format!(
+                "the certificate {} {} on {}, and nobody takes this node in after that: make \
+                 another one with `gear-node cert node NAME --host HOST` and put it and its key \
+                 in the place of these; connections from then on use it, without a restart",
+                files.certificate.display(),
+                expires(self.node),
+                date(self.node)
+            ));
+        }
+        if self.authority < now + AUTHORITY_WARN_BEFORE {
+            warnings.push(format!(
+                "the certificate {} of the cluster's authority {} on {}: make another authority \
+                 with `gear-node cert init-ca`, add its certificate to this file on every node \
+                 and client, then replace the nodes' certificates by ones of the new authority, \
+                 and take the old one away",
+                files.authority.display(),
+                expires(self.authority),
+                date(self.authority)
+            ));
+        }
+        warnings
+    }
+}
+
+/// Looks at a node's certificate as those do whom it dials, and who dial it. Gives how long it and
+/// that of the authority last; nobody but the operator looks at when the authority's ends.
 ///
 /// # Errors
 /// If they would not take it, or a file cannot be used.
-pub fn check(files: &Files, now: SystemTime) -> Result<Option<SystemTime>, OwnError> {
+pub fn check(files: &Files, now: SystemTime) -> Result<Ends, OwnError> {
     let (chain, trusted) = tls::own(files).map_err(|error| match error {
         TlsError::Unfit {
             error: Error::InconsistentKeys(InconsistentKeys::KeyMismatch), ..
@@ -115,14 +159,13 @@ pub fn check(files: &Files, now: SystemTime) -> Result<Option<SystemTime>, OwnEr
         }
         other => OwnError::Files(other),
     })?;
-    let verify = |at: SystemTime| verify(&chain, trusted.clone(), at);
     let certificate = files.certificate.clone();
-    let wrong = match verify(now) {
+    let wrong = match verify(&chain, trusted.clone(), now) {
         Ok(()) => {
-            return Ok(match verify(now + WARN_BEFORE) {
-                Err(CertificateError::ExpiredContext { not_after, .. }) => Some(system(not_after)),
-                _ => None,
-            });
+            let end = |it: &CertificateDer<'static>| end(it, &trusted);
+            let authorities = tls::authorities(files)?;
+            let authority = authorities.iter().map(end).max().expect("one has signed it");
+            return Ok(Ends { node: end(&chain[0]), authority });
         }
         Err(wrong) => wrong,
     };
@@ -142,6 +185,19 @@ pub fn check(files: &Files, now: SystemTime) -> Result<Option<SystemTime>, OwnEr
         }
         other => OwnError::NotOfNode { certificate, reason: other.to_string() },
     })
+}
+
+/// When a certificate ends. Its time is what is looked at first: whoever shows it at the end of all
+/// times hears when its own was.
+fn end(
+    certificate: &CertificateDer<'static>,
+    trusted: &std::sync::Arc<rustls::RootCertStore>,
+) -> SystemTime {
+    let last = SystemTime::UNIX_EPOCH + LAST;
+    match verify(std::slice::from_ref(certificate), trusted.clone(), last) {
+        Err(CertificateError::ExpiredContext { not_after, .. }) => system(not_after),
+        _ => last,
+    }
 }
 
 /// Shows a certificate to both ends of a connection.
@@ -198,11 +254,43 @@ mod tests {
         let place = folder();
         let files = made(place.path(), 30);
         let now = SystemTime::now();
-        assert_eq!(check(&files, now).expect("it is sound"), None);
-        let end = check(&files, now + 17 * DAY).expect("it is sound").expect("it ends soon");
-        let is_after = end.duration_since(now + 29 * DAY).expect("it lasts 30 days");
-        assert!(is_after <= DAY + Duration::from_secs(60), "{is_after:?}");
-        assert_eq!(check(&files, now + 15 * DAY).expect("it is sound"), None);
+        let ends = check(&files, now).expect("it is sound");
+        for (end, days) in [(ends.node, 30), (ends.authority, 100)] {
+            let after = end.duration_since(now + (days - 1) * DAY).expect("it lasts");
+            assert!(after <= DAY + Duration::from_secs(60), "{after:?}");
+        }
+        assert_eq!(check(&files, now + 17 * DAY).expect("it is sound"), ends);
+        let warnings = |days: u32| ends.warnings(&files, now + days * DAY);
+        assert!(warnings(15).is_empty(), "{:?}", warnings(15));
+        let [soon] = &warnings(17)[..] else { panic!("{:?}", warnings(17)) };
+        for part in ["one.pem expires on", &date(ends.node), "without a restart"] {
+            assert!(soon.contains(part), "{soon}");
+        }
+        let [over, authority] = &warnings(45)[..] else { panic!("{:?}", warnings(45)) };
+        assert!(over.contains("one.pem has expired on"), "{over}");
+        assert!(authority.contains("authority expires on"), "{authority}");
+        assert!(warnings(101)[1].contains("authority has expired on"), "{:?}", warnings(101));
+    }
+
+    #[test]
+    fn an_authority_that_has_expired_is_noticed_and_one_beside_it_is_enough() {
+        let (place, elsewhere) = (folder(), folder());
+        // The node's certificate lasts longer than what has signed it.
+        let authority = init_authority(place.path(), 10).expect("it is made").certificate;
+        let made = node(place.path(), "one", &["localhost".into()], 100).expect("it is made");
+        let files = Files { authority, certificate: made.certificate, key: made.key };
+        let later = SystemTime::now() + 20 * DAY;
+        let ends = check(&files, later).expect("peers take it still");
+        let [warning] = &ends.warnings(&files, later)[..] else { panic!("{ends:?}") };
+        for part in ["ca.pem", "authority has expired on", &date(ends.authority), "init-ca"] {
+            assert!(warning.contains(part), "{warning}");
+        }
+        let next = init_authority(elsewhere.path(), 1_000).expect("it is made").certificate;
+        let read = |path| std::fs::read_to_string(path).expect("it is there");
+        let both = read(&files.authority) + &read(&next);
+        std::fs::write(&files.authority, both).expect("it is ours");
+        let ends = check(&files, later).expect("peers take it");
+        assert!(ends.warnings(&files, later).is_empty(), "{ends:?}");
     }
 
     #[test]
@@ -231,7 +319,8 @@ mod tests {
         let hour = Duration::from_secs(3_600);
         for behind in [hour, hour + Duration::from_secs(600), 14 * hour] {
             let clock = SystemTime::now() - behind;
-            assert_eq!(check(&files, clock).expect("it has begun"), None, "{behind:?} behind");
+            let ends = check(&files, clock).expect("it has begun");
+            assert!(ends.warnings(&files, clock).is_empty(), "{behind:?} behind");
         }
     }
 

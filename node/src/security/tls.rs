@@ -84,6 +84,19 @@ pub(super) fn own(
     Ok((chain, Arc::new(roots(&files.authority)?)))
 }
 
+/// The certificates of the authorities that a node trusts.
+pub(super) fn authorities(files: &Files) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    certificates(&files.authority)
+}
+
+/// The certificate that a node shows, with those between it and the authority.
+///
+/// # Errors
+/// If the file is missing or damaged.
+pub fn shown(files: &Files) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    certificates(&files.certificate)
+}
+
 fn key(files: &Files) -> Result<PrivateKeyDer<'static>, TlsError> {
     let pem = read_secret(&files.key)?;
     PrivateKeyDer::from_pem_slice(pem.as_bytes())

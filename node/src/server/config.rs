@@ -80,6 +80,11 @@ pub struct StartOptions {
     #[arg(long, env = "GEAR_NODE_TRANSPORT", value_name = "KIND", value_enum)]
     pub transport: Option<TransportKind>,
 
+    /// Control groups of jobs' processes, which keep each within its memory; `auto`: where the node
+    /// may make them [default: auto]
+    #[arg(long, env = "GEAR_NODE_CGROUPS", value_name = "USE", value_enum)]
+    pub cgroups: Option<CgroupUse>,
+
     /// Certificates, keys and tokens.
     #[command(flatten)]
     pub security: SecurityOptions,
@@ -131,6 +136,19 @@ impl TransportKind {
     }
 }
 
+/// Whether jobs' processes run in control groups.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum CgroupUse {
+    /// Where the node may make them.
+    #[default]
+    Auto,
+    /// They do not.
+    Off,
+    /// They do, each within its memory, or the node does not start.
+    Required,
+}
+
 /// How the log is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -159,6 +177,7 @@ struct FileOptions {
     label: BTreeMap<String, String>,
     checkpoints: Option<String>,
     transport: Option<TransportKind>,
+    cgroups: Option<CgroupUse>,
     #[serde(default)]
     security: SecurityOptions,
     insecure: Option<bool>,
@@ -213,6 +232,8 @@ pub struct Config {
     pub checkpoints: Option<String>,
     /// How bytes go over connections.
     pub transport: TransportKind,
+    /// Whether jobs' processes run in control groups.
+    pub cgroups: CgroupUse,
     /// Certificates, keys and tokens.
     pub security: SecurityOptions,
     /// It may listen openly.
@@ -282,6 +303,7 @@ impl Config {
             labels,
             checkpoints: options.checkpoints.or(file.checkpoints),
             transport: options.transport.or(file.transport).unwrap_or_default(),
+            cgroups: options.cgroups.or(file.cgroups).unwrap_or_default(),
             security: options.security.or(file.security),
             insecure: options.insecure || file.insecure.unwrap_or(false),
             drain_timeout,
@@ -323,7 +345,8 @@ mod tests {
     #[test]
     fn what_is_given_wins_over_the_file_and_that_over_the_default() {
         let text = "masters = 3\nslots = 7\nmemory = \"2G\"\njoin = [\"a:1\"]\n\
-                    drain-timeout = \"1m\"\nlog = \"json\"\nlog-level = \"warn\"\n\
+                    cgroups = \"off\"\ndrain-timeout = \"1m\"\n\
+                    log = \"json\"\nlog-level = \"warn\"\n\
                     [label]\nzone = \"b\"\ndisk = \"ssd\"\n";
         let (_folder, mut options) = file(text);
         options.slots = Some(9);
@@ -333,6 +356,7 @@ mod tests {
         assert_eq!(config.capacity, Resources { slots: 9, memory: 2 << 30 });
         assert_eq!((config.log, config.log_level.as_str()), (LogFormat::Json, "warn"));
         assert_eq!(config.drain_timeout, Duration::from_secs(60));
+        assert_eq!(config.cgroups, CgroupUse::Off);
         let labels = [("disk", "ssd"), ("zone", "a")];
         assert_eq!(config.labels, labels.map(|(k, v)| (k.to_owned(), v.to_owned())).into());
         assert_eq!(config.listen.to_string(), LISTEN);

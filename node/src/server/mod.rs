@@ -1,5 +1,6 @@
 //! A node of a cluster: one process that runs a worker, perhaps a master, and serves people.
 
+pub(crate) mod certificates;
 mod cluster;
 mod config;
 mod control;
@@ -20,10 +21,12 @@ use gear_core::host::NodeConfig;
 use gear_core::id::{Incarnation, NodeId};
 use gear_core::master::quorum::Formation;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
+use certificates::KnownEnds;
 pub use cluster::Cluster;
-pub use config::{Config, ConfigError, HTTP, LogFormat, StartOptions, TransportKind};
+pub use config::{CgroupUse, Config, ConfigError, HTTP, LogFormat, StartOptions, TransportKind};
 use control::{Control, Orders, Running};
 use folder::{DataFolder, FolderError, Identity};
 use formation::{Candidate, Step, step};
@@ -33,6 +36,7 @@ use security::{Secured, SecurityError};
 use crate::api::backend::ThisNode;
 use crate::api::{Api, PeerBinaries, Peers, ServeError, Served};
 use crate::binaries::Binaries;
+use crate::child::cgroups::{self, CgroupError, Cgroups};
 use crate::child::{ChildTable, Home};
 use crate::disk::{DiskError, NodeDisk};
 use crate::gossip::{Gossip, GossipError, Me};
@@ -73,6 +77,9 @@ enum StartError {
     /// Strangers could come in, or a certificate cannot be used.
     #[error(transparent)]
     Security(#[from] SecurityError),
+    /// Jobs' processes would not be limited.
+    #[error("--cgroups required: {0}")]
+    Cgroups(#[from] CgroupError),
     /// REST cannot be served.
     #[error(transparent)]
     Http(#[from] ServeError),
@@ -163,14 +170,25 @@ impl Kept {
 }
 
 async fn serve(config: Config) -> Result<(), StartError> {
+    let kept = Arc::new(Kept::open(&config)?);
+    // The folder is this process's, so that whoever runs below its groups is an orphan.
+    let groups = cgroups::set_up(config.cgroups, kept.identity().node).await?;
+    let ended = live(config, kept, groups.clone()).await;
+    if let Some(groups) = groups {
+        groups.close().await;
+    }
+    ended
+}
+
+async fn live(
+    config: Config,
+    kept: Arc<Kept>,
+    groups: Option<Arc<Cgroups>>,
+) -> Result<(), StartError> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    let kept = Arc::new(Kept::open(&config)?);
     let identity = kept.identity();
     let secured = Secured::new(&config, &kept.folder.secrets())?;
-    if let Some(warning) = secured.warning() {
-        tracing::warn!(target: "gear", "{warning}");
-    }
     let wiring = Wiring {
         transport: config.transport.name().into(),
         advertise: config.advertise.clone(),
@@ -206,7 +224,16 @@ async fn serve(config: Config) -> Result<(), StartError> {
     });
     let scheme = if secured.files.is_some() { "https" } else { "http" };
     let warning = secured.exposure.warning();
-    let served = serve_rest(&cluster, secured, http)?;
+    let known = KnownEnds::default();
+    if let Some(ends) = secured.ends {
+        known.set(ends);
+    }
+    let files = secured.files.clone();
+    let served = serve_rest(&cluster, secured, http, known.clone())?;
+    let mut watching = JoinSet::new();
+    if let Some(files) = files {
+        watching.spawn(certificates::watch(files, known, served.certificate()));
+    }
     println!("{} listens at {listen}", identity.node);
     println!("REST        {scheme}://{}", served.address());
     println!("data folder {}", kept.folder.root().display());
@@ -218,7 +245,7 @@ async fn serve(config: Config) -> Result<(), StartError> {
         biased;
         _ = interrupt.recv() => return Ok(()),
         _ = terminate.recv() => return Ok(()),
-        begun = begin(&config, &kept, control, gossip, &cluster) => begun?,
+        begun = begin(&config, &kept, control, gossip, &cluster, groups) => begun?,
     };
     let Begun { mut running, mut follower } = begun;
     let mut leaves = false;
@@ -257,6 +284,7 @@ fn serve_rest(
     cluster: &Cluster,
     secured: Secured,
     listener: std::net::TcpListener,
+    ends: KnownEnds,
 ) -> Result<Served, StartError> {
     let Secured { exposure, key, access, files, .. } = secured;
     let token = crate::api::node_token(key.as_ref());
@@ -265,7 +293,7 @@ fn serve_rest(
     let (me, nodes) = (cluster.node(), cluster.clone());
     let others = move || nodes.nodes().into_iter().filter(|it| it.node != me).collect();
     cluster.binaries().set_source(Arc::new(PeerBinaries::new(peers.clone(), others)));
-    let backend = Arc::new(ThisNode::new(cluster.clone(), exposure.warning()));
+    let backend = Arc::new(ThisNode::new(cluster.clone(), exposure.warning(), ends));
     Ok(crate::api::serve(Api::new(backend, access, peers), listener, files.as_ref())?)
 }
 
@@ -290,6 +318,7 @@ async fn begin(
     control: Control,
     mut gossip: Gossip,
     cluster: &Cluster,
+    cgroups: Option<Arc<Cgroups>>,
 ) -> Result<Begun, StartError> {
     let (id, voters) = belong(config, kept, &control, &mut gossip, cluster).await?;
     let identity = kept.identity();
@@ -316,6 +345,7 @@ async fn begin(
         log: config.log_level.clone(),
         binaries: cluster.binaries().clone(),
         table: cluster.children().clone(),
+        cgroups,
     };
     let node = NodeConfig {
         cluster: id,

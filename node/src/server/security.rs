@@ -11,7 +11,7 @@ use super::config::Config;
 use crate::security::tls::{self, TlsError};
 use crate::security::tokens::read_secret;
 use crate::security::{
-    Access, ClusterKey, Exposure, ExposureError, Listening, NodeToken, OwnError, TokenError,
+    Access, ClusterKey, Ends, Exposure, ExposureError, Listening, NodeToken, OwnError, TokenError,
     TokenFile, own, unhex,
 };
 
@@ -119,8 +119,8 @@ pub(super) struct Secured {
     pub(super) key: Option<ClusterKey>,
     pub(super) access: Access,
     pub(super) files: Option<tls::Files>,
-    /// When the node's certificate ends, if that is soon.
-    pub(super) ends: Option<SystemTime>,
+    /// When the certificates end, if there are any.
+    pub(super) ends: Option<Ends>,
 }
 
 impl Secured {
@@ -133,7 +133,7 @@ impl Secured {
         }
         let files = options.files()?;
         let ends = match &files {
-            Some(files) => own::check(files, SystemTime::now())?,
+            Some(files) => Some(own::check(files, SystemTime::now())?),
             None => None,
         };
         let own = secrets.join("cluster.key");
@@ -159,17 +159,6 @@ impl Secured {
             return Err(SecurityError::NoKey);
         }
         Ok(Self { exposure, key, access: has(exposure != Exposure::Secured)?, files, ends })
-    }
-
-    /// What the operator has to do soon; none if there is nothing.
-    pub(super) fn warning(&self) -> Option<String> {
-        let (ends, files) = (self.ends?, self.files.as_ref()?);
-        Some(format!(
-            "the certificate {} expires on {}, and nobody takes this node in after that: make \
-             another one with `gear-node cert node NAME --host HOST` and restart the node with it",
-            files.certificate.display(),
-            own::date(ends)
-        ))
     }
 
     /// With what gossip is sealed; none if there is no key.

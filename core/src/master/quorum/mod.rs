@@ -432,7 +432,8 @@ impl<S: Replicated, F: Faults> Quorum<S, F> {
             }
             (Unfit::Empty, Formation::Joins) => self.form(Vec::new()),
             _ => {
-                let text = format!("{}: {why}", self.config.node);
+                let node = self.config.node;
+                let text = format!("{node}: {why}: `gear-node voters --readmit {}`", node.0);
                 out.push(QuorumEffect::Notice(Notice { level: Level::Error, text }));
                 let entries = names.into_iter().filter(|name| name.starts_with(PREFIX)).collect();
                 self.standing = Standing::Unfit { why, entries };

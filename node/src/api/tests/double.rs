@@ -190,6 +190,10 @@ impl Backend for Double {
         TurnedAway::default()
     }
 
+    fn certificates(&self) -> Option<crate::security::Ends> {
+        None
+    }
+
     async fn request(&self, id: RequestId, request: Request) -> Answer {
         let read = matches!(request, Request::Apps | Request::Cluster);
         if let Some(refused) = self.refuses.lock().expect("nobody panics").clone().filter(|_| !read)
