@@ -1,7 +1,5 @@
 //! Asks the processor for memory that is about to be written.
 
-use alloc::vec::Vec;
-
 /// Bytes of a cache line.
 const LINE: usize = 64;
 /// Bytes between what is written and what is asked for: about ten records of 100 bytes, in whose
@@ -14,8 +12,8 @@ const AHEAD: usize = 1_024;
 /// A buffer that comes back from a reader on another core has its lines there, and stores wait for
 /// each other in their order. Asked for in time, the lines come while records are made.
 #[inline(always)]
-pub(crate) fn for_writing(buffer: &Vec<u8>) {
-    let at = buffer.as_ptr().wrapping_add(buffer.len() + AHEAD);
+pub(crate) fn for_writing(buffer: &[u8]) {
+    let at = buffer.as_ptr_range().end.wrapping_add(AHEAD);
     line(at);
     line(at.wrapping_add(LINE));
 }

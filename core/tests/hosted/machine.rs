@@ -227,6 +227,12 @@ impl Machine {
         self.perform(id, out);
     }
 
+    fn deliver(&mut self, id: u64, connection: ConnectionId, bytes: Vec<u8>) {
+        if let Some(&(peer, connection)) = self.hosts[&id].wires.get(&connection) {
+            self.hear(peer, ProcessInput::Received { connection, bytes });
+        }
+    }
+
     fn perform(&mut self, id: u64, effects: Vec<ProcessEffect>) {
         for effect in effects {
             if !self.hosts.contains_key(&id) {
@@ -234,11 +240,11 @@ impl Machine {
             }
             match effect {
                 ProcessEffect::Dial { connection, to } => self.dial(id, connection, &to),
-                ProcessEffect::Write { connection, bytes } => {
-                    if let Some((peer, connection)) = self.hosts[&id].wires.get(&connection) {
-                        let (peer, connection) = (*peer, *connection);
-                        self.hear(peer, ProcessInput::Received { connection, bytes });
-                    }
+                ProcessEffect::Write { connection, bytes } => self.deliver(id, connection, bytes),
+                ProcessEffect::WriteFrame { connection, frame } => {
+                    let mut bytes = Vec::new();
+                    frame.append_to(&mut bytes);
+                    self.deliver(id, connection, bytes);
                 }
                 ProcessEffect::Close { connection } => {
                     let host = self.hosts.get_mut(&id).expect("it lives");
