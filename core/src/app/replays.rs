@@ -85,6 +85,8 @@ struct Asked {
     listed: bool,
     /// Objects whose epoch is not yet committed: the task, and where it is with it.
     orders: BTreeMap<String, Order>,
+    /// The attempt of each of those tasks that was told.
+    told: BTreeMap<TaskId, Option<Attempt>>,
     to_count: VecDeque<(String, Why)>,
     /// What is dropped with the next epoch that is appended, and what has been with the last.
     drops: BTreeSet<String>,
@@ -94,8 +96,6 @@ struct Asked {
 #[derive(Clone, Copy, Debug)]
 struct Order {
     task: TaskId,
-    /// The attempt that was told.
-    told: Option<Attempt>,
     /// It has done it in the stream.
     done: bool,
 }
@@ -183,6 +183,7 @@ impl<F: Faults> AppMaster<F> {
                     deadline,
                     listed: false,
                     orders: BTreeMap::new(),
+                    told: BTreeMap::new(),
                     to_count: VecDeque::new(),
                     drops: BTreeSet::new(),
                     left: Left::default(),
@@ -254,7 +255,8 @@ impl<F: Faults> AppMaster<F> {
                     asked.drops.insert(object);
                 }
                 (Leave::Replay, Some(task)) => {
-                    asked.orders.insert(object, Order { task, told: None, done: false });
+                    asked.told.insert(task, None);
+                    asked.orders.insert(object, Order { task, done: false });
                 }
                 (Leave::Replay, None) => asked.to_count.push_back((object, Why::Missing)),
             }
@@ -277,19 +279,20 @@ impl<F: Faults> AppMaster<F> {
     /// Tells tasks that run and have not been told in their present attempt.
     pub(super) fn order_replays(&mut self, out: &mut Vec<Effect>) {
         let Some(mut asked) = self.replays.asked.take() else { return };
-        let mut told: BTreeMap<TaskId, Vec<String>> = BTreeMap::new();
-        for (object, order) in &mut asked.orders {
-            let runs = self.region_of(order.task).is_some_and(|at| self.regions[at].is_running());
-            let attempt = self.attempts.get(&order.task).filter(|_| runs).copied();
-            if attempt.is_some() && order.told != attempt {
-                *order = Order { told: attempt, done: false, ..*order };
-                told.entry(order.task).or_default().push(object.clone());
+        for (&task, told) in &mut asked.told {
+            let runs = self.region_of(task).is_some_and(|at| self.regions[at].is_running());
+            let attempt = self.attempts.get(&task).filter(|_| runs).copied();
+            let Some(attempt) = attempt.filter(|_| *told != attempt) else { continue };
+            *told = Some(attempt);
+            let mut objects = Vec::new();
+            for (object, order) in asked.orders.iter_mut().filter(|(_, order)| order.task == task) {
+                order.done = false;
+                objects.push(object.clone());
             }
-        }
-        for (task, objects) in told {
-            let (term, attempt) = (self.log.term(), self.attempts[&task]);
-            let message = Message::Replay { term, task, attempt, objects };
-            out.push(send(self.placement[&task], message));
+            if !objects.is_empty() {
+                let message = Message::Replay { term: self.log.term(), task, attempt, objects };
+                out.push(send(self.placement[&task], message));
+            }
         }
         self.replays.asked = Some(asked);
     }
