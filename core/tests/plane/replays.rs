@@ -118,7 +118,7 @@ fn what_cannot_be_given_stays_and_is_counted_by_reason() {
     };
     let bad = [entry("sum", "u64", true), entry("sum", "i64", false), entry("gone", "u64", false)];
     let counts = ReplayCounts { cut: 1, changed: 1, missing: 1, ..ReplayCounts::default() };
-    let mut with = |rig: &mut Rig, epoch: u64, entries: &[Quarantined], counts, taken| {
+    let with = |rig: &mut Rig, epoch: u64, entries: &[Quarantined], counts, taken| {
         let object = format!("quarantine/sum-0/t0000000009-a1-e{epoch:010}");
         rig.store.insert(object.clone(), encode_quarantine(entries));
         rig.replay(&[&object]);
