@@ -186,13 +186,15 @@ fn a_barrier_waits_for_the_last_record_of_an_object() {
     let mut rig = started();
     HEALED.set(true);
     rig.hold_credit = true;
+    let before = rig.aside(&rig.snapshots[&1]);
+    let like = before.iter().find(|it| it.operator == "number").expect("it is put aside");
     let many: Vec<Quarantined> = (0..100_000_u64)
         .map(|number| Quarantined {
             operator: "number".into(),
             partition: "input 0".into(),
             position: String::new(),
             at: EventTime(1),
-            record: "(u64, u64)".into(),
+            record: like.record.clone(),
             bytes: encoded(&(number, number)),
             cut: false,
             error: "it was not good".into(),

@@ -120,7 +120,7 @@ pub(crate) fn run<F: Faults>(seed: u64) -> u64 {
 fn one<F: Faults>(seed: u64, sum: &mut Sum) {
     HEALED.set(false);
     let mut faults = [0, 4, 8, 16][(seed % 4) as usize];
-    let drops = seed % 5 == 0;
+    let drops = seed.is_multiple_of(5);
     let numbers = Numbers { partitions: 1 + (seed % 4) as u32, len: 60 };
     let mut cluster: Cluster<F> = Cluster::of(job, seed, 1 + (seed / 3 % 3) as u32, numbers);
     let (mut zombies, mut reached): (Vec<Who>, _) = (Vec::new(), Reached::default());
