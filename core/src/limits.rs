@@ -119,6 +119,11 @@ pub const REQUEST_RETRY: Duration = Duration::from_millis(50);
 pub const FIGURES_INTERVAL: Duration = Duration::from_secs(1);
 /// Time in which a savepoint is made, the epoch that it waits for included; then it is given up.
 pub const SAVEPOINT_DEADLINE: Duration = Duration::from_secs(300);
+/// Time in which what is in the quarantine is given to its operators again, or dropped, the epoch
+/// included; then nobody waits for it any more.
+pub const REPLAY_DEADLINE: Duration = Duration::from_secs(120);
+/// Objects of the quarantine that one request takes out: their names travel in one message.
+pub const REPLAY_OBJECTS_MAX: usize = 10_000;
 /// An answer that may be old is given after this long if no leader is found: people look on.
 pub const STALE_PATIENCE: Duration = Duration::from_secs(1);
 

@@ -12,6 +12,7 @@ use crate::effect::{IoError, Place, StoreReply};
 use crate::flow::batch::Batch;
 use crate::host::figures::ProcessFigures;
 use crate::id::{AppTerm, Attempt, ChannelId, Epoch, ExecutorId, TaskId, Token};
+use crate::task::ReplayCounts;
 use crate::time::{EventTime, WallTime};
 
 /// What a machine hears.
@@ -143,6 +144,30 @@ pub enum Message {
         after: Epoch,
         /// What later epochs' records have to say of the task.
         snapshot: TaskSnapshot,
+    },
+    /// App master to executor: this task is to take the records of these objects of the
+    /// quarantine again. One that it has taken in this attempt it does not take twice.
+    Replay {
+        /// The app master's term.
+        term: AppTerm,
+        /// The task.
+        task: TaskId,
+        /// Its attempt.
+        attempt: Attempt,
+        /// The objects.
+        objects: Vec<String>,
+    },
+    /// Executor to app master: what is to become of an object's records has been done in the
+    /// stream, and the next snapshot says it; or the task has ended, and never does it.
+    Replayed {
+        /// The task.
+        task: TaskId,
+        /// Its attempt.
+        attempt: Attempt,
+        /// The object.
+        object: String,
+        /// True if the task has ended.
+        ended: bool,
     },
     /// Executor to app master: what this sink pre-committed up to and with this epoch is visible.
     SinkCommitted {
@@ -373,4 +398,19 @@ pub struct TaskSnapshot {
     pub quarantined: u64,
     /// Records that a source has read since the app began.
     pub records: u64,
+    /// What became of objects of the quarantine since the last epoch that the task knew to be
+    /// committed.
+    pub replayed: Vec<Replayed>,
+}
+
+/// What became of an object of the quarantine that a task was to take again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replayed {
+    /// The object.
+    pub object: String,
+    /// True if its records are in the stream or in another object of the same task. If not, nothing
+    /// was done with any of them, and it stays.
+    pub taken: bool,
+    /// Its records.
+    pub counts: ReplayCounts,
 }

@@ -49,6 +49,7 @@ bugs! {
     commit_before_record: CommitBeforeRecord, COMMIT_BEFORE_RECORD;
     report_before_stored: ReportBeforeStored, REPORT_BEFORE_STORED;
     forget_state_on_restore: ForgetStateOnRestore, FORGET_STATE_ON_RESTORE;
+    replay_leaves_before_commit: ReplayLeavesBeforeCommit, REPLAY_LEAVES_BEFORE_COMMIT;
     act_on_unacknowledged: ActOnUnacknowledged, ACT_ON_UNACKNOWLEDGED;
     reuse_executor_ids: ReuseExecutorIds, REUSE_EXECUTOR_IDS;
     forget_request_ids: ForgetRequestIds, FORGET_REQUEST_IDS;

@@ -14,7 +14,7 @@ struct Options {
     #[arg(long, default_value_t = 10_000)]
     count: u64,
 
-    /// Files to read
+    /// Files to read, or the one that mends what is refused
     #[arg(long)]
     path: Option<String>,
 
@@ -35,6 +35,8 @@ enum Case {
     Slow,
     /// The lines of a file in splits of a few bytes
     Splits,
+    /// An operator refuses some records until a file is there
+    Outside,
     /// A record every now and then, for ever
     Endless,
 }
@@ -80,6 +82,18 @@ fn job(app: &mut App<Options>) -> Result<()> {
             .source("lines", files::source(path).split_bytes(1_000))
             .map("own", |line: &str| line.to_owned())
             .sink("out", files::lines_sink::<String>(out)),
+        Case::Outside => {
+            let mended = std::path::PathBuf::from(path.unwrap_or_default());
+            app.source("numbers", numbers.rate(2_000))
+                .try_map::<u64, _, _>("check", move |number| {
+                    if number % 100 == 7 && !mended.exists() {
+                        Err(format!("{number} is refused"))
+                    } else {
+                        Ok(*number)
+                    }
+                })
+                .sink("out", files::lines_sink::<u64>(out))
+        }
         Case::Endless => app
             .source("numbers", generate::from_fn(u64::MAX, 4, |number| number).rate(2_000))
             .sink("out", files::lines_sink::<u64>(out)),

@@ -15,11 +15,12 @@ use super::fleet::Fleet;
 use super::outcome::{Failure, OpenEpoch, Outcome, Stage, Status};
 use super::plan::{AppPlan, Placement};
 use super::regions::{Region, regions};
+use super::replays::Replays;
 use super::savepoints::Savepoints;
-use crate::checkpoint::coordinator::{Aged, Cause, Collected, Config, Coordinator, Ending, Step};
+use crate::checkpoint::coordinator::{Aged, Cause, Config, Coordinator, Ending};
 use crate::checkpoint::history::History;
 use crate::checkpoint::log::{Log, LogError, LogEvent};
-use crate::checkpoint::record::{Closed, EpochRecord, Record, TaskKey, object_name};
+use crate::checkpoint::record::{EpochRecord, Record, object_name};
 use crate::checkpoint::recovery;
 use crate::checkpoint::retention::Retention;
 use crate::effect::{Effect, Level, Notice, Place};
@@ -44,6 +45,7 @@ pub struct AppMaster<F: Faults = NoFaults> {
     /// What there is once the log has been read.
     pub(super) run: Option<Run>,
     pub(super) savepoints: Savepoints,
+    pub(super) replays: Replays,
     started: bool,
     pub(super) stop_asked: bool,
     outcome: Option<Outcome>,
@@ -72,7 +74,7 @@ pub(super) struct Run {
     /// How often a region has gone down.
     pub(super) roll_backs: u64,
     /// The record that the log writes.
-    writing: Option<Record>,
+    pub(super) writing: Option<Record>,
     /// How the app ends once the log has the note that all is visible.
     pub(super) closing: Option<Ending>,
     /// What each task counted last.
@@ -80,7 +82,7 @@ pub(super) struct Run {
     /// The last epochs that were committed.
     pub(super) epochs: VecDeque<EpochFigures>,
     /// True if the app had finished and only its sinks have something left to do.
-    only_sinks: bool,
+    pub(super) only_sinks: bool,
 }
 
 /// How the partitions, the state and the accounts of the last record are dealt to the tasks.
@@ -123,6 +125,8 @@ pub enum Timer {
     RegionRetry,
     /// A request of a savepoint is repeated, or the savepoint has taken too long.
     Savepoint,
+    /// The same of what is to leave the quarantine.
+    Replay,
 }
 
 impl<F: Faults> AppMaster<F> {
@@ -164,6 +168,7 @@ impl<F: Faults> AppMaster<F> {
             log,
             run: None,
             savepoints: Savepoints::default(),
+            replays: Replays::new(),
             started: false,
             stop_asked: false,
             outcome: None,
@@ -229,7 +234,8 @@ impl<F: Faults> AppMaster<F> {
         let regions = self.regions.iter().filter_map(Region::not_before).min();
         let regions = regions.map(|at| (at, Timer::RegionRetry));
         let savepoints = self.savepoints.next_timeout().map(|at| (at, Timer::Savepoint));
-        let all = [epoch, log, retention, executors, regions, savepoints];
+        let replays = self.replays.next_timeout().map(|at| (at, Timer::Replay));
+        let all = [epoch, log, retention, executors, regions, savepoints, replays];
         all.into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 
@@ -256,6 +262,8 @@ impl<F: Faults> AppMaster<F> {
                     }
                 } else if self.savepoints.owns(token) {
                     self.on_savepoint_stored(now, token, reply, out);
+                } else if self.replays.owns(token) {
+                    self.on_replay_stored(now, token, reply, out);
                 } else if let Some(run) = &mut self.run {
                     let Run { coordinator, retention, .. } = run;
                     let named = names(coordinator.named().chain(self.savepoints.named()));
@@ -297,12 +305,14 @@ impl<F: Faults> AppMaster<F> {
         }
         if self.outcome.is_none() {
             self.resume_epochs(now, out);
+            self.order_replays(out);
         }
     }
 
     fn on_timeout(&mut self, now: Time, out: &mut Vec<Effect>) {
         self.log.handle_timeout(now, out);
         self.savepoints.handle_timeout(now, out);
+        self.replays.handle_timeout(now, out);
         if let Some(fleet) = &mut self.fleet {
             fleet.handle_timeout(now);
         }
@@ -364,6 +374,7 @@ impl<F: Faults> AppMaster<F> {
                 run.coordinator.handle_sink_committed(now, task, epoch, &mut steps);
             }
             Message::Failed { task, reason, .. } => self.on_failed(now, task, reason, out),
+            Message::Replayed { object, ended, .. } => self.on_replayed(now, object, ended, out),
             Message::Report { term, tasks } => {
                 if let Place::Executor(executor) = from {
                     self.on_report(executor, term, tasks, out);
@@ -373,6 +384,7 @@ impl<F: Faults> AppMaster<F> {
             | Message::Run { .. }
             | Message::StartEpoch { .. }
             | Message::Committed { .. }
+            | Message::Replay { .. }
             | Message::TakeOver { .. }
             | Message::Shutdown { .. }
             | Message::PeerLost { .. }
@@ -510,6 +522,7 @@ impl<F: Faults> AppMaster<F> {
                 run.last = Some(Box::new(record));
                 run.layout = Layout::Record;
                 self.perform(steps, out);
+                self.replays_committed(now, out);
                 // Whoever waits for the commit hears of it first.
                 out.append(&mut collected);
             }
@@ -521,88 +534,13 @@ impl<F: Faults> AppMaster<F> {
         }
     }
 
-    pub(super) fn perform(&mut self, steps: Vec<Step>, out: &mut Vec<Effect>) {
-        let term = self.log.term();
-        for step in steps {
-            match step {
-                Step::Start(start) => {
-                    for executor in self.source_executors() {
-                        out.push(send(executor, Message::StartEpoch { term, start }));
-                    }
-                }
-                Step::Append(collected) => self.append(collected, out),
-                Step::Committed(epoch) => self.broadcast(&Message::Committed { term, epoch }, out),
-                Step::Over(ending) => self.on_over(ending, out),
-                Step::Aged(aged) => self.notice_age(&aged, out),
-            }
-        }
-    }
-
-    fn append(&mut self, collected: Collected, out: &mut Vec<Effect>) {
-        let processors: BTreeMap<_, _> =
-            self.plan.processors.iter().map(|processor| (processor.id, processor)).collect();
-        let key = |task: TaskId| {
-            let processor = processors[&task.processor];
-            let parallelism = processor.parallelism;
-            TaskKey { uid: processor.uid.clone(), index: task.index, parallelism }
-        };
-        let tasks = collected.tasks.into_iter().map(|(task, snapshot)| (key(task), snapshot));
-        let run = self.run.as_mut().expect("only a deployed app appends");
-        let record = Record::Epoch(EpochRecord {
-            term: self.log.term(),
-            epoch: collected.epoch,
-            attempt: run.attempt,
-            identity: self.plan.identity.clone(),
-            dag_version: self.plan.dag_version,
-            key_groups: run.key_groups,
-            finished: collected.finished,
-            stopped: collected.stopped,
-            sinks_committed: collected.sinks_committed,
-            floor: run.retention.next_floor(),
-            tasks: tasks.collect(),
-        });
-        self.log.append(&record, out);
-        run.writing = Some(record);
-    }
-
-    /// The last epoch is committed and visible.
-    fn on_over(&mut self, ending: Ending, out: &mut Vec<Effect>) {
-        let has_sinks = self.plan.processors.iter().any(|processor| processor.sink);
-        // Without sinks the epoch's own record says it all; a stopped app goes on later.
-        if !ending.finished || !(has_sinks || self.is_only_sinks()) {
-            return self.finish(ending, out);
-        }
-        let record = Record::Closed(Closed {
-            term: self.log.term(),
-            epoch: ending.epoch,
-            identity: self.plan.identity.clone(),
-        });
-        self.log.append(&record, out);
-        let run = self.run.as_mut().expect("only a deployed app ends");
-        run.closing = Some(ending);
-        run.writing = Some(record);
-    }
-
-    fn is_only_sinks(&self) -> bool {
-        self.run.as_ref().is_some_and(|run| run.only_sinks)
-    }
-
-    fn finish(&mut self, ending: Ending, out: &mut Vec<Effect>) {
-        let epoch = ending.epoch;
-        let outcome = if ending.finished {
-            Outcome::Finished { epoch }
-        } else {
-            Outcome::Stopped { epoch: Some(epoch) }
-        };
-        self.end(outcome, out);
-    }
-
     pub(super) fn fail(&mut self, failure: Failure, out: &mut Vec<Effect>) {
         notice(Level::Error, failure.to_string(), out);
         let is_superseded = matches!(failure, Failure::Log(LogError::Superseded { .. }));
         if is_superseded && self.fleet.is_some() {
             // The tasks are another's.
             self.savepoints.over("another app master leads the app: ask again");
+            self.replays.over("another app master leads the app: ask again");
             self.outcome = Some(Outcome::Failed(failure));
             return;
         }
@@ -612,6 +550,7 @@ impl<F: Faults> AppMaster<F> {
     pub(super) fn end(&mut self, outcome: Outcome, out: &mut Vec<Effect>) {
         assert!(self.outcome.is_none(), "an app ends once");
         self.savepoints.over("the app has ended before it was done");
+        self.replays.over("the app has ended before it was done");
         let message = Message::Shutdown { term: self.log.term() };
         match &self.fleet {
             // They may run what an earlier app master has left.
@@ -636,7 +575,7 @@ impl<F: Faults> AppMaster<F> {
         self.regions.iter().position(|region| region.tasks.contains(&task))
     }
 
-    fn source_executors(&self) -> BTreeSet<ExecutorId> {
+    pub(super) fn source_executors(&self) -> BTreeSet<ExecutorId> {
         let sources = self.plan.tasks().filter(|(_, processor)| processor.source);
         sources.map(|(task, _)| self.placement[&task]).collect()
     }
@@ -668,6 +607,7 @@ pub(super) fn subject(message: &Message) -> Option<(TaskId, Attempt)> {
         | Message::Snapshot { task, attempt, .. }
         | Message::Finished { task, attempt, .. }
         | Message::SinkCommitted { task, attempt, .. }
+        | Message::Replayed { task, attempt, .. }
         | Message::Failed { task, attempt, .. } => Some((*task, *attempt)),
         _ => None,
     }

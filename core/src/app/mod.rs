@@ -5,6 +5,7 @@
 //! `fleet` and `regions` hold what is known of executors and regions.
 
 mod deploy;
+mod epochs;
 mod figures;
 mod fleet;
 pub mod master;
@@ -12,6 +13,7 @@ mod notices;
 pub mod outcome;
 pub mod plan;
 mod regions;
+mod replays;
 pub mod reports;
 mod savepoints;
 mod takeover;
@@ -23,4 +25,5 @@ pub use master::{AppMaster, Timer};
 pub use outcome::{Failure, OpenEpoch, Outcome, Stage, Status};
 pub use plan::{AppPlan, Guarantee, Placement, ProcessorPlan};
 pub use regions::{HEALTHY_AFTER, RETRY_BACKOFF_MAX, RETRY_BACKOFF_MIN, TASK_RETRIES_MAX};
+pub use replays::{Gone, Leave, Left};
 pub use savepoints::Made;

@@ -11,6 +11,7 @@ use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::aside::Aside;
 use crate::id::{AppTerm, Attempt, Epoch, LogNumber};
 use crate::limits::LOG_NUMBER_MAX;
 use crate::message::{ObjectRef, TaskSnapshot};
@@ -18,9 +19,15 @@ use crate::message::{ObjectRef, TaskSnapshot};
 /// The first bytes of every record.
 const MAGIC: [u8; 6] = *b"GEARCL";
 /// The version of the format that is written.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
+/// The version before, which is read too: its epochs do not say what is in the quarantine.
+const BEFORE: u16 = 2;
 /// Magic, version and checksum.
 const HEADER_BYTES: usize = MAGIC.len() + 2 + 4;
+/// How the body of an epoch begins.
+const EPOCH: u8 = 1;
+/// How the body of an epoch ends that has nothing to say of the quarantine.
+const NOTHING_ASIDE: [u8; 2] = [0; 2];
 /// The folder of the log in the store.
 pub const FOLDER: &str = "log/";
 
@@ -95,7 +102,10 @@ pub struct EpochRecord {
     /// Records of lower numbers may have been collected: whatever is found there counts nothing.
     pub floor: LogNumber,
     /// What each task has to say.
+    #[serde(with = "recorded")]
     pub tasks: BTreeMap<TaskKey, TaskSnapshot>,
+    /// What is in the quarantine.
+    pub aside: Aside,
 }
 
 impl EpochRecord {
@@ -136,7 +146,7 @@ pub enum RecordError {
     Foreign,
     /// Written by a version that this one cannot read.
     #[error(
-        "it has format version {found}, and this program reads version {VERSION}: \
+        "it has format version {found}, and this program reads versions {BEFORE} and {VERSION}: \
          start the version of the job that wrote it"
     )]
     Version {
@@ -149,6 +159,78 @@ pub enum RecordError {
     /// The checksum matches but the body cannot be read.
     #[error("its body cannot be read although its checksum matches")]
     Malformed,
+}
+
+/// The tasks of an epoch as the log has them: what they have taken out of the quarantine stands in
+/// [`EpochRecord::aside`].
+mod recorded {
+    use alloc::collections::BTreeMap;
+    use alloc::vec::Vec;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::TaskKey;
+    use crate::id::Attempt;
+    use crate::message::{ObjectRef, Partition, TaskSnapshot};
+    use crate::time::EventTime;
+
+    /// By value or by reference: both are encoded alike.
+    #[derive(Serialize, Deserialize)]
+    struct Recorded<P, O, B> {
+        attempt: Attempt,
+        finished: bool,
+        partitions: P,
+        chain: O,
+        pending: B,
+        watermark: EventTime,
+        quarantine: O,
+        quarantined: u64,
+        records: u64,
+    }
+
+    type Owned = Recorded<Vec<Partition>, Vec<ObjectRef>, serde_bytes::ByteBuf>;
+
+    pub(super) fn serialize<S: Serializer>(
+        tasks: &BTreeMap<TaskKey, TaskSnapshot>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(tasks.iter().map(|(key, task)| {
+            let recorded = Recorded {
+                attempt: task.attempt,
+                finished: task.finished,
+                partitions: &task.partitions,
+                chain: &task.chain,
+                pending: serde_bytes::Bytes::new(&task.pending),
+                watermark: task.watermark,
+                quarantine: &task.quarantine,
+                quarantined: task.quarantined,
+                records: task.records,
+            };
+            (key, recorded)
+        }))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<BTreeMap<TaskKey, TaskSnapshot>, D::Error> {
+        let tasks = BTreeMap::<TaskKey, Owned>::deserialize(deserializer)?;
+        let tasks = tasks.into_iter().map(|(key, task)| {
+            let snapshot = TaskSnapshot {
+                attempt: task.attempt,
+                finished: task.finished,
+                partitions: task.partitions,
+                chain: task.chain,
+                pending: task.pending.into_vec(),
+                watermark: task.watermark,
+                quarantine: task.quarantine,
+                quarantined: task.quarantined,
+                records: task.records,
+                replayed: Vec::new(),
+            };
+            (key, snapshot)
+        });
+        Ok(tasks.collect())
+    }
 }
 
 impl Record {
@@ -193,15 +275,24 @@ impl Record {
         let rest = bytes.strip_prefix(&MAGIC).ok_or(RecordError::Foreign)?;
         let (version, rest) = rest.split_first_chunk::<2>().ok_or(RecordError::Foreign)?;
         let version = u16::from_le_bytes(*version);
-        if version != VERSION {
+        if version != VERSION && version != BEFORE {
             return Err(RecordError::Version { found: version });
         }
         let (crc, body) = rest.split_first_chunk::<4>().ok_or(RecordError::Foreign)?;
         if crc32c::crc32c(body) != u32::from_le_bytes(*crc) {
             return Err(RecordError::Checksum);
         }
-        let (record, rest): (Self, _) =
-            postcard::take_from_bytes(body).map_err(|_| RecordError::Malformed)?;
+        let mut body = body.to_vec();
+        if version == BEFORE && body.first() == Some(&EPOCH) {
+            body.extend_from_slice(&NOTHING_ASIDE);
+        }
+        let (mut record, rest): (Self, _) =
+            postcard::take_from_bytes(&body).map_err(|_| RecordError::Malformed)?;
+        if let Self::Epoch(epoch) = &mut record
+            && version == BEFORE
+        {
+            epoch.aside = Aside::everything(epoch.epoch);
+        }
         if rest.is_empty() && record.is_believable() {
             Ok(record)
         } else {
@@ -280,6 +371,29 @@ mod tests {
     #[test]
     fn a_record_comes_back() {
         assert_eq!(Record::decode(&sample().encode()), Ok(sample()));
+    }
+
+    #[test]
+    fn a_record_of_the_version_before_is_read() {
+        let Record::Epoch(mut epoch) = sample() else { unreachable!("it is an epoch") };
+        let fence = Record::Fence(Fence {
+            term: AppTerm(2),
+            incarnation: 3,
+            identity: Identity::default(),
+        });
+        let before = |record: &Record, less: usize| {
+            let whole = record.encode();
+            let body = &whole[HEADER_BYTES..whole.len() - less];
+            let mut bytes = MAGIC.to_vec();
+            bytes.extend_from_slice(&BEFORE.to_le_bytes());
+            bytes.extend_from_slice(&crc32c::crc32c(body).to_le_bytes());
+            bytes.extend_from_slice(body);
+            Record::decode(&bytes)
+        };
+        assert_eq!(before(&fence, 0), Ok(fence));
+        let bytes = Record::Epoch(epoch.clone());
+        epoch.aside = Aside::everything(epoch.epoch);
+        assert_eq!(before(&bytes, NOTHING_ASIDE.len()), Ok(Record::Epoch(epoch)));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::limits::{STORE_BACKOFF_MAX, STORE_BACKOFF_MIN, STORE_RETRIES_MAX};
 use crate::time::{Duration, Time};
 
 /// Parties of one app master that share its tokens.
-pub(crate) const LANES: u64 = 4;
+pub(crate) const LANES: u64 = 5;
 const _: () = assert!(STORE_RETRIES_MAX > 0);
 
 /// How long a failing request is repeated.

@@ -7,6 +7,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
+use super::aside::Aside;
 use super::history::History;
 use super::record::{EpochRecord, object_name};
 use super::requests::{Patience, Requests};
@@ -46,6 +47,11 @@ pub struct Retention {
     /// once an epoch was committed since, in which every task took part in the attempt known here.
     suspects: BTreeSet<String>,
     doomed: VecDeque<String>,
+    /// What is in the quarantine as of the last epoch.
+    aside: Aside,
+    /// Objects that have left the quarantine, and with which epoch: deleted once every epoch that
+    /// is kept is at least that one, so that one can go back to any of them.
+    left: BTreeMap<String, Epoch>,
     /// True once a failure to delete has been spoken of.
     warned: bool,
 }
@@ -79,6 +85,8 @@ impl Retention {
     pub fn new(history: &History, recovered: Epoch) -> Self {
         let kept = history.epochs.iter().filter(|(_, record)| record.epoch <= recovered);
         let kept = kept.map(|(number, record)| (record.epoch, Kept::new(*number, record)));
+        let last = history.epochs.iter().rfind(|(_, record)| record.epoch <= recovered);
+        let aside = last.map(|(_, record)| record.aside.clone()).unwrap_or_default();
         let later = history.epochs.iter().filter(|(_, record)| record.epoch > recovered);
         let later = later.map(|(number, _)| *number);
         Self {
@@ -91,6 +99,8 @@ impl Retention {
             stale: history.stale.iter().copied().chain(later).collect(),
             suspects: BTreeSet::new(),
             doomed: VecDeque::new(),
+            aside,
+            left: BTreeMap::new(),
             warned: false,
         }
     }
@@ -177,6 +187,10 @@ impl Retention {
         self.doomed.extend(doomed);
         let freed = self.stale.extract_if(.., |number| *number < record.floor);
         self.doomed.extend(freed.map(object_name));
+        self.aside = record.aside.clone();
+        let left = self.aside.taken_out(record.epoch).map(|object| (object, record.epoch));
+        self.left.extend(left);
+        self.collect_left(&protected);
         self.delete_on(out);
     }
 
@@ -202,14 +216,26 @@ impl Retention {
                 self.suspect(orphans);
             }
             (Purpose::ListQuarantine, StoreReply::Names(names)) => {
-                let orphans = names.into_iter().filter(|name| self.is_quarantine_orphan(name));
+                let orphans = names.iter().filter(|name| self.is_quarantine_orphan(name)).cloned();
                 let orphans: Vec<String> = orphans.collect();
                 self.suspect(orphans);
+                let left = |name: &String| Some((name.clone(), self.aside.left(name)?));
+                let left: Vec<_> = names.iter().filter_map(left).collect();
+                self.left.extend(left);
             }
             (Purpose::Delete, StoreReply::Done) => {}
             (_, reply) => self.warn(&reply, out),
         }
         self.delete_on(out);
+    }
+
+    /// Deletes what has left the quarantine as of every epoch that is kept.
+    fn collect_left(&mut self, protected: &BTreeSet<String>) {
+        let oldest = self.kept.first_key_value().map_or(Epoch(0), |(epoch, _)| *epoch);
+        let is_over =
+            |name: &String, with: &mut Epoch| *with <= oldest && !protected.contains(name);
+        let gone = self.left.extract_if(.., is_over).map(|(name, _)| name);
+        self.doomed.extend(gone);
     }
 
     fn suspect(&mut self, orphans: Vec<String>) {
@@ -227,7 +253,7 @@ impl Retention {
         let kept = self.kept.get(&by.epoch);
         let is_unnamed = || kept.is_some_and(|kept| !kept.quarantine.contains(name));
         let is_past = by.term < self.least && (by.epoch > self.recovered || is_unnamed());
-        is_past || self.is_given_up(&by)
+        (is_past || self.is_given_up(&by)) && !self.aside.holds(name)
     }
 
     /// True if an attempt wrote it that was given up before the epoch was committed.

@@ -207,6 +207,14 @@ impl<F: Faults> Executor<F> {
                     there.task.committed(epoch, world, fx);
                 }
             }
+            Message::Replay { task, attempt, objects, .. } => {
+                let mut tasks = self.tasks.iter_mut();
+                let is_it =
+                    |there: &&mut Deployed<F>| there.task.id() == task && there.attempt == attempt;
+                if let Some(there) = tasks.find(is_it) {
+                    there.task.replay(objects, fx);
+                }
+            }
             Message::TakeOver { term } => {
                 let tasks = self.tasks.iter().map(|there| there.task.report(there.term)).collect();
                 let message = Message::Report { term, tasks };
@@ -449,6 +457,7 @@ fn term_of(message: &Message) -> Option<AppTerm> {
         Message::Run { term, .. }
         | Message::StartEpoch { term, .. }
         | Message::Committed { term, .. }
+        | Message::Replay { term, .. }
         | Message::TakeOver { term }
         | Message::Shutdown { term } => Some(*term),
         Message::Ready { .. }
@@ -457,6 +466,7 @@ fn term_of(message: &Message) -> Option<AppTerm> {
         | Message::Finished { .. }
         | Message::SinkCommitted { .. }
         | Message::Failed { .. }
+        | Message::Replayed { .. }
         | Message::PeerLost { .. }
         | Message::Figures(_)
         | Message::Credit { .. }

@@ -4,10 +4,11 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::api::files::Files;
+use crate::api::record::Record;
 use crate::api::sink::IoQueue;
 use crate::flow::batch::Batch;
 use crate::flow::outputs::Outputs;
-use crate::flow::push::Guard;
+use crate::flow::push::{Entered, Guard, Quarantined, guarded};
 use crate::flow::state::{SnapshotReader, SnapshotWriter};
 use crate::id::{Attempt, Epoch, TaskId};
 use crate::message::{Partition, Pending};
@@ -45,6 +46,36 @@ impl Work {
         self.cursor >= self.batch.len()
     }
 }
+
+/// Runs one record through a logic as if it had come over the channel that it came over at first.
+///
+/// # Errors
+/// What the user should know.
+pub(crate) fn run_alone<T: Record>(
+    logic: &mut impl Logic,
+    entry: &Quarantined,
+    view: &T::View<'_>,
+    guard: &mut dyn Guard,
+    cx: &mut Cx<'_>,
+) -> Result<Entered, String> {
+    let mut batch = Batch::new(Vec::new(), true);
+    batch.push::<T>(entry.at, view);
+    let channel = entry.partition.strip_prefix(CHANNEL).and_then(|number| number.parse().ok());
+    let mut work = Work { batch, cursor: 0, port: 0, channel: channel.unwrap_or(0) };
+    match guarded(guard, || logic.work(&mut work, cx)) {
+        Ok(result) => result?,
+        Err(panic) => logic.rerun(Some(&mut work), panic, guard, cx)?,
+    }
+    if !work.is_done() {
+        return Err("a record of the quarantine was given where there was no room for it; this \
+                    is a defect of Gear: please report it"
+            .into());
+    }
+    Ok(Entered::Taken)
+}
+
+/// How an input channel is called in the quarantine, before its number.
+pub(crate) const CHANNEL: &str = "input ";
 
 /// What a source's turn came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,6 +141,18 @@ pub trait Logic: Send {
         guard: &mut dyn Guard,
         cx: &mut Cx<'_>,
     ) -> Result<(), String>;
+
+    /// Gives a record that was put aside to the operator that refused it. What it puts aside once
+    /// more is in the outputs. Only when nothing is left to drain.
+    ///
+    /// # Errors
+    /// What the user should know.
+    fn replay(
+        &mut self,
+        entry: &Quarantined,
+        guard: &mut dyn Guard,
+        cx: &mut Cx<'_>,
+    ) -> Result<Entered, String>;
 
     /// The task's clock has advanced.
     ///

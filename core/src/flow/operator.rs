@@ -8,9 +8,9 @@ use alloc::vec::Vec;
 use crate::api::operator::{Operator, OperatorContext};
 use crate::api::record::{Record, put_len, take, take_len};
 use crate::flow::batch::Mark;
-use crate::flow::logic::{Assignment, Captured, Cx, Logic, SnapshotOrder, Work};
+use crate::flow::logic::{Assignment, Captured, Cx, Logic, SnapshotOrder, Work, run_alone};
 use crate::flow::outputs::Outputs;
-use crate::flow::push::{Guard, Meta, Push, guarded};
+use crate::flow::push::{Entered, Guard, Meta, Push, Quarantined, guarded, view_of};
 use crate::flow::segment::Staged;
 use crate::flow::state::{SnapshotReader, SnapshotWriter};
 use crate::id::Epoch;
@@ -160,6 +160,19 @@ impl<R: Operator, P: Push<R::Out>> Logic for OperatorLogic<R, P> {
         }
         work.cursor = behind;
         Ok(())
+    }
+
+    fn replay(
+        &mut self,
+        entry: &Quarantined,
+        guard: &mut dyn Guard,
+        cx: &mut Cx<'_>,
+    ) -> Result<Entered, String> {
+        if *self.name != *entry.operator {
+            return Ok(self.staged.enter(entry, guard));
+        }
+        let Some(view) = view_of::<R::In>(entry) else { return Ok(Entered::Changed) };
+        run_alone::<R::In>(self, entry, &view, guard, cx)
     }
 
     fn on_watermark(&mut self, at: EventTime, cx: &mut Cx<'_>) -> Result<(), String> {

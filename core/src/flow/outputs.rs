@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use crate::api::record::{Record, type_name};
 use crate::dag::Partitioner;
 use crate::flow::batch::{Batch, Mark};
+use crate::flow::logic::CHANNEL;
 use crate::flow::push::{Meta, Quarantined};
 use crate::id::ChannelId;
 use crate::limits::{
@@ -342,7 +343,7 @@ impl Outputs {
         T::encode(view, &mut bytes);
         let number = meta.partition;
         let named = self.partitions.get(number as usize).cloned();
-        let partition = named.unwrap_or_else(|| alloc::format!("input {number}"));
+        let partition = named.unwrap_or_else(|| alloc::format!("{CHANNEL}{number}"));
         let record = type_name::<T>();
         self.quarantine_bytes(operator, partition, String::new(), meta.at, record, bytes, error);
     }

@@ -3,7 +3,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::api::record::Record;
+use crate::api::record::{Record, type_name};
 use crate::clock::PartitionClocks;
 use crate::flow::outputs::Outputs;
 use crate::time::EventTime;
@@ -28,11 +28,56 @@ pub trait Push<T: Record>: Send {
     /// unguarded run panicked.
     fn push_guarded(&mut self, meta: Meta, view: T::View<'_>, guard: &mut dyn Guard);
 
+    /// Gives a record that was put aside to the operator of its name, from here on down.
+    fn enter(&mut self, entry: &Quarantined, guard: &mut dyn Guard) -> Entered;
+
     /// The task's outputs, at the end of the chain.
     fn outputs(&mut self) -> &mut Outputs;
 
     /// The generator of watermarks in this chain, if it has one.
     fn clocks(&mut self) -> Option<&mut PartitionClocks>;
+}
+
+/// The partition of a record that comes out of the quarantine: it says nothing of how far any has
+/// been read.
+pub const REPLAYED: u32 = u32::MAX;
+
+/// Whether a record that was put aside has reached its operator again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entered {
+    /// The operator has taken it, or refused it again.
+    Taken,
+    /// There is no operator of that name.
+    Missing,
+    /// The operator reads another type of records.
+    Changed,
+    /// Its key belongs to another task.
+    Elsewhere,
+    /// It never was a record: the source could not read it.
+    Unread,
+}
+
+/// The record of an entry; none if it is of another type.
+pub(crate) fn view_of<T: Record>(entry: &Quarantined) -> Option<T::View<'_>> {
+    if entry.record != type_name::<T>() {
+        return None;
+    }
+    let mut input = entry.bytes.as_slice();
+    let view = T::decode(&mut input).ok()?;
+    input.is_empty().then_some(view)
+}
+
+/// Gives an entry to the stage that has refused it.
+#[cold]
+pub(crate) fn enter_here<T: Record>(
+    stage: &mut impl Push<T>,
+    entry: &Quarantined,
+    guard: &mut dyn Guard,
+) -> Entered {
+    let Some(view) = view_of::<T>(entry) else { return Entered::Changed };
+    stage.outputs().begin_record();
+    stage.push_guarded(Meta { at: entry.at, partition: REPLAYED }, view, guard);
+    Entered::Taken
 }
 
 /// Runs what may panic. The driver's, since catching a panic needs an operating system.

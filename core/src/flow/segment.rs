@@ -8,7 +8,7 @@ use crate::api::record::Record;
 use crate::flow::batch::Batch;
 use crate::flow::logic::{Assignment, Captured, Cx, Logic, SnapshotOrder, Work};
 use crate::flow::outputs::Outputs;
-use crate::flow::push::{Guard, Meta, Push};
+use crate::flow::push::{Entered, Guard, Meta, Push, Quarantined};
 use crate::limits::RECORDS_PER_SLICE;
 
 /// A chain and the loop in front of it.
@@ -126,6 +126,11 @@ impl<T: Record, P: Push<T>> Staged<T, P> {
         self.segment.rerun(&self.batch, &mut self.cursor, 0, guard)
     }
 
+    /// Gives a record that was put aside to an operator of the chain.
+    pub(crate) fn enter(&mut self, entry: &Quarantined, guard: &mut dyn Guard) -> Entered {
+        self.segment.next.enter(entry, guard)
+    }
+
     pub(crate) fn outputs(&mut self) -> &mut Outputs {
         self.segment.next.outputs()
     }
@@ -162,6 +167,15 @@ impl<T: Record, P: Push<T>> Logic for Stateless<T, P> {
     ) -> Result<(), String> {
         let work = work.ok_or(panic)?;
         self.segment.rerun(&work.batch, &mut work.cursor, work.channel, guard)
+    }
+
+    fn replay(
+        &mut self,
+        entry: &Quarantined,
+        guard: &mut dyn Guard,
+        _: &mut Cx<'_>,
+    ) -> Result<Entered, String> {
+        Ok(self.segment.next.enter(entry, guard))
     }
 
     fn begin_snapshot(&mut self, _: SnapshotOrder, _: &mut Cx<'_>) -> Result<Captured, String> {

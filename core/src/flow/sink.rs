@@ -4,9 +4,9 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 
 use crate::api::sink::{Sink, SinkContext};
-use crate::flow::logic::{Assignment, Captured, Cx, Logic, SnapshotOrder, Work};
+use crate::flow::logic::{Assignment, Captured, Cx, Logic, SnapshotOrder, Work, run_alone};
 use crate::flow::outputs::Outputs;
-use crate::flow::push::{Guard, Meta, guarded};
+use crate::flow::push::{Entered, Guard, Meta, Quarantined, guarded, view_of};
 use crate::id::Epoch;
 use crate::limits::{RECORDS_PER_SLICE, SINK_BYTES_OUTSTANDING_MAX};
 
@@ -83,6 +83,19 @@ impl<S: Sink> Logic for SinkLogic<S> {
         }
         work.cursor = behind;
         Ok(())
+    }
+
+    fn replay(
+        &mut self,
+        entry: &Quarantined,
+        guard: &mut dyn Guard,
+        cx: &mut Cx<'_>,
+    ) -> Result<Entered, String> {
+        if *self.name != *entry.operator {
+            return Ok(Entered::Missing);
+        }
+        let Some(view) = view_of::<S::In>(entry) else { return Ok(Entered::Changed) };
+        run_alone::<S::In>(self, entry, &view, guard, cx)
     }
 
     fn idle(&mut self, cx: &mut Cx<'_>) {

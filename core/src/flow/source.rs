@@ -9,7 +9,7 @@ use crate::api::source::{Advance, Source, SourceContext};
 use crate::clock::Emit;
 use crate::flow::logic::{Assignment, Captured, Cx, Logic, Polled, SnapshotOrder, Work};
 use crate::flow::outputs::Outputs;
-use crate::flow::push::{Guard, Push};
+use crate::flow::push::{Entered, Guard, Push, Quarantined};
 use crate::id::Epoch;
 use crate::limits::{RECORDS_PER_SLICE, SLICES_PER_TURN, WATERMARK_INTERVAL};
 use crate::message::Partition;
@@ -211,6 +211,19 @@ impl<S: Source, P: Push<S::Out>> Logic for SourceLogic<S, P> {
         self.next.outputs().cut();
         self.next.push_guarded(meta, view, guard);
         Ok(())
+    }
+
+    fn replay(
+        &mut self,
+        entry: &Quarantined,
+        guard: &mut dyn Guard,
+        _: &mut Cx<'_>,
+    ) -> Result<Entered, String> {
+        // Only what a source could not read has a position.
+        if *self.name == *entry.operator && !entry.position.is_empty() {
+            return Ok(Entered::Unread);
+        }
+        Ok(self.next.enter(entry, guard))
     }
 
     fn begin_snapshot(&mut self, _: SnapshotOrder, cx: &mut Cx<'_>) -> Result<Captured, String> {

@@ -11,12 +11,19 @@ use crate::api::record::{Owned, Record};
 use crate::clock::PartitionClocks;
 use crate::flow::batch::Batch;
 use crate::flow::outputs::Outputs;
-use crate::flow::push::{Guard, Meta, Push, guarded};
+use crate::flow::push::{Entered, Guard, Meta, Push, Quarantined, REPLAYED, enter_here, guarded};
 use crate::time::EventTime;
 
 /// What every stage hands on unchanged.
 macro_rules! pass {
     () => {
+        fn enter(&mut self, entry: &Quarantined, guard: &mut dyn Guard) -> Entered {
+            if *self.name == *entry.operator {
+                return enter_here::<T>(self, entry, guard);
+            }
+            self.next.enter(entry, guard)
+        }
+
         #[inline(always)]
         fn outputs(&mut self) -> &mut Outputs {
             self.next.outputs()
@@ -333,8 +340,14 @@ impl<T: Record, P: Push<T>> Push<T> for Watermarked<T, P> {
     }
 
     fn push_guarded(&mut self, meta: Meta, view: T::View<'_>, guard: &mut dyn Guard) {
-        self.clocks.on_record(meta.partition, meta.at);
+        if meta.partition != REPLAYED {
+            self.clocks.on_record(meta.partition, meta.at);
+        }
         self.next.push_guarded(meta, view, guard);
+    }
+
+    fn enter(&mut self, entry: &Quarantined, guard: &mut dyn Guard) -> Entered {
+        self.next.enter(entry, guard)
     }
 
     #[inline(always)]

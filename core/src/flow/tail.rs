@@ -8,7 +8,7 @@ use crate::api::key::{Key, key_group, task_of_group};
 use crate::api::record::{Owned, Record, Ref};
 use crate::clock::PartitionClocks;
 use crate::flow::outputs::Outputs;
-use crate::flow::push::{Guard, Meta, Push, guarded};
+use crate::flow::push::{Entered, Guard, Meta, Push, Quarantined, enter_here, guarded};
 
 /// Chooses the lane of a record.
 pub trait Route<T: Record>: Send {
@@ -121,6 +121,13 @@ impl<T: Record, R: Route<T>> Push<T> for Emit<T, R> {
         }
     }
 
+    fn enter(&mut self, entry: &Quarantined, guard: &mut dyn Guard) -> Entered {
+        if *self.name == *entry.operator {
+            return enter_here::<T>(self, entry, guard);
+        }
+        Entered::Missing
+    }
+
     #[inline(always)]
     fn outputs(&mut self) -> &mut Outputs {
         &mut self.outputs
@@ -161,6 +168,13 @@ impl<T: Record, F: FnMut(&T::View<'_>) -> usize + Send> Push<T> for Split<T, F> 
             Err(panic) => panic,
         };
         self.outputs.quarantine::<T>(&self.name, meta, &view, error);
+    }
+
+    fn enter(&mut self, entry: &Quarantined, guard: &mut dyn Guard) -> Entered {
+        if *self.name == *entry.operator {
+            return enter_here::<T>(self, entry, guard);
+        }
+        Entered::Missing
     }
 
     #[inline(always)]

@@ -13,7 +13,7 @@ use super::links::Links;
 use super::process::{Answer, Command, Process, ProcessEffect, ProcessInput};
 use super::sockets::{Heard, Local, Sockets};
 use crate::app::reports::{Change, Reports};
-use crate::app::{AppMaster, AppPlan, Failure, Outcome};
+use crate::app::{AppMaster, AppPlan, Failure, Leave, Outcome};
 use crate::checkpoint::LogError;
 use crate::control::{Address, AppOutcome, ControlMessage, LaunchOrder, Peer, Role, Wish};
 use crate::effect::{Effect, Level, Notice, Place};
@@ -128,6 +128,14 @@ impl<F: Faults> AppProcess<F> {
         let answer = match command {
             Command::Savepoint { name } => {
                 self.app_master.make_savepoint(now, id, name, &mut self.effects);
+                return;
+            }
+            Command::Replay => {
+                self.app_master.leave_quarantine(now, id, Leave::Replay, &mut self.effects);
+                return;
+            }
+            Command::Drop => {
+                self.app_master.leave_quarantine(now, id, Leave::Drop, &mut self.effects);
                 return;
             }
             Command::Status => Answer::Status(Box::new(self.status(now))),
@@ -286,6 +294,13 @@ impl<F: Faults> AppProcess<F> {
         for (id, result) in self.app_master.savepoints_made() {
             let answer = match result {
                 Ok(epoch) => Answer::Savepoint { epoch },
+                Err(reason) => Answer::Refused { reason },
+            };
+            out.push(ProcessEffect::Answer { id, answer });
+        }
+        for (id, _, result) in self.app_master.gone() {
+            let answer = match result {
+                Ok(left) => Answer::Left(left),
                 Err(reason) => Answer::Refused { reason },
             };
             out.push(ProcessEffect::Answer { id, answer });

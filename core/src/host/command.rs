@@ -6,6 +6,7 @@ use alloc::string::String;
 use serde::{Deserialize, Serialize};
 
 use super::figures::{AppFigures, ProcessFigures};
+use crate::app::Left;
 use crate::control::{Reply, Request};
 use crate::id::{Epoch, RequestId};
 
@@ -29,6 +30,11 @@ pub enum Command {
     /// Of a node: empty the data folder of its master, which is lost, and have it ask for its place
     /// among the voters with a new one.
     Readmit,
+    /// Of an app master: give the records that were put aside to the operators that have refused
+    /// them. Each counts once, however often this is asked.
+    Replay,
+    /// Of an app master: forget the records that were put aside.
+    Drop,
 }
 
 /// What came of a [`Command`].
@@ -45,6 +51,8 @@ pub enum Answer {
     Status(Box<AppFigures>),
     /// How an executor is doing.
     Figures(Box<ProcessFigures>),
+    /// This has left the quarantine, or was given again and has not.
+    Left(Left),
     /// It cannot be done.
     Refused {
         /// Why, and what to do.

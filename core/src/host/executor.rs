@@ -330,7 +330,11 @@ impl<F: Faults> Process for ExecutorProcess<F> {
             Some(ProcessInput::Command { id, command }) => {
                 let answer = match command {
                     Command::Status => Answer::Figures(Box::new(self.figures())),
-                    Command::Savepoint { .. } | Command::Request { .. } | Command::Readmit => {
+                    Command::Savepoint { .. }
+                    | Command::Request { .. }
+                    | Command::Readmit
+                    | Command::Replay
+                    | Command::Drop => {
                         let reason = "this is an executor: ask the app master or a node".into();
                         Answer::Refused { reason }
                     }

@@ -64,6 +64,9 @@ pub trait Faults: Send + 'static {
     const SETTLE_VOTERS_BEFORE_MAJORITY: bool = false;
     /// A leader acts on after its lease.
     const IGNORE_LEASE: bool = false;
+    /// What was put aside is deleted as soon as it is in the stream again, before its epoch has
+    /// committed.
+    const REPLAY_LEAVES_BEFORE_COMMIT: bool = false;
 }
 
 /// No seeded bug.

@@ -194,7 +194,7 @@ impl<F: Faults> NodeProcess<F> {
                 let answer = self.readmit(now);
                 out.push(ProcessEffect::Answer { id, answer });
             }
-            Command::Savepoint { .. } | Command::Status => {
+            Command::Savepoint { .. } | Command::Status | Command::Replay | Command::Drop => {
                 let reason = "this is a node: ask the app master of the app".into();
                 out.push(ProcessEffect::Answer { id, answer: Answer::Refused { reason } });
             }

@@ -44,6 +44,7 @@ impl<F: Faults> Task<F> {
             self.fail(reason, fx);
             return;
         }
+        self.replays.committed(epoch);
         self.snapshots.committed(epoch, self.is_sink.then(|| self.io.mark()));
         self.submit(fx);
         self.snapshots.collect(world.now, &self.io, fx);
@@ -67,6 +68,7 @@ impl<F: Faults> Task<F> {
                     }
                 }
             }
+            _ if self.replays.stored(token, &reply, now) => Ok(()),
             _ => self.snapshots.stored(token, reply, now, fx),
         };
         if let Err(reason) = result {

@@ -8,6 +8,7 @@ mod figures;
 mod input;
 mod latency;
 mod quarantine;
+mod replay;
 mod report;
 mod snapshot;
 
@@ -33,6 +34,8 @@ pub use figures::Figures;
 use input::Input;
 pub use latency::{LATENCY_BOUNDS, Latency};
 pub use quarantine::{QuarantinePolicy, decode as decode_quarantine, encode as encode_quarantine};
+pub use replay::ReplayCounts;
+use replay::Replays;
 use snapshot::Snapshots;
 
 /// How a task treats barriers and bad records.
@@ -113,6 +116,7 @@ pub struct Task<F: Faults = NoFaults> {
     clock: InputClock,
     io: IoQueue,
     snapshots: Snapshots,
+    replays: Replays,
     phase: Phase,
     assignment: Assignment,
     restored: Epoch,
@@ -179,6 +183,7 @@ impl<F: Faults> Task<F> {
                 epoch,
                 F::REPORT_BEFORE_STORED,
             ),
+            replays: Replays::default(),
             info: parts.info,
             options: parts.options,
             logic: parts.logic,
@@ -295,7 +300,8 @@ impl<F: Faults> Task<F> {
         match self.try_step(world, fx) {
             Ok(turn) => {
                 self.submit(fx);
-                match (turn, self.snapshots.next_retry()) {
+                let retries = self.snapshots.next_retry().into_iter();
+                match (turn, retries.chain(self.replays.next_retry()).min()) {
                     (Turn::Waits(until), Some(retry)) => {
                         Turn::Waits(Some(until.map_or(retry, |until| until.min(retry))))
                     }
@@ -345,6 +351,12 @@ impl<F: Faults> Task<F> {
             self.finish(world, fx)?;
             return Ok(Turn::Busy);
         }
+        // Between two batches: the barrier waits behind the last record of an object.
+        if self.replays.is_at_hand() && self.work.is_none() {
+            self.replay_step(world, fx)?;
+            return Ok(Turn::Busy);
+        }
+        self.replays.read(world.now, &mut self.snapshots, fx);
         let turn = if self.is_source { self.poll(world)? } else { self.serve(world, fx)? };
         self.aside()?;
         busy |= turn == Turn::Busy;
@@ -627,7 +639,8 @@ impl<F: Faults> Task<F> {
         self.forward();
         self.stopped |= start.stop;
         let mut cx = Cx { now: world.now, wall: world.wall, files: world.files, io: &mut self.io };
-        self.snapshots.begin(start, false, self.logic.as_mut(), &mut cx)?;
+        let replayed = self.replays.capture(start.epoch);
+        self.snapshots.begin((start, false), replayed, self.logic.as_mut(), &mut cx)?;
         if F::COMMIT_BEFORE_RECORD {
             self.logic.committed(start.epoch, &mut cx)?;
         }
@@ -638,11 +651,13 @@ impl<F: Faults> Task<F> {
     /// Everything is emitted: the end is sent, and the last snapshot taken.
     fn finish(&mut self, world: &mut World<'_>, fx: &mut Vec<Effect>) -> Result<(), String> {
         self.aside()?;
+        self.refuse_replays(fx);
         while self.snapshots.is_writing() {
             self.snapshots.write_slice(self.logic.as_mut());
         }
+        let replayed = self.replays.capture(self.snapshots.last_epoch().next());
         let mut cx = Cx { now: world.now, wall: world.wall, files: world.files, io: &mut self.io };
-        self.snapshots.begin_last(self.logic.as_mut(), &mut cx)?;
+        self.snapshots.begin_last(replayed, self.logic.as_mut(), &mut cx)?;
         self.logic.outputs().end();
         self.phase = Phase::Ended;
         self.submit(fx);

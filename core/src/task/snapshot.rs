@@ -15,7 +15,7 @@ use crate::limits::{
     QUARANTINED_RECORDS_MAX, SNAPSHOT_CHAIN_MAX, SNAPSHOT_ENTRIES_PER_SLICE, STORE_BACKOFF_MAX,
     STORE_BACKOFF_MIN, STORE_RETRIES_MAX,
 };
-use crate::message::{EpochStart, Message, ObjectRef, TaskSnapshot};
+use crate::message::{EpochStart, Message, ObjectRef, Replayed, TaskSnapshot};
 use crate::task::quarantine;
 use crate::time::{Duration, Time};
 
@@ -175,11 +175,17 @@ impl Snapshots {
         Ok(())
     }
 
-    /// Captures the task at the barrier of an epoch.
+    /// Records that were in the quarantine before: they count once.
+    pub(crate) fn put_back(&mut self, entries: Vec<Quarantined>) {
+        self.aside.extend(entries);
+    }
+
+    /// Captures the task at the barrier of an epoch; `replayed` is what it has to say of the
+    /// quarantine.
     pub(crate) fn begin(
         &mut self,
-        start: EpochStart,
-        last: bool,
+        (start, last): (EpochStart, bool),
+        replayed: Vec<Replayed>,
         logic: &mut dyn Logic,
         cx: &mut Cx<'_>,
     ) -> Result<(), String> {
@@ -203,6 +209,7 @@ impl Snapshots {
             watermark: logic.outputs().clock(),
             quarantined: self.quarantined,
             records,
+            replayed,
             ..TaskSnapshot::default()
         };
         let aside = core::mem::take(&mut self.aside);
@@ -248,11 +255,12 @@ impl Snapshots {
     /// forwarded the barrier, so that a sink does not make it visible with that one.
     pub(crate) fn begin_last(
         &mut self,
+        replayed: Vec<Replayed>,
         logic: &mut dyn Logic,
         cx: &mut Cx<'_>,
     ) -> Result<(), String> {
         let start = EpochStart { epoch: self.last_epoch.next(), base: None, stop: false };
-        self.begin(start, true, logic, cx)
+        self.begin((start, true), replayed, logic, cx)
     }
 
     /// Writes a slice of the snapshot at hand; true if there was one.

@@ -9,6 +9,7 @@ mod expiring;
 mod graphs;
 mod operators;
 mod processes;
+mod replays;
 mod rig;
 mod routes;
 mod stages;

@@ -261,6 +261,7 @@ impl Plane {
             snapshots: BTreeMap::new(),
             finished: None,
             failed: None,
+            refused: Vec::new(),
             hold_credit: false,
             held: Vec::new(),
         };
@@ -297,6 +298,8 @@ pub(crate) struct Rig {
     pub(crate) snapshots: BTreeMap<u64, TaskSnapshot>,
     pub(crate) finished: Option<TaskSnapshot>,
     pub(crate) failed: Option<String>,
+    /// Objects of the quarantine that came too late.
+    pub(crate) refused: Vec<String>,
     /// Keep what was sent from being consumed downstream.
     pub(crate) hold_credit: bool,
     held: Vec<(usize, u64)>,
@@ -377,6 +380,14 @@ impl Rig {
         panic!("the task does not come to rest");
     }
 
+    /// These objects of the quarantine are to be taken again.
+    pub(crate) fn replay(&mut self, objects: &[&str]) {
+        let mut effects = Vec::new();
+        let objects = objects.iter().map(|object| (*object).to_owned()).collect();
+        self.task.replay(objects, &mut effects);
+        self.perform(effects);
+    }
+
     /// An epoch's record exists.
     pub(crate) fn committed(&mut self, epoch: u64) {
         let mut effects = Vec::new();
@@ -398,6 +409,9 @@ impl Rig {
                     }
                     Message::Finished { snapshot, .. } => self.finished = Some(snapshot),
                     Message::Failed { reason, .. } => self.failed = Some(reason),
+                    Message::Replayed { object, ended, .. } => {
+                        self.refused.extend(ended.then_some(object));
+                    }
                     other => panic!("{other:?}"),
                 },
                 other => panic!("{other:?}"),

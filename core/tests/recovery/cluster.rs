@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use gear_core::app::{AppMaster, AppPlan, Outcome, Placement, ProcessorPlan};
+use gear_core::app::{AppMaster, AppPlan, Gone, Leave, Outcome, Placement, ProcessorPlan};
 use gear_core::checkpoint::Identity;
 use gear_core::control::Address;
 use gear_core::dag::Kind;
@@ -17,6 +17,7 @@ use gear_core::task::{QuarantinePolicy, TaskOptions, World};
 use gear_core::time::{Duration, Time, WallTime};
 
 use crate::job::{NoFiles, Numbers, job};
+use gear_core::dsl::Job;
 
 /// A small generator, so that a seed means the same run for ever.
 pub(crate) struct Random(pub(crate) u64);
@@ -66,6 +67,7 @@ pub(crate) struct Cluster<F: Faults> {
     pub(crate) random: Random,
     pub(crate) now: Time,
     numbers: Numbers,
+    job: fn(Numbers) -> Job,
     pub(crate) wanted: u32,
     pub(crate) nodes: BTreeMap<Who, Node<F>>,
     /// Messages on their way, in order.
@@ -91,7 +93,13 @@ pub(crate) struct Cluster<F: Faults> {
 
 impl<F: Faults> Cluster<F> {
     pub(crate) fn new(seed: u64, wanted: u32, numbers: Numbers) -> Self {
+        Self::of(job, seed, wanted, numbers)
+    }
+
+    /// A cluster that runs this job.
+    pub(crate) fn of(job: fn(Numbers) -> Job, seed: u64, wanted: u32, numbers: Numbers) -> Self {
         let mut cluster = Self {
+            job,
             random: Random(seed),
             now: Time::ZERO,
             numbers,
@@ -116,7 +124,7 @@ impl<F: Faults> Cluster<F> {
     }
 
     fn plan(&self) -> AppPlan {
-        let job = job(self.numbers);
+        let job = (self.job)(self.numbers);
         let identity = Identity { app: "app".into(), digest: 1, arguments: String::new() };
         let mut plan = AppPlan::new(identity, self.masters as u64);
         plan.term = Some(AppTerm(self.masters as u64));
@@ -176,6 +184,26 @@ impl<F: Faults> Cluster<F> {
         }
     }
 
+    /// Asks the app master that leads for what is in the quarantine to leave it.
+    pub(crate) fn leave_quarantine(&mut self, id: u64, leave: Leave) {
+        let (now, who) = (self.now, self.leader());
+        let mut fx = Vec::new();
+        let Some(node) = self.nodes.get_mut(&who) else { return };
+        if let Machine::Master(master) = &mut node.machine {
+            master.leave_quarantine(now, id, leave, &mut fx);
+        }
+        self.perform(who, fx);
+    }
+
+    /// What has come of it.
+    pub(crate) fn gone(&mut self) -> Vec<Gone> {
+        let who = self.leader();
+        match self.nodes.get_mut(&who).map(|node| &mut node.machine) {
+            Some(Machine::Master(master)) => master.gone(),
+            _ => Vec::new(),
+        }
+    }
+
     /// The executors that run and are granted.
     pub(crate) fn executors(&self) -> Vec<ExecutorId> {
         let runs = |id: &ExecutorId| self.nodes.contains_key(&Who::Executor(*id));
@@ -186,7 +214,7 @@ impl<F: Faults> Cluster<F> {
         let id = ExecutorId(self.next);
         self.next += 1;
         let options = TaskOptions { align: true, quarantine: QuarantinePolicy::Keep };
-        let job = job(self.numbers);
+        let job = (self.job)(self.numbers);
         let program = Program { graph: job.graph, factories: job.factories, options };
         let executor = Executor::new(id, Arc::new(program), 0);
         let machine = Machine::Executor(Box::new(executor), None);

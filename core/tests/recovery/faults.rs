@@ -35,6 +35,20 @@ fn seeds_to<F: Faults>() -> Option<u64> {
     (0..300).find(|seed| catch_unwind(AssertUnwindSafe(|| run::<F>(*seed))).is_err())
 }
 
+struct LeavesEarly;
+
+impl Faults for LeavesEarly {
+    const REPLAY_LEAVES_BEFORE_COMMIT: bool = true;
+}
+
+#[test]
+fn records_that_leave_the_quarantine_before_their_epoch_are_missed() {
+    let seed = (0..300).find(|seed| {
+        catch_unwind(AssertUnwindSafe(|| crate::replays::run::<LeavesEarly>(*seed))).is_err()
+    });
+    assert!(seed.is_some());
+}
+
 #[test]
 fn a_reused_attempt_is_seen() {
     assert!(seeds_to::<ReuseAttempt>().is_some());

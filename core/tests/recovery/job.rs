@@ -17,7 +17,7 @@ use gear_core::time::{Duration, EventTime};
 pub(crate) const OUT: &str = "out/";
 const STAGE: &str = "stage/";
 /// Keys that are counted.
-const KEYS: u64 = 5;
+pub(crate) const KEYS: u64 = 5;
 /// Records that a source reads before it pauses.
 const BURST: u64 = 4;
 const PAUSE: Duration = Duration::from_millis(30);
@@ -179,15 +179,19 @@ impl<T: Owned> Sink for Writer<T> {
     }
 }
 
+/// Such a sink.
+pub(crate) const fn epochs<T>() -> Epochs<T> {
+    Epochs(std::marker::PhantomData)
+}
+
 /// Two parts that have nothing to do with each other. In one each task of the source has a sink of
 /// its own; in the other everything is counted by key.
 pub(crate) fn job(numbers: Numbers) -> Job {
     let parallelism = numbers.partitions;
     let mut app = App::new("recovery", (), Settings { parallelism, key_groups: 16 });
-    let sink = || Epochs(std::marker::PhantomData);
-    app.source("plain", numbers).sink("copy", sink());
+    app.source("plain", numbers).sink("copy", epochs());
     let keyed = app.source("keyed", numbers).key_by(|number: &u64| *number % KEYS);
-    keyed.count("count").updates().sink("counts", Epochs::<(u64, u64)>(std::marker::PhantomData));
+    keyed.count("count").updates().sink("counts", epochs::<(u64, u64)>());
     app.finish().unwrap_or_else(|errors| panic!("{errors:?}"))
 }
 

@@ -6,4 +6,5 @@ mod executor;
 mod faults;
 mod job;
 mod random;
+mod replays;
 mod tricky;

@@ -70,7 +70,11 @@ pub(crate) fn run<F: Faults>(seed: u64) -> Reached {
     reached
 }
 
-fn fault<F: Faults>(cluster: &mut Cluster<F>, zombies: &mut Vec<Who>, reached: &mut Reached) {
+pub(crate) fn fault<F: Faults>(
+    cluster: &mut Cluster<F>,
+    zombies: &mut Vec<Who>,
+    reached: &mut Reached,
+) {
     let executors = cluster.executors();
     cluster.replaces = cluster.random.below(3) > 0 || executors.len() < 2;
     match cluster.random.below(12) {

@@ -39,8 +39,6 @@ pub enum Code {
     NodeUnreachable,
     /// It took too long; it may still happen.
     Timeout,
-    /// This version cannot do it.
-    NotSupported,
     /// A fault of the node itself.
     Internal,
     /// A code that this version does not know.
@@ -62,7 +60,6 @@ impl Code {
             Self::NoLeader => StatusCode::SERVICE_UNAVAILABLE,
             Self::NodeUnreachable => StatusCode::BAD_GATEWAY,
             Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
-            Self::NotSupported => StatusCode::NOT_IMPLEMENTED,
             Self::Internal | Self::Unknown => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -82,7 +79,6 @@ impl Code {
             Self::NoLeader => "Nobody leads the masters",
             Self::NodeUnreachable => "A node does not answer",
             Self::Timeout => "It took too long",
-            Self::NotSupported => "Not supported",
             Self::Internal | Self::Unknown => "A fault of the node",
         }
     }

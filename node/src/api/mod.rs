@@ -46,10 +46,11 @@ pub use serve::{ServeError, Served, listen, serve};
 
 /// Bytes of a body of JSON: a submission has at most 16 KiB, a list of voters less.
 pub const BODY_BYTES_MAX: usize = 256 * 1024;
-/// Time for everything but transfers, savepoints and events: the leader answers within a second or
-/// two, also when it has to be elected first.
+/// Time for everything but transfers, events and what waits for an epoch: the leader answers within
+/// a second or two, also when it has to be elected first.
 pub const REQUEST_TIME_MAX: Duration = Duration::from_secs(30);
-/// Time for a savepoint: it waits for an epoch, and copies the state.
+/// Time for what waits for an epoch: a savepoint, which copies the state as well, and what leaves
+/// the quarantine.
 pub const SAVEPOINT_TIME_MAX: Duration = Duration::from_secs(600);
 
 /// All that handlers share.

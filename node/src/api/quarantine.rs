@@ -1,7 +1,5 @@
 //! Records that were put aside: which there are, and what is in them.
 
-use std::collections::BTreeSet;
-
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::header;
@@ -9,17 +7,22 @@ use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use gear_core::checkpoint::record::{self, Record};
+use gear_core::app::Left;
 use gear_core::checkpoint::retention::QUARANTINE;
 use gear_core::control::AppStatus;
+use gear_core::host::process::{Answer, Command};
 use gear_core::task::decode_quarantine;
 use object_store::{ObjectStore, ObjectStoreExt as _};
+use serde::de::DeserializeOwned;
+use serde_json::json;
 
-use super::Api;
 use super::apps::TAG;
 use super::errors::{Code, Problem};
-use super::extract::Params;
-use super::types::{QuarantineDropped, QuarantineSummary, QuarantinedObject, RecordsQuery};
+use super::extract::{Hopped, Params};
+use super::types::{
+    QuarantineDropped, QuarantineReplayed, QuarantineSummary, QuarantinedObject, RecordsQuery,
+};
+use super::{Api, SAVEPOINT_TIME_MAX};
 use crate::security::Principal;
 
 /// Objects that one answer tells of: each is read to count its records.
@@ -29,11 +32,9 @@ fn failed(reason: impl std::fmt::Display) -> Problem {
     Problem::new(Code::Internal, format!("the checkpoint store cannot be read: {reason}"))
 }
 
-/// The objects with records of committed epochs, and whether there are more.
-async fn objects(
-    store: &dyn ObjectStore,
-    app: &AppStatus,
-) -> Result<(Vec<(String, u64)>, bool), Problem> {
+/// The objects of the quarantine, and whether there are more.
+async fn objects(store: &dyn ObjectStore) -> Result<(Vec<(String, u64)>, bool), Problem> {
+    let aside = crate::quarantine::aside(store).await.map_err(failed)?;
     let mut list = store.list(Some(&object_store::path::Path::from(QUARANTINE)));
     let mut found = Vec::new();
     let mut cut = false;
@@ -41,7 +42,7 @@ async fn objects(
         let location = object.map_err(failed)?.location.to_string();
         let epoch = location.rsplit_once("-e").and_then(|(_, epoch)| epoch.parse().ok());
         // What is of an epoch that has not committed may still be taken back.
-        let Some(epoch) = epoch.filter(|&epoch: &u64| epoch <= app.committed.0) else { continue };
+        let Some(epoch) = epoch.filter(|_| aside.holds(&location)) else { continue };
         if found.len() == OBJECTS_MAX {
             cut = true;
             break;
@@ -67,7 +68,7 @@ pub(super) async fn list(
 ) -> Result<Json<QuarantineSummary>, Problem> {
     let app = api.app(&app).await?;
     let store = api.backend().checkpoints().app(&app.spec.state);
-    let (found, cut) = objects(&*store, &app).await?;
+    let (found, cut) = objects(&*store).await?;
     let mut summary = QuarantineSummary { cut, ..QuarantineSummary::default() };
     for (object, epoch) in found {
         let bytes = read(&*store, &object).await?;
@@ -91,7 +92,7 @@ pub(super) async fn records(
 ) -> Result<Response, Problem> {
     let app = api.app(&app).await?;
     let store = api.backend().checkpoints().app(&app.spec.state);
-    let (mut found, _) = objects(&*store, &app).await?;
+    let (mut found, _) = objects(&*store).await?;
     if let Some(object) = query.object {
         found.retain(|(location, _)| *location == object);
         if found.is_empty() {
@@ -117,70 +118,88 @@ pub(super) async fn records(
     Ok((kind, Body::from_stream(lines)).into_response())
 }
 
-/// Gives the records that were put aside to the job again: no version can yet, since a record that
-/// was given again would have to count once, whatever happens meanwhile.
+/// Has the app master do something with what was put aside; the node that asked for it on
+/// another, if this one was not asked first.
+async fn leave<T: DeserializeOwned + From<Left>>(
+    api: &Api,
+    app: &AppStatus,
+    hopped: bool,
+    (what, command): (&str, Command),
+) -> Result<T, Problem> {
+    let (process, elsewhere) = api.app_master(app)?;
+    if let Some(node) = elsewhere {
+        if hopped {
+            let what = format!("the app master of {} has moved to {node}: ask again", app.app);
+            return Err(Problem::new(Code::NodeUnreachable, what));
+        }
+        let at = api.http_of(node)?;
+        let path = format!("/api/v1/apps/{}/quarantine/{what}", app.app.0);
+        return api.0.peers.post(&at, &path, &json!({}), SAVEPOINT_TIME_MAX).await;
+    }
+    match api.backend().command(process, command).await {
+        Answer::Left(left) => Ok(left.into()),
+        other => Err(Problem::of_answer(&other)),
+    }
+}
+
+fn log(principal: Option<Extension<Principal>>, done: &str, app: &AppStatus) {
+    let who = principal.map_or_else(|| "somebody".to_owned(), |Extension(it)| it.name);
+    tracing::info!(target: "gear", "{who} has {done} what {} had put aside", app.app);
+}
+
+/// Gives the records that were put aside to the operators that have refused them. Each of them
+/// leaves the quarantine with the epoch that has its effects: it counts once, whatever happens
+/// meanwhile and however often this is asked.
 #[utoipa::path(post, path = "/apps/{app}/quarantine/replay", tag = TAG,
     params(("app" = String, Path)),
-    responses((status = 501, body = Problem), (status = "default", body = Problem)))]
-pub(super) async fn replay(State(api): State<Api>, Path(app): Path<String>) -> Problem {
-    match api.app(&app).await {
-        Err(problem) => problem,
-        Ok(app) => Problem::new(
-            Code::NotSupported,
-            format!(
-                "this version cannot give {0} what it has put aside: download it with `gear-node \
-                 quarantine {1} --download FILE`, mend the records, submit a job that reads that \
-                 file, and forget them here with `gear-node quarantine {1} --drop`",
-                app.app, app.app.0
-            ),
-        ),
-    }
+    responses((status = 200, body = QuarantineReplayed), (status = "default", body = Problem)))]
+pub(super) async fn replay(
+    State(api): State<Api>,
+    Path(app): Path<String>,
+    Hopped(hopped): Hopped,
+    principal: Option<Extension<Principal>>,
+) -> Result<Json<QuarantineReplayed>, Problem> {
+    let app = api.app(&app).await?;
+    let replayed: QuarantineReplayed =
+        leave(&api, &app, hopped, ("replay", Command::Replay)).await?;
+    log(principal, "given again", &app);
+    Ok(Json(replayed))
 }
 
-/// What the retained epochs of an app name: a savepoint copies it.
-async fn named(store: &dyn ObjectStore) -> Result<BTreeSet<String>, Problem> {
-    let mut list = store.list(Some(&object_store::path::Path::from(record::FOLDER)));
-    let mut named = BTreeSet::new();
-    while let Some(object) = list.next().await {
-        let location = object.map_err(failed)?.location;
-        let bytes = match store.get(&location).await {
-            Ok(result) => result.bytes().await.map_err(failed)?,
-            // An epoch that is no longer retained.
-            Err(object_store::Error::NotFound { .. }) => continue,
-            Err(error) => return Err(failed(error)),
-        };
-        // A record that is damaged names nothing: the app itself has to say so.
-        if let Ok(Record::Epoch(epoch)) = Record::decode(&bytes) {
-            let objects = epoch.tasks.into_values().flat_map(|task| task.quarantine);
-            named.extend(objects.map(|object| object.name));
-        }
-    }
-    Ok(named)
-}
-
-/// Forgets the records that were put aside. What an epoch names that is retained stays while the
-/// app runs: asked again after further epochs, it goes too.
+/// Forgets the records that were put aside. While the app runs they go with an epoch, so that no
+/// roll-back brings them back.
 #[utoipa::path(post, path = "/apps/{app}/quarantine/drop", tag = TAG,
     params(("app" = String, Path)),
     responses((status = 200, body = QuarantineDropped), (status = "default", body = Problem)))]
 pub(super) async fn forget(
     State(api): State<Api>,
     Path(app): Path<String>,
+    Hopped(hopped): Hopped,
     principal: Option<Extension<Principal>>,
 ) -> Result<Json<QuarantineDropped>, Problem> {
     let app = api.app(&app).await?;
-    let store = api.backend().checkpoints().app(&app.spec.state);
-    // One that was restarted goes on in the same folder.
-    let (apps, _) = api.apps().await?;
-    let runs = apps.iter().any(|it| it.spec.state == app.spec.state && it.outcome.is_none());
-    let named = if runs { named(&*store).await? } else { BTreeSet::new() };
-    let (found, cut) = objects(&*store, &app).await?;
+    let dropped = if app.outcome.is_none() {
+        leave(&api, &app, hopped, ("drop", Command::Drop)).await?
+    } else {
+        // One that was restarted goes on in the same folder.
+        let (apps, _) = api.apps().await?;
+        let heir = apps.iter().find(|it| it.spec.state == app.spec.state && it.outcome.is_none());
+        if let Some(heir) = heir {
+            let what = format!("{} has ended, and {} goes on from it: ask that", app.app, heir.app);
+            return Err(Problem::new(Code::Refused, what));
+        }
+        let store = api.backend().checkpoints().app(&app.spec.state);
+        delete(&*store).await?
+    };
+    log(principal, "dropped", &app);
+    Ok(Json(dropped))
+}
+
+/// Deletes what nobody runs for any more.
+async fn delete(store: &dyn ObjectStore) -> Result<QuarantineDropped, Problem> {
+    let (found, cut) = objects(store).await?;
     let mut dropped = QuarantineDropped { cut, ..QuarantineDropped::default() };
     for (object, _) in found {
-        if named.contains(&object) {
-            dropped.kept += 1;
-            continue;
-        }
         let path = object_store::path::Path::from(object.as_str());
         let bytes = match store.get(&path).await {
             Ok(result) => result.bytes().await.map_err(failed)?,
@@ -194,11 +213,5 @@ pub(super) async fn forget(
         dropped.objects += 1;
         dropped.records += records;
     }
-    let who = principal.map_or_else(|| "somebody".to_owned(), |Extension(it)| it.name);
-    tracing::info!(
-        target: "gear",
-        "{who} has dropped {} records in {} objects that {} had put aside",
-        dropped.records, dropped.objects, app.app
-    );
-    Ok(Json(dropped))
+    Ok(dropped)
 }

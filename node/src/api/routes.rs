@@ -68,8 +68,6 @@ fn operator() -> Endpoints {
         .routes(routes!(apps::kill))
         .routes(routes!(apps::restart))
         .routes(routes!(quarantine::records))
-        .routes(routes!(quarantine::replay))
-        .routes(routes!(quarantine::forget))
         .routes(routes!(cluster::drain))
         .routes(routes!(cluster::undrain))
         .routes(routes!(logs::tail))
@@ -99,8 +97,11 @@ fn all() -> Endpoints {
         .merge(admin().route_layer(needs(Role::Admin)))
         .merge(OpenApiRouter::new().routes(routes!(health::version)).routes(routes!(document)))
         .route_layer(from_fn(in_time));
-    let slow =
-        OpenApiRouter::new().routes(routes!(savepoints::take)).route_layer(needs(Role::Operator));
+    let slow = OpenApiRouter::new()
+        .routes(routes!(savepoints::take))
+        .routes(routes!(quarantine::replay))
+        .routes(routes!(quarantine::forget))
+        .route_layer(needs(Role::Operator));
     let measured =
         OpenApiRouter::new().routes(routes!(metrics::text)).route_layer(needs(Role::Viewer));
     let watched = OpenApiRouter::new()

@@ -9,8 +9,8 @@ use serde_json::json;
 use super::CliError;
 use super::output::{Output, bytes, count, table, warning};
 use crate::api::types::{
-    AppDetail, AppState, AppSummary, Done, Logs as LogEnds, QuarantineDropped, QuarantineSummary,
-    SavepointInfo, SavepointRequest, SavepointTaken, Submitted,
+    AppDetail, AppState, AppSummary, Done, Logs as LogEnds, QuarantineDropped, QuarantineReplayed,
+    QuarantineSummary, SavepointInfo, SavepointRequest, SavepointTaken, Submitted,
 };
 use crate::api::{Code, Problem, SAVEPOINT_TIME_MAX};
 use crate::client::{Client, ClientError};
@@ -86,7 +86,7 @@ pub(super) struct Quarantine {
     /// Write the records to this file, one line of JSON each
     #[arg(long, value_name = "FILE", conflicts_with_all = ["replay", "drop"])]
     download: Option<PathBuf>,
-    /// Give them to the job again
+    /// Give them to the operators that refused them again, each once; those that stay are counted
     #[arg(long, conflicts_with = "drop")]
     replay: bool,
     /// Forget them
@@ -326,10 +326,12 @@ pub(super) async fn quarantine(
 ) -> Result<(), CliError> {
     let path = path(&what.app) + "/quarantine";
     if what.replay {
-        let done: Done = client.post(&format!("{path}/replay"), &json!({})).await?;
-        return out.show(&done, || done.done.clone());
+        let client = client.clone().within(SAVEPOINT_TIME_MAX);
+        let done: QuarantineReplayed = client.post(&format!("{path}/replay"), &json!({})).await?;
+        return out.show(&done, || given_again(&done));
     }
     if what.drop {
+        let client = client.clone().within(SAVEPOINT_TIME_MAX);
         let dropped: QuarantineDropped = client.post(&format!("{path}/drop"), &json!({})).await?;
         return out.show(&dropped, || forgotten(&dropped));
     }
@@ -363,14 +365,25 @@ pub(super) async fn quarantine(
 
 fn forgotten(of: &QuarantineDropped) -> String {
     let mut text = format!("{} records are forgotten", count(of.records));
-    if of.kept > 0 {
-        text.push_str(&format!(
-            "; {} objects stay that the last epochs name: ask again when the app has gone on",
-            of.kept
-        ));
-    }
     if of.cut {
         text.push_str("; there are more: ask again");
+    }
+    text
+}
+
+fn given_again(of: &QuarantineReplayed) -> String {
+    let mut text = format!("{} records were given again", count(of.replayed));
+    if let Some(epoch) = of.epoch {
+        text.push_str(&format!(", with epoch {epoch}"));
+    }
+    if of.refused > 0 {
+        text.push_str(&format!("\n{} were refused again", count(of.refused)));
+    }
+    for (why, records) in &of.reasons {
+        text.push_str(&format!("\n{} stay: {why}", count(*records)));
+    }
+    if of.cut {
+        text.push_str("\nthere are more: ask again");
     }
     text
 }

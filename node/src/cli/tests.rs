@@ -135,7 +135,9 @@ async fn what_is_done_is_said() {
         (&["voters", "--set", "1"], "1 masters vote"),
         (&["voters", "--readmit", "1"], "votes again once"),
         (&["quarantine", "1"], "0 records were put aside"),
-        (&["quarantine", "1", "--drop"], "0 records are forgotten"),
+        (&["quarantine", "1", "--drop"], "4 records are forgotten"),
+        (&["quarantine", "1", "--replay"], "3 records were given again, with epoch 10"),
+        (&["quarantine", "1", "--replay"], "1 stay: they were too long"),
         (&["kill", "1"], "ends at once"),
     ] {
         let text = ask(&served, command).await.expect("it is done");
@@ -156,7 +158,7 @@ async fn the_exit_code_says_what_went_wrong() {
         ask(of, arguments).await.expect_err("it goes wrong").exit_code()
     };
     assert_eq!(code(&open, &["app", "nobody"]).await, 5);
-    assert_eq!(code(&open, &["quarantine", "1", "--replay"]).await, 1);
+    assert_eq!(code(&open, &["quarantine", "nobody", "--replay"]).await, 5);
     assert_eq!(code(&open, &["submit", "/none/such"]).await, 1);
     assert_eq!(code(&open, &["submit", "/bin/true", "--label", "x"]).await, 2);
     assert_eq!(code(&open, &["submit", "/bin/true"]).await, 1, "it is no job");

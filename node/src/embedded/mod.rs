@@ -171,8 +171,8 @@ pub fn run(job: &Job, arguments: &str, options: &RuntimeOptions) -> Result<Repor
     let mut report = master::report(ended, &shown, &job.graph)?;
     report.state = folder;
     if let Some(target) = &options.quarantine {
-        report.quarantine_file = crate::quarantine::export(objects.as_ref(), &report, target)
-            .map_err(RunError::Quarantine)?;
+        report.quarantine_file =
+            crate::quarantine::export(objects.as_ref(), target).map_err(RunError::Quarantine)?;
     }
     Ok(report)
 }

@@ -42,6 +42,8 @@ enum Order {
     Restart { app: AppId },
     /// An epoch of an app is kept.
     Savepoint { app: AppId },
+    /// What an app has put aside is given again. The poison is poison still: it is refused again.
+    Replay { app: AppId },
     /// A master gets a new data folder in the place of one that is lost.
     Readmit { machine: usize },
 }
@@ -120,6 +122,10 @@ impl World<'_> {
         let Some(order) = order.filter(|order| !self.operator.is_open(|open| open == order)) else {
             return;
         };
+        // Draws nothing, so that a seed plans what it did before there was this.
+        if let Order::Savepoint { app } = order {
+            self.give_again(app);
+        }
         self.operator.issued += 1;
         let number = self.operator.issued;
         match (&order, &mut self.watch.orders) {
@@ -143,6 +149,26 @@ impl World<'_> {
         let open = Open { order, asked: 0, waits_for: None, refusals: 0, acknowledged: false };
         self.operator.open.insert(number, open);
         self.operate(number);
+    }
+
+    fn give_again(&mut self, app: AppId) {
+        let order = Order::Replay { app };
+        if self.operator.is_open(|open| *open == order) {
+            return;
+        }
+        self.operator.issued += 1;
+        let number = self.operator.issued;
+        let open = Open { order, asked: 0, waits_for: None, refusals: 0, acknowledged: false };
+        self.operator.open.insert(number, open);
+        self.operate(number);
+    }
+
+    /// The process of an app's master, if it has one.
+    fn app_master(&self, app: AppId) -> Option<usize> {
+        self.processes.iter().rposition(|hosted| {
+            let leads = matches!(hosted.role(), Some(Role::AppMaster(_)));
+            hosted.alive && leads && self.home(hosted.app()) == app
+        })
     }
 
     /// Voters of whom one more or one less votes than now, if no other change is under way.
@@ -224,12 +250,10 @@ impl World<'_> {
             }
             Order::Restart { app } => (self.any_node(), command(Request::Restart { app: *app })),
             Order::Savepoint { app } => {
-                let master = self.processes.iter().rposition(|hosted| {
-                    let leads = matches!(hosted.role(), Some(Role::AppMaster(_)));
-                    hosted.alive && leads && self.home(hosted.app()) == *app
-                });
-                (master, Command::Savepoint { name: savepoint(number, open.asked) })
+                let command = Command::Savepoint { name: savepoint(number, open.asked) };
+                (self.app_master(*app), command)
             }
+            Order::Replay { app } => (self.app_master(*app), Command::Replay),
             Order::Readmit { machine } => (self.machines[*machine].node, Command::Readmit),
         };
         let asked = open.asked + 1;
@@ -282,6 +306,17 @@ impl World<'_> {
                 let judged = savepoints::judge(&name, epoch, &self.services[&app].store);
                 self.operator.savepoints.push((app, name, epoch));
                 judged
+            }
+            (Order::Replay { .. }, Answer::Left(left)) => {
+                self.operator.open.remove(&number);
+                if left.counts.refused > 0 {
+                    self.seen("poison was given again");
+                }
+                if left.counts.replayed > 0 {
+                    Err(format!("poison was taken that is poison still: {left:?}"))
+                } else {
+                    Ok(())
+                }
             }
             // What becomes of it is looked at.
             (Order::Readmit { .. }, Answer::Reply(Reply::Done)) => Ok(()),

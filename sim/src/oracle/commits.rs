@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use gear_core::checkpoint::Record;
 use gear_core::checkpoint::record::{FOLDER, number_of};
+use gear_core::checkpoint::{Aside, Record};
 use gear_core::effect::{StoreReply, StoreRequest};
 use gear_core::id::{AppTerm, Epoch, LogNumber};
 use gear_core::message::ObjectRef;
@@ -28,6 +28,8 @@ pub struct Commits {
     live: BTreeMap<String, (u64, u32)>,
     /// Objects that hold what was put aside, of all records.
     quarantine: BTreeMap<String, ObjectRef>,
+    /// Which of them count, as the last record says.
+    aside: Aside,
 }
 
 impl Commits {
@@ -58,7 +60,9 @@ impl Commits {
             StoreRequest::Delete { name } if self.live.contains_key(name) => {
                 Err(format!("{name} was deleted, and the last epoch needs it"))
             }
-            StoreRequest::Delete { name } if self.quarantine.contains_key(name) => {
+            StoreRequest::Delete { name }
+                if self.quarantine.contains_key(name) && self.aside.left(name).is_none() =>
+            {
                 Err(format!("{name} was deleted, and holds records that were put aside"))
             }
             _ => Ok(()),
@@ -96,9 +100,16 @@ impl Commits {
                 self.live.insert(object.name.clone(), (object.len, object.crc));
             }
             for object in &snapshot.quarantine {
+                if !record.aside.holds(&object.name) && record.aside.left(&object.name).is_none() {
+                    return Err(format!(
+                        "{} names {}, which is not in its quarantine",
+                        record.epoch, object.name
+                    ));
+                }
                 self.quarantine.insert(object.name.clone(), object.clone());
             }
         }
+        self.aside = record.aside;
         Ok(())
     }
 
@@ -126,13 +137,13 @@ impl Commits {
         self.given_up
     }
 
-    /// Every record that was put aside in a committed epoch: its operator, and its bytes.
+    /// Every record that is in the quarantine as of the last epoch: its operator, and its bytes.
     ///
     /// # Errors
     /// If they cannot be read.
     pub fn quarantined(&self, store: &Store) -> Result<Vec<(String, Vec<u8>)>, String> {
         let mut found = Vec::new();
-        for name in self.quarantine.keys() {
+        for name in self.quarantine.keys().filter(|name| self.aside.holds(name)) {
             let bytes = store.get(name).ok_or_else(|| format!("{name} is gone"))?;
             let entries = decode_quarantine(bytes).map_err(|error| format!("{name} {error}"))?;
             found.extend(entries.into_iter().map(|entry| (entry.operator, entry.bytes)));
@@ -167,6 +178,37 @@ mod tests {
             name: object_name(LogNumber(epoch * 10 + term)),
             bytes: bytes.into(),
         }
+    }
+
+    #[test]
+    fn what_was_put_aside_is_deleted_only_once_it_has_left() {
+        let name = "quarantine/x-0/t0000000001-a1-e0000000001";
+        let mut store = Store::default();
+        store.perform(&StoreRequest::Put { name: name.into(), bytes: b"x".to_vec().into() });
+        let commit = |epoch: u64, left: bool| {
+            let object = ObjectRef { name: name.into(), len: 1, crc: crc32c::crc32c(b"x") };
+            let mut record = EpochRecord { epoch: Epoch(epoch), ..EpochRecord::default() };
+            record.aside.put(name);
+            if left {
+                record.aside.take_out(name, Epoch(epoch));
+            } else {
+                let snapshot = TaskSnapshot { quarantine: vec![object], ..TaskSnapshot::default() };
+                let key = TaskKey { uid: "x".into(), index: 0, parallelism: 1 };
+                record.tasks.insert(key, snapshot);
+            }
+            let bytes = Record::Epoch(record).encode();
+            StoreRequest::Create { name: object_name(LogNumber(epoch)), bytes: bytes.into() }
+        };
+        let done = StoreReply::Done;
+        let mut commits = Commits::default();
+        let delete = StoreRequest::Delete { name: name.into() };
+        assert_eq!(commits.observe(&commit(1, false), &done, &store), Ok(()));
+        let mut early = commits.clone();
+        early.live.clear();
+        assert!(early.observe(&delete, &done, &store).is_err());
+        assert_eq!(commits.observe(&commit(2, true), &done, &store), Ok(()));
+        assert_eq!(commits.observe(&delete, &done, &store), Ok(()));
+        assert_eq!(commits.quarantined(&store), Ok(Vec::new()));
     }
 
     #[test]

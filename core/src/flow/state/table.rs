@@ -66,6 +66,13 @@ impl<K: Key, V: State> fmt::Debug for Table<K, V> {
 }
 
 impl<K: Key, V: State> Table<K, V> {
+    /// True if a key of this hash belongs to this table's task.
+    #[must_use]
+    pub fn owns(&self, hash: u64) -> bool {
+        let group = key_group(hash, self.total);
+        (self.first..self.first + self.groups.len() as u32).contains(&group)
+    }
+
     /// An empty table of a task that owns `groups` of an app's `total_groups`. Its open epoch is
     /// the first.
     #[must_use]

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 use async_trait::async_trait;
-use gear_core::app::Stage;
+use gear_core::app::{Left, Stage};
 use gear_core::control::{
     Address, AppOutcome, AppSpec, AppStatus, ClusterStatus, Grant, ProcessId, ProcessState, Reply,
     Request, Resources, Role, Wish, WorkerStatus,
@@ -16,6 +16,7 @@ use gear_core::id::{
     AppId, AppTerm, Epoch, ExecutorId, Incarnation, MasterTerm, NodeId, ProcessorId, RequestId,
     TaskId,
 };
+use gear_core::task::ReplayCounts;
 use gear_core::time::EventTime;
 use tempfile::TempDir;
 
@@ -252,6 +253,11 @@ impl Backend for Double {
         match command {
             Command::Savepoint { .. } if process == master() => {
                 Answer::Savepoint { epoch: Epoch(10) }
+            }
+            Command::Replay | Command::Drop if process == master() => {
+                let counts = ReplayCounts { replayed: 3, cut: 1, ..ReplayCounts::default() };
+                let epoch = Some(Epoch(10));
+                Answer::Left(Left { epoch, objects: 2, counts, dropped: 4, more: false })
             }
             Command::Status if process == master() => Answer::Status(Box::new(figures())),
             _ => Answer::Refused { reason: "it does not run here".into() },

@@ -217,13 +217,16 @@ async fn garbage_is_answered_by_a_problem_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_done_yet_is_said() {
+async fn what_is_given_again_is_counted_and_what_stays_has_a_reason() {
     let double = Arc::new(Double::new(1));
     let router = open(&double);
     let path = "/api/v1/apps/1/quarantine/replay";
-    let (status, problem) = send(&router, "POST", path, &json!({})).await;
-    assert_eq!(status, StatusCode::NOT_IMPLEMENTED);
-    assert!(problem["detail"].as_str().is_some_and(|it| it.contains("--download")));
+    let (status, replayed) = send(&router, "POST", path, &json!({})).await;
+    assert_eq!(status, StatusCode::OK, "{replayed}");
+    let reasons = json!({"they were too long to be kept whole": 1});
+    let expected = json!({"replayed": 3, "refused": 0, "kept": 1, "reasons": reasons, "epoch": 10,
+        "cut": false});
+    assert_eq!(replayed, expected);
 }
 
 #[tokio::test]

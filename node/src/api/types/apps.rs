@@ -296,10 +296,55 @@ pub struct QuarantineDropped {
     pub records: u64,
     /// Objects that held them.
     pub objects: u64,
-    /// Objects that stay, since epochs name them that are retained.
-    pub kept: u64,
     /// True if there are more objects than are dropped at once.
     pub cut: bool,
+}
+
+impl From<gear_core::app::Left> for QuarantineDropped {
+    fn from(left: gear_core::app::Left) -> Self {
+        Self { records: left.dropped, objects: left.objects, cut: left.more }
+    }
+}
+
+/// What became of the records that were put aside and were to be given again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct QuarantineReplayed {
+    /// Records that their operators have taken: they are no longer put aside.
+    pub replayed: u64,
+    /// Records that were refused again, and are put aside with the new error.
+    pub refused: u64,
+    /// Records that stay as they were.
+    pub kept: u64,
+    /// Why they stay, each reason with how many.
+    pub reasons: std::collections::BTreeMap<String, u64>,
+    /// The epoch with which the last of them left; none if nothing did.
+    pub epoch: Option<u64>,
+    /// True if there are more objects than are given again at once.
+    pub cut: bool,
+}
+
+impl From<gear_core::app::Left> for QuarantineReplayed {
+    fn from(left: gear_core::app::Left) -> Self {
+        let counts = left.counts;
+        let reasons = [
+            ("they were too long to be kept whole", counts.cut),
+            ("their operator reads another type of records now", counts.changed),
+            ("the job no longer has their operator there", counts.missing),
+            ("their keys belong to another task since the parallelism changed", counts.elsewhere),
+            ("the source could not read them: they never were records", counts.unread),
+            ("their task has ended", counts.ended),
+            ("their object cannot be read: how many it holds is unknown", counts.damaged),
+        ];
+        let reasons = reasons.into_iter().filter(|(_, count)| *count > 0);
+        Self {
+            replayed: counts.replayed,
+            refused: counts.refused,
+            kept: counts.kept(),
+            reasons: reasons.map(|(why, count)| (why.to_owned(), count)).collect(),
+            epoch: left.epoch.map(|epoch| epoch.0),
+            cut: left.more,
+        }
+    }
 }
 
 /// Records that a task put aside in an epoch.

@@ -10,7 +10,8 @@ mod input;
 
 pub use apps::{
     AppDetail, AppErrors, AppFailure, AppState, AppSummary, Dag, ExecutorInfo, LogEnd, Logs,
-    PlacedProcess, QuarantineDropped, QuarantineSummary, QuarantinedObject, SavepointInfo, Spec,
+    PlacedProcess, QuarantineDropped, QuarantineReplayed, QuarantineSummary, QuarantinedObject,
+    SavepointInfo, Spec,
 };
 pub(crate) use cluster::voters as cluster_voters;
 pub use cluster::{
