@@ -316,7 +316,7 @@ pub struct QuarantineReplayed {
     /// Records that stay as they were.
     pub kept: u64,
     /// Why they stay, each reason with how many.
-    pub reasons: std::collections::BTreeMap<String, u64>,
+    pub reasons: BTreeMap<String, u64>,
     /// The epoch with which the last of them left; none if nothing did.
     pub epoch: Option<u64>,
     /// True if there are more objects than are given again at once.
