@@ -59,6 +59,8 @@ pub(super) struct Replays {
     requests: Requests<Purpose>,
     asked: Option<Asked>,
     gone: Vec<Gone>,
+    /// What the last list has shown to be deleted: see [`Aside::emptied`].
+    emptied: BTreeMap<String, Epoch>,
 }
 
 #[derive(Clone, Debug)]
@@ -82,6 +84,8 @@ struct Asked {
     id: u64,
     leave: Leave,
     deadline: Time,
+    /// What was in the quarantine when the list was asked for: that is all in it.
+    before: Aside,
     listed: bool,
     /// Objects whose epoch is not yet committed: the task, and where it is with it.
     orders: BTreeMap<String, Order>,
@@ -102,7 +106,8 @@ struct Order {
 
 impl Replays {
     pub(super) fn new() -> Self {
-        Self { requests: Requests::new(LANE), asked: None, gone: Vec::new() }
+        let emptied = BTreeMap::new();
+        Self { requests: Requests::new(LANE), asked: None, gone: Vec::new(), emptied }
     }
 
     pub(super) fn next_timeout(&self) -> Option<Time> {
@@ -134,8 +139,10 @@ impl Replays {
         }
     }
 
-    /// Takes out of the quarantine what is dropped, with the epoch that is about to be appended.
+    /// Takes out of the quarantine what is dropped, with the epoch that is about to be appended, and
+    /// forgets what is deleted.
     pub(super) fn drop_with(&self, epoch: Epoch, aside: &mut Aside) {
+        self.emptied.iter().for_each(|(by, up_to)| aside.forget(by, *up_to));
         let drops = self.asked.iter().flat_map(|asked| &asked.drops);
         drops.for_each(|object| aside.take_out(object, epoch));
     }
@@ -175,12 +182,14 @@ impl<F: Faults> AppMaster<F> {
             Some(_) if self.replays.asked.is_some() => {
                 "somebody else has asked for that: ask again when it is done"
             }
-            Some(_) => {
+            Some(run) => {
                 let deadline = now + REPLAY_DEADLINE;
+                let before = run.last.as_ref().map(|last| last.aside.clone()).unwrap_or_default();
                 self.replays.asked = Some(Asked {
                     id,
                     leave,
                     deadline,
+                    before,
                     listed: false,
                     orders: BTreeMap::new(),
                     told: BTreeMap::new(),
@@ -241,6 +250,8 @@ impl<F: Faults> AppMaster<F> {
         let Some(run) = &self.run else { return };
         let aside = run.last.as_ref().map(|record| &record.aside);
         let holds = |name: &String| aside.is_some_and(|aside| aside.holds(name));
+        let Some(asked) = &self.replays.asked else { return };
+        let emptied = asked.before.emptied(names.iter().map(String::as_str));
         let mut held: Vec<String> = names.into_iter().filter(holds).collect();
         let more = held.len() > REPLAY_OBJECTS_MAX;
         held.truncate(REPLAY_OBJECTS_MAX);
@@ -248,6 +259,7 @@ impl<F: Faults> AppMaster<F> {
         let Some(asked) = &mut self.replays.asked else { return };
         asked.listed = true;
         asked.left.more = more;
+        self.replays.emptied = emptied;
         for (object, task) in held.into_iter().zip(placed) {
             match (asked.leave, task) {
                 (Leave::Drop, _) => {

@@ -61,7 +61,7 @@ impl Commits {
                 Err(format!("{name} was deleted, and the last epoch needs it"))
             }
             StoreRequest::Delete { name }
-                if self.quarantine.contains_key(name) && self.aside.left(name).is_none() =>
+                if self.quarantine.contains_key(name) && !self.aside.is_out(name) =>
             {
                 Err(format!("{name} was deleted, and holds records that were put aside"))
             }
@@ -100,7 +100,7 @@ impl Commits {
                 self.live.insert(object.name.clone(), (object.len, object.crc));
             }
             for object in &snapshot.quarantine {
-                if !record.aside.holds(&object.name) && record.aside.left(&object.name).is_none() {
+                if !record.aside.holds(&object.name) && !record.aside.is_out(&object.name) {
                     return Err(format!(
                         "{} names {}, which is not in its quarantine",
                         record.epoch, object.name
