@@ -12,6 +12,9 @@ use crate::host::NoFaults;
 use crate::id::{AppId, ExecutorId, NodeId};
 use crate::time::{millis, seconds};
 
+/// Slots of a worker: two of three have room for all that a run can submit.
+const SLOTS: u32 = 64;
+
 #[derive(Clone, Debug)]
 enum Event {
     Submit(u32),
@@ -89,7 +92,7 @@ impl Run {
             Event::Again(at) => self.again(at),
             Event::RestartWorker(node) => {
                 world.stop_worker(node);
-                world.start_worker(node, 8, &[]);
+                world.start_worker(node, SLOTS, &[]);
             }
             Event::StopMaster(node) => world.stop_master(node),
             Event::StartMaster(node) => {
@@ -145,7 +148,7 @@ proptest! {
 
     #[test]
     fn everything_runs_again(events in prop::collection::vec(any_event(), 0..40)) {
-        let mut run = Run { world: World::with_workers(3, 3, 64), apps: Vec::new() };
+        let mut run = Run { world: World::with_workers(3, 3, SLOTS), apps: Vec::new() };
         for event in &events {
             run.happen(event);
         }
