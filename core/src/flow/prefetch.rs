@@ -36,7 +36,11 @@ fn line(at: *const u8) {
 fn line(at: *const u8) {
     // SAFETY: the instruction changes nothing that a program can see, whatever the address.
     unsafe {
-        core::arch::asm!("prfm pstl1keep, [{}]", in(reg) at, options(nostack, preserves_flags, readonly));
+        core::arch::asm!(
+            "prfm pstl1keep, [{}]",
+            in(reg) at,
+            options(nostack, preserves_flags, readonly)
+        );
     }
 }
 
