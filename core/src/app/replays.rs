@@ -139,8 +139,8 @@ impl Replays {
         }
     }
 
-    /// Takes out of the quarantine what is dropped, with the epoch that is about to be appended, and
-    /// forgets what is deleted.
+    /// Takes out of the quarantine what is dropped, with the epoch that is about to be appended,
+    /// and forgets what is deleted.
     pub(super) fn drop_with(&self, epoch: Epoch, aside: &mut Aside) {
         self.emptied.iter().for_each(|(by, up_to)| aside.forget(by, *up_to));
         let drops = self.asked.iter().flat_map(|asked| &asked.drops);
