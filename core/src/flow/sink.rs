@@ -6,7 +6,7 @@ use alloc::sync::Arc;
 use crate::api::sink::{Sink, SinkContext};
 use crate::flow::logic::{Assignment, Captured, Cx, Logic, SnapshotOrder, Work, run_alone};
 use crate::flow::outputs::Outputs;
-use crate::flow::push::{Entered, Guard, Meta, Quarantined, guarded, view_of};
+use crate::flow::push::{Entered, Guard, Meta, Quarantined, guarded};
 use crate::id::Epoch;
 use crate::limits::{RECORDS_PER_SLICE, SINK_BYTES_OUTSTANDING_MAX};
 
@@ -94,8 +94,7 @@ impl<S: Sink> Logic for SinkLogic<S> {
         if *self.name != *entry.operator {
             return Ok(Entered::Missing);
         }
-        let Some(view) = view_of::<S::In>(entry) else { return Ok(Entered::Changed) };
-        run_alone::<S::In>(self, entry, &view, guard, cx)
+        run_alone::<S::In, _>(self, entry, (guard, cx), |_, _| true)
     }
 
     fn idle(&mut self, cx: &mut Cx<'_>) {
