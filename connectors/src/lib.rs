@@ -12,6 +12,7 @@ pub mod generate;
 pub mod model;
 pub mod os;
 mod random;
+pub mod services;
 pub mod socket;
 pub mod stdin;
 pub mod stdout;
