@@ -1,4 +1,4 @@
-//! Sources and sinks: files, standard input and output, TCP lines, generators.
+//! Sources and sinks: files, Kafka, standard input and output, TCP lines, generators.
 //!
 //! A connector is a pure machine: it reads through the `Files` and asks for I/O through the
 //! `IoQueue` of its context. The drivers of that I/O are [`os`] for the operating system and
@@ -9,9 +9,11 @@ pub mod collect;
 pub mod files;
 mod format;
 pub mod generate;
+pub mod kafka;
 pub mod model;
 pub mod os;
 mod random;
+pub mod services;
 pub mod socket;
 pub mod stdin;
 pub mod stdout;

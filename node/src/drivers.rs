@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::mpsc;
 
 use gear_connectors::os::{IoPerformer, OsFiles};
+use gear_connectors::services::Services;
 use gear_core::control::{LaunchOrder, ProcessId};
 use gear_core::effect::{IoError, IoErrorKind, IoRequest, Notice, StoreReply, StoreRequest};
 use gear_core::host::process::{DiskReply, DiskRequest};
@@ -87,10 +88,11 @@ impl Store for RemoteStore {
     }
 }
 
-/// A request of a connector, and who waits for its end.
-type IoWork = (IoRequest, oneshot::Sender<Result<(), IoError>>);
+/// A request of a task's connector, and who waits for its end.
+type IoWork = (TaskId, IoRequest, oneshot::Sender<Result<Vec<u8>, IoError>>);
 
-/// The thread that performs connectors' requests, in the order in which they come.
+/// The thread that performs connectors' requests, in the order in which they come; what is asked of
+/// servers goes to threads of theirs.
 #[derive(Clone)]
 pub(crate) struct IoThread(mpsc::Sender<IoWork>);
 
@@ -100,9 +102,16 @@ impl IoThread {
         let (work, incoming) = mpsc::channel::<IoWork>();
         std::thread::Builder::new().name("gear-io".into()).spawn(move || {
             let mut performer = IoPerformer::default();
-            while let Ok((request, asker)) = incoming.recv() {
+            let mut services = Services::default();
+            while let Ok((task, request, asker)) = incoming.recv() {
                 // Who does not wait any more does not mind.
-                let _ = asker.send(performer.perform(&request));
+                let answer = |result| drop(asker.send(result));
+                match request {
+                    IoRequest::Call { service, command, body } => {
+                        services.call(task, &service, command, body, Box::new(answer));
+                    }
+                    request => answer(performer.perform(&request).map(|()| Vec::new())),
+                }
             }
         })?;
         Ok(Self(work))
@@ -110,14 +119,14 @@ impl IoThread {
 }
 
 impl Io for IoThread {
-    async fn perform(&self, _: TaskId, request: IoRequest) -> Result<(), IoError> {
+    async fn perform(&self, task: TaskId, request: IoRequest) -> Result<Vec<u8>, IoError> {
         let (asker, done) = oneshot::channel();
         let gone = || IoError {
             path: "the thread that performs requests".into(),
             reason: "it has ended; this is a defect of Gear: please report it".into(),
             kind: IoErrorKind::Other,
         };
-        self.0.send((request, asker)).map_err(|_| gone())?;
+        self.0.send((task, request, asker)).map_err(|_| gone())?;
         done.await.unwrap_or_else(|_| Err(gone()))
     }
 }
@@ -142,7 +151,7 @@ impl Store for Nothing {
 }
 
 impl Io for Nothing {
-    async fn perform(&self, _: TaskId, _: IoRequest) -> Result<(), IoError> {
+    async fn perform(&self, _: TaskId, _: IoRequest) -> Result<Vec<u8>, IoError> {
         let (path, reason) = ("connectors".into(), NEVER.into());
         Err(IoError { path, reason, kind: IoErrorKind::Other })
     }

@@ -38,7 +38,7 @@ async fn remove_all(store: &dyn ObjectStore) -> Result<(), String> {
         let request = IoRequest::Remove { path };
         performer.perform(&request).map_err(|error| error.to_string())?;
     }
-    for prefix in ["state/", "quarantine/"] {
+    for prefix in ["state/", "output/", "quarantine/"] {
         delete(store, names(store, prefix).await?).await?;
     }
     // Last, and the oldest record last of all: a crash on the way leaves a log that can be read.

@@ -1,10 +1,12 @@
-//! The thread that performs the sinks' I/O, in the order in which it was asked for.
+//! The thread that performs the sinks' I/O, in the order in which it was asked for; what is asked
+//! of servers goes to threads of theirs.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
 use gear_connectors::os::IoPerformer;
+use gear_connectors::services::Services;
 use gear_core::effect::IoRequest;
 use gear_core::id::{TaskId, Token};
 use gear_core::message::Input;
@@ -50,8 +52,17 @@ impl Drop for IoDriver {
 
 fn serve(incoming: &Receiver<IoWork>) {
     let mut performer = IoPerformer::default();
+    let mut services = Services::default();
     while let Ok(IoWork { reply_to, task, token, request }) = incoming.recv() {
-        let result = performer.perform(&request);
-        reply_to.send(Input::IoDone { task, token, result });
+        match request {
+            IoRequest::Call { service, command, body } => {
+                let answer = move |result| reply_to.send(Input::IoDone { task, token, result });
+                services.call(task, &service, command, body, Box::new(answer));
+            }
+            request => {
+                let result = performer.perform(&request).map(|()| Vec::new());
+                reply_to.send(Input::IoDone { task, token, result });
+            }
+        }
     }
 }
