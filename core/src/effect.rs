@@ -214,6 +214,8 @@ pub enum IoErrorKind {
     Full,
     /// The content is not what was written.
     Damaged,
+    /// It cannot be reached at the moment; the same may succeed later.
+    Unavailable,
     /// Anything else.
     Other,
 }

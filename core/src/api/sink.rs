@@ -168,6 +168,7 @@ pub fn describe(error: &IoError) -> String {
         IoErrorKind::Full => "; make room and start again, nothing that has committed is lost",
         IoErrorKind::Denied => "; give this user the right to write there and start again",
         IoErrorKind::Damaged => "; it was changed by somebody else: restore it, or use --fresh",
+        IoErrorKind::Unavailable => "; start again when it can be reached",
         IoErrorKind::NotFound | IoErrorKind::Other => "",
     };
     format!("{error}{advice}")
