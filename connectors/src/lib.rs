@@ -1,4 +1,4 @@
-//! Sources and sinks: files, standard input and output, TCP lines, generators.
+//! Sources and sinks: files, HDFS, Kafka, standard input and output, TCP lines, generators.
 //!
 //! A connector is a pure machine: it reads through the `Files` and asks for I/O through the
 //! `IoQueue` of its context. The drivers of that I/O are [`os`] for the operating system, [`hdfs`]
@@ -11,10 +11,12 @@ pub mod files;
 mod format;
 pub mod generate;
 pub mod hdfs;
+pub mod kafka;
 pub mod model;
 pub mod os;
 mod random;
 pub mod schemes;
+pub mod services;
 pub mod socket;
 pub mod stdin;
 pub mod stdout;

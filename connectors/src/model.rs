@@ -267,6 +267,9 @@ impl ModelDisk {
                 self.printed.extend_from_slice(bytes);
                 Ok(())
             }
+            IoRequest::Call { service, .. } => {
+                Err(error(service, "a disk is no server", IoErrorKind::Other))
+            }
         }
     }
 

@@ -275,6 +275,7 @@ impl IoPerformer {
                 let result = out.write_all(bytes).and_then(|()| out.flush());
                 result.map_err(|error| failed("standard output", &error))
             }
+            IoRequest::Call { service, .. } => Err(crate::services::missing(service)),
         }
     }
 

@@ -14,6 +14,7 @@ use gear_core::id::TaskId;
 
 use crate::hdfs;
 use crate::os::{IoPerformer, OsFiles};
+use crate::services::{Answer, Services};
 
 /// What tells the user.
 pub type Tell = fn(Notice);
@@ -91,12 +92,9 @@ fn is_remote(request: &IoRequest) -> Result<bool, IoError> {
                 kind: IoErrorKind::Other,
             })
         }
-        IoRequest::Print { .. } => Ok(false),
+        IoRequest::Print { .. } | IoRequest::Call { .. } => Ok(false),
     }
 }
-
-/// Who gets the result of a request.
-pub type Answer = Box<dyn FnOnce(Result<(), IoError>) + Send>;
 
 struct Work {
     task: TaskId,
@@ -155,12 +153,20 @@ impl Drop for IoEnd {
     }
 }
 
-/// Performs what is local, and hands on what is of a task that writes to HDFS: this thread alone
-/// knows which of a task's requests have been performed before.
+/// Performs what is local, and hands on what is asked of servers and what is of a task that writes
+/// to HDFS: this thread alone knows which of a task's requests have been performed before.
 fn serve(incoming: &Receiver<Work>, tell: Tell, ended: &Arc<AtomicBool>) {
     let mut local = IoPerformer::default();
+    let mut services = Services::default();
     let mut apart: BTreeMap<TaskId, Sender<Work>> = BTreeMap::new();
-    while let Ok(work) = incoming.recv() {
+    while let Ok(Work { task, request, answer }) = incoming.recv() {
+        let work = match request {
+            IoRequest::Call { service, command, body } => {
+                services.call(task, &service, command, body, answer);
+                continue;
+            }
+            request => Work { task, request, answer },
+        };
         let remote = match is_remote(&work.request) {
             Ok(remote) => remote,
             Err(error) => {
@@ -170,7 +176,7 @@ fn serve(incoming: &Receiver<Work>, tell: Tell, ended: &Arc<AtomicBool>) {
         };
         if !remote && !apart.contains_key(&work.task) {
             let result = local.perform(&work.request);
-            (work.answer)(result);
+            (work.answer)(result.map(|()| Vec::new()));
             continue;
         }
         let thread = apart.entry(work.task).or_insert_with(|| of_task(work.task, tell, ended));
@@ -193,7 +199,7 @@ fn of_task(task: TaskId, tell: Tell, ended: &Arc<AtomicBool>) -> Sender<Work> {
     let _ = Builder::new().name(name).spawn(move || {
         let mut performer = AnyPerformer::new(tell, ended);
         while let Ok(Work { request, answer, .. }) = incoming.recv() {
-            answer(performer.perform(&request));
+            answer(performer.perform(&request).map(|()| Vec::new()));
         }
     });
     work
@@ -262,7 +268,9 @@ mod remote {
                 | IoRequest::Remove { path }
                 | IoRequest::CopyPrefix { from: path, .. }
                 | IoRequest::Publish { from: path, .. } => Err(without(path)),
-                IoRequest::Print { .. } => Err(without("standard output")),
+                IoRequest::Print { .. } | IoRequest::Call { .. } => {
+                    Err(without("standard output"))
+                }
             }
         }
     }

@@ -104,7 +104,7 @@ impl IoThread {
 }
 
 impl Io for IoThread {
-    async fn perform(&self, task: TaskId, request: IoRequest) -> Result<(), IoError> {
+    async fn perform(&self, task: TaskId, request: IoRequest) -> Result<Vec<u8>, IoError> {
         let (asker, done) = oneshot::channel();
         let gone = || IoError {
             path: "the thread that performs requests".into(),
@@ -138,7 +138,7 @@ impl Store for Nothing {
 }
 
 impl Io for Nothing {
-    async fn perform(&self, _: TaskId, _: IoRequest) -> Result<(), IoError> {
+    async fn perform(&self, _: TaskId, _: IoRequest) -> Result<Vec<u8>, IoError> {
         let (path, reason) = ("connectors".into(), NEVER.into());
         Err(IoError { path, reason, kind: IoErrorKind::Other })
     }

@@ -123,7 +123,13 @@ impl World {
 
     fn start(&mut self, parallelism: u32, crashes: u64) -> Result<(), Crash> {
         let attempt = Attempt(1);
-        let task = |index| SinkTask { name: "s".to_owned(), index, parallelism, attempt };
+        let task = |index| SinkTask {
+            app: "app".to_owned(),
+            name: "s".to_owned(),
+            index,
+            parallelism,
+            attempt,
+        };
         let new = |index| (connector().sink(&task(index)), IoQueue::default());
         self.tasks = (0..parallelism).map(new).collect();
         self.opened = 0;
@@ -150,7 +156,7 @@ impl World {
             let mut accounts = Vec::new();
             for index in 0..self.tasks.len() {
                 let bytes = self.call(index, crashes, |sink, cx| sink.prepare(epoch, last, cx))?;
-                accounts.push(Pending { index: index as u32, bytes });
+                accounts.push(Pending { index: index as u32, bytes, objects: Vec::new() });
             }
             if !last && self.random.below(4) == 0 {
                 // Given up: joins the next.
@@ -183,12 +189,12 @@ proptest! {
     #[test]
     fn hostile_accounts_are_refused(bytes: Vec<u8>, cut: prop::sample::Index, flip: u8) {
         let attempt = Attempt(1);
-        let task = SinkTask { name: "s".to_owned(), index: 0, parallelism: 1, attempt };
+        let task = SinkTask { app: "app".to_owned(), name: "s".to_owned(), index: 0, parallelism: 1, attempt };
         let mut writer = connector().sink(&task);
         let mut io = IoQueue::default();
         let mut cx = SinkContext { now: Time::ZERO, wall: WallTime(0), io: &mut io };
         let mut open = |bytes: Vec<u8>| {
-            connector().sink(&task).open(&[Pending { index: 0, bytes }], &mut cx)
+            connector().sink(&task).open(&[Pending { index: 0, bytes, objects: Vec::new() }], &mut cx)
         };
         prop_assert!(open(bytes.clone()).is_err() || bytes.len() > 2);
         let mut io = IoQueue::default();
@@ -263,7 +269,10 @@ fn is_exact(mut world: World, sizes: &[u32]) -> Result<(), TestCaseError> {
 
 fn alone() -> (SinkTask, IoQueue) {
     let (name, attempt) = ("s".to_owned(), Attempt(1));
-    (SinkTask { name, index: 7, parallelism: 8, attempt }, IoQueue::default())
+    (
+        SinkTask { app: "app".to_owned(), name, index: 7, parallelism: 8, attempt },
+        IoQueue::default(),
+    )
 }
 
 fn perform(disk: &mut ModelDisk, io: &mut IoQueue) {

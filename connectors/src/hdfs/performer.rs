@@ -98,8 +98,8 @@ impl HdfsPerformer {
                 let removed = waited_out(path, total, self.tell, self.ended(), remove);
                 handle.block_on(removed).map_err(|fault| fault.error(path))
             }
-            IoRequest::Print { .. } => Err(IoError {
-                path: "standard output".to_owned(),
+            IoRequest::Print { .. } | IoRequest::Call { .. } => Err(IoError {
+                path: "standard output, or a server".to_owned(),
                 reason: "it is not on HDFS; this is a defect of Gear: please report it".to_owned(),
                 kind: IoErrorKind::Other,
             }),

@@ -83,7 +83,7 @@ impl ModelDisk {
                 }
                 Ok(())
             }
-            IoRequest::Print { .. } => self.perform_locally(request),
+            IoRequest::Print { .. } | IoRequest::Call { .. } => self.perform_locally(request),
         }
     }
 

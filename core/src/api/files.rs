@@ -2,6 +2,7 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::any::Any;
 
 use crate::effect::IoError;
 
@@ -31,6 +32,13 @@ pub trait Files {
     /// input over time with it.
     fn records_per_turn(&self) -> usize {
         usize::MAX
+    }
+
+    /// What the driver has beside files, by the name and with the type that a connector gives it:
+    /// clients of other systems, of which the core need not know any.
+    fn service(&mut self, kind: &str) -> Option<&mut dyn Any> {
+        let _ = kind;
+        None
     }
 }
 

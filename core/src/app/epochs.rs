@@ -46,7 +46,15 @@ impl<F: Faults> AppMaster<F> {
             taken.for_each(|replayed| aside.take_out(&replayed.object, collected.epoch));
         }
         self.replays.drop_with(collected.epoch, &mut aside);
-        let tasks = collected.tasks.into_iter().map(|(task, snapshot)| (key(task), snapshot));
+        let mut output = BTreeMap::new();
+        let tasks = collected.tasks.into_iter().map(|(task, mut snapshot)| {
+            let key = key(task);
+            let objects = core::mem::take(&mut snapshot.objects);
+            if !objects.is_empty() {
+                output.insert(key.clone(), objects);
+            }
+            (key, snapshot)
+        });
         let tasks = tasks.collect();
         let record = Record::Epoch(EpochRecord {
             term: self.log.term(),
@@ -61,6 +69,7 @@ impl<F: Faults> AppMaster<F> {
             floor: run.retention.next_floor(),
             tasks,
             aside,
+            output,
         });
         self.log.append(&record, out);
         run.writing = Some(record);

@@ -184,8 +184,13 @@ impl<S: SinkConnector> SinkAdmin for S {
     }
 
     fn write_all(&self, name: &str, records: &[Vec<u8>]) -> Result<Vec<IoRequest>, String> {
-        let task =
-            SinkTask { name: name.to_string(), index: 0, parallelism: 1, attempt: Attempt(1) };
+        let task = SinkTask {
+            app: String::new(),
+            name: name.to_string(),
+            index: 0,
+            parallelism: 1,
+            attempt: Attempt(1),
+        };
         let mut sink = self.sink(&task);
         let mut io = IoQueue::default();
         let mut cx = SinkContext { now: Time::ZERO, wall: WallTime(0), io: &mut io };

@@ -405,6 +405,7 @@ impl<T: Record, C: Flow<Out = T>> Stream<T, C> {
         let shared: Arc<str> = Arc::from(name);
         let make = factory(move |task, outputs| {
             let task = SinkTask {
+                app: task.app.clone(),
                 name: task.uid.clone(),
                 index: task.task.index,
                 parallelism: task.parallelism,

@@ -5,13 +5,14 @@ use alloc::vec::Vec;
 
 use crate::api::files::Files;
 use crate::api::record::Record;
-use crate::api::sink::IoQueue;
+use crate::api::sink::{Answered, IoQueue, Waiting, describe};
+use crate::effect::IoError;
 use crate::flow::batch::Batch;
 use crate::flow::outputs::Outputs;
 use crate::flow::push::{Entered, Guard, Quarantined, guarded};
 use crate::flow::state::{SnapshotReader, SnapshotWriter};
-use crate::id::{Attempt, Epoch, TaskId};
-use crate::message::{Partition, Pending};
+use crate::id::{Attempt, Epoch, TaskId, Token};
+use crate::message::{ObjectRef, Partition, Pending};
 use crate::time::{EventTime, Time, WallTime};
 
 /// What an operator may use while it runs.
@@ -225,6 +226,25 @@ pub trait Logic: Send {
         Ok(())
     }
 
+    /// What it has asked for was performed, or was not.
+    ///
+    /// # Errors
+    /// What the user should know.
+    fn answered(
+        &mut self,
+        token: Token,
+        result: Result<Vec<u8>, IoError>,
+        cx: &mut Cx<'_>,
+    ) -> Result<Answered, String> {
+        let _ = (token, cx);
+        result.map(|_| Answered::Done).map_err(|error| describe(&error))
+    }
+
+    /// Output that is not yet visible.
+    fn waiting(&self) -> Waiting {
+        Waiting::default()
+    }
+
     /// Bytes of state, for the memory budget.
     fn state_bytes(&self) -> usize {
         0
@@ -274,11 +294,15 @@ pub struct Captured {
     pub partitions: Vec<Partition>,
     /// A sink's account.
     pub pending: Vec<u8>,
+    /// The objects that it needs.
+    pub objects: Vec<ObjectRef>,
 }
 
 /// Which task a logic is made for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TaskInfo {
+    /// The app's name.
+    pub app: String,
     /// The task.
     pub task: TaskId,
     /// The processor's stable name.

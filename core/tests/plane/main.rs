@@ -8,6 +8,7 @@ mod alignment;
 mod expiring;
 mod graphs;
 mod operators;
+mod output;
 mod processes;
 mod replays;
 mod rig;

@@ -53,7 +53,7 @@ fn remove_output(accounts: &[Vec<u8>]) -> Result<(), String> {
 }
 
 async fn remove_epochs(store: &dyn ObjectStore, mut log: Vec<String>) -> Result<(), String> {
-    for prefix in ["state/", "quarantine/"] {
+    for prefix in ["state/", "output/", "quarantine/"] {
         delete(store, names(store, prefix).await?).await?;
     }
     // Last, and the oldest record last of all: a crash on the way leaves a log that can be read.

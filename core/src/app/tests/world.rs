@@ -336,7 +336,7 @@ impl World {
         let told = self.committed.keys().next_back().copied().unwrap_or_default();
         assert!(last >= told, "{told} was committed, the log ends with {last}");
         for (number, record) in history.epochs.iter().rev().take(EPOCHS_RETAINED) {
-            for object in record.state_objects() {
+            for object in record.objects() {
                 let is_there = self.store.contains_key(&object.name);
                 assert!(is_there, "record {number} names {}, which is gone", object.name);
             }

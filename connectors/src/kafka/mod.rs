@@ -1,0 +1,18 @@
+//! Kafka: records of topics, read again from any position.
+//!
+//! The source is a pure machine that reads through a [`Consumers`] port: [`model`] offers one over
+//! logs in memory, and the feature `kafka` brings the one over librdkafka.
+
+mod error;
+pub mod model;
+mod port;
+mod record;
+mod settings;
+
+pub use error::KafkaError;
+pub use port::{
+    Batch, CONSUMERS, Consumer, Consumers, Entry, Event, Fetch, Found, NO_TIMESTAMP, Parts, Place,
+    Request, TopicPartition,
+};
+pub use record::{Header, Headers, Message};
+pub use settings::{ClientSettings, SettingError};

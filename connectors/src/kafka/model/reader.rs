@@ -1,0 +1,165 @@
+//! Consumers of the cluster in memory.
+
+use std::collections::VecDeque;
+
+use super::{ModelCluster, State};
+use crate::kafka::error::KafkaError;
+use crate::kafka::port::TopicPartition;
+use crate::kafka::port::{Batch, Consumer, Consumers, Event, Fetch, Found, Place, Request};
+use crate::kafka::settings::ClientSettings;
+use crate::random::SplitMix;
+
+/// Most records of a batch.
+const BATCH_RECORDS_MAX: u64 = 5;
+
+/// Makes consumers of a cluster in memory.
+///
+/// What they give, and when, is a function of the seed: sometimes nothing, sometimes few records,
+/// never what a real one would not give.
+#[derive(Debug)]
+pub struct ModelConsumers {
+    cluster: ModelCluster,
+    random: SplitMix,
+}
+
+impl ModelConsumers {
+    /// Consumers of this cluster.
+    #[must_use]
+    pub const fn new(cluster: ModelCluster, seed: u64) -> Self {
+        Self { cluster, random: SplitMix(seed) }
+    }
+}
+
+impl Consumers for ModelConsumers {
+    fn partitions(
+        &mut self,
+        _: &ClientSettings,
+        topics: &[String],
+    ) -> Result<Vec<u32>, KafkaError> {
+        let state = self.cluster.state();
+        topics.iter().map(|topic| state.count(topic)).collect()
+    }
+
+    fn consumer(&mut self, settings: &ClientSettings) -> Result<Box<dyn Consumer>, KafkaError> {
+        Ok(Box::new(ModelConsumer {
+            cluster: self.cluster.clone(),
+            random: SplitMix(self.random.next()),
+            committed: settings.get("isolation.level") != Some("read_uncommitted"),
+            asked: VecDeque::new(),
+            round: 0,
+            reads: Vec::new(),
+            ends: false,
+        }))
+    }
+}
+
+struct ModelConsumer {
+    cluster: ModelCluster,
+    random: SplitMix,
+    committed: bool,
+    asked: VecDeque<Request>,
+    round: u64,
+    reads: Vec<Reading>,
+    ends: bool,
+}
+
+struct Reading {
+    fetch: Fetch,
+    /// Its end, or that it is out of range, has been told.
+    told: bool,
+}
+
+impl Consumer for ModelConsumer {
+    fn ask(&mut self, request: Request) {
+        self.asked.push_back(request);
+    }
+
+    fn poll(&mut self) -> Option<Event> {
+        if self.random.below(3) == 0 {
+            return None;
+        }
+        if let Some(request) = self.asked.pop_front() {
+            let answer = self.answer(request);
+            if answer.is_some() {
+                return answer;
+            }
+        }
+        if self.reads.is_empty() {
+            return None;
+        }
+        let cluster = self.cluster.clone();
+        let mut state = cluster.state();
+        let most = self.random.below(BATCH_RECORDS_MAX) as usize + 1;
+        let first = self.random.below(self.reads.len() as u64) as usize;
+        let count = self.reads.len();
+        (0..count).find_map(|step| self.read((first + step) % count, most, &mut state))
+    }
+
+    fn give_back(&mut self, _: Batch) {}
+}
+
+impl ModelConsumer {
+    fn answer(&mut self, request: Request) -> Option<Event> {
+        let mut state = self.cluster.state();
+        match request {
+            Request::Topics(topics) => {
+                Some(Event::Topics(topics.iter().map(|topic| state.count(topic)).collect()))
+            }
+            Request::Offsets(questions) => {
+                let committed = self.committed;
+                let mut find = |(place, partitions): &(Place, Vec<TopicPartition>)| {
+                    let found = partitions.iter();
+                    found.map(|it| offset(&mut state, *place, it, committed)).collect()
+                };
+                Some(Event::Offsets(questions.iter().map(&mut find).collect()))
+            }
+            Request::Fetch { round, from, ends } => {
+                (self.round, self.ends) = (round, ends);
+                self.reads = from.into_iter().map(|fetch| Reading { fetch, told: false }).collect();
+                None
+            }
+        }
+    }
+
+    /// What comes next of one partition.
+    fn read(&mut self, place: usize, most: usize, state: &mut State) -> Option<Event> {
+        let (round, ends, committed) = (self.round, self.ends, self.committed);
+        let Reading { fetch, told } = &mut self.reads[place];
+        let log = match state.visible(&fetch.partition.topic, fetch.partition.partition) {
+            Ok(log) => log,
+            Err(error) => {
+                let said = std::mem::replace(told, true);
+                return (!said).then_some(Event::Trouble(error));
+            }
+        };
+        let Some(read) = log.read(fetch.offset, most, committed) else {
+            let said = std::mem::replace(told, true);
+            return (!said).then_some(Event::OutOfRange { round });
+        };
+        if read.next == fetch.offset {
+            let said = std::mem::replace(told, true);
+            return (!said && ends).then_some(Event::Reached { round, number: fetch.number });
+        }
+        (fetch.offset, *told) = (read.next, false);
+        let mut batch = Batch::default();
+        batch.clear(round);
+        for (offset, record) in &read.records {
+            let headers = |out: &mut Vec<u8>| {
+                out.extend_from_slice(&record.headers);
+                true
+            };
+            let place = (fetch.number, *offset, record.timestamp);
+            batch.push(place, record.key.as_deref(), record.value.as_deref(), headers);
+        }
+        Some(Event::Batch(batch))
+    }
+}
+
+fn offset(state: &mut State, place: Place, of: &TopicPartition, committed: bool) -> Found {
+    let log = state.visible(&of.topic, of.partition)?;
+    Ok(match place {
+        Place::Earliest => Some(log.start()),
+        Place::Latest => Some(if committed { log.stable() } else { log.end() }),
+        Place::At(timestamp) => log.first_at(timestamp, committed),
+    })
+}
