@@ -73,7 +73,7 @@ impl ModelDisk {
     /// synced and a random part of what followed. The writer that is fenced by that takes more
     /// bytes, but no sync succeeds.
     #[must_use]
-    pub const fn hdfs(seed: u64) -> Self {
+    pub fn hdfs(seed: u64) -> Self {
         Self { leases: Some(Leases::new()), ..Self::new(seed) }
     }
 

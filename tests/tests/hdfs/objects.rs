@@ -18,8 +18,8 @@ fn runtime() -> Runtime {
 fn a_name_is_given_once_whoever_asks_for_it() {
     let Some(place) = Place::new("objects") else { return };
     let objects = Objects::open(&place.url("store")).unwrap();
+    let start = Barrier::new(4);
     let created = thread::scope(|scope| {
-        let start = Barrier::new(4);
         let create = |own: u8| {
             let (start, place) = (&start, &place);
             scope.spawn(move || {
