@@ -202,7 +202,8 @@ fn info(path: &str) -> Result<FileInfo, IoError> {
             kind: IoErrorKind::Other,
         });
     }
-    Ok(FileInfo { path: path.to_owned(), len: metadata.len(), identity: identity(&metadata) })
+    let (len, identity) = (metadata.len(), identity(&metadata));
+    Ok(FileInfo { path: path.to_owned(), len, identity, version: 0 })
 }
 
 /// Device and inode, and when it was created: an inode is soon used again.

@@ -1,10 +1,8 @@
 //! The drivers of a job's process: clock, files, the checkpoint store and connectors' requests.
 
 use std::sync::Arc;
-use std::sync::mpsc;
 
-use gear_connectors::os::{IoPerformer, OsFiles};
-use gear_connectors::services::Services;
+use gear_connectors::schemes::{AnyFiles, IoEnd, IoThreads};
 use gear_core::control::{LaunchOrder, ProcessId};
 use gear_core::effect::{IoError, IoErrorKind, IoRequest, Notice, StoreReply, StoreRequest};
 use gear_core::host::process::{DiskReply, DiskRequest};
@@ -29,7 +27,7 @@ impl Platform for JobMachine {
     type Io = IoThread;
     type Children = Nothing;
     type Clock = SystemClock;
-    type Files = OsFiles;
+    type Files = AnyFiles;
     type Guard = CatchPanic;
 }
 
@@ -42,7 +40,7 @@ pub(crate) fn of_job(transport: Wire, store: RemoteStore, io: IoThread) -> Drive
         io,
         children: Nothing,
         clock: SystemClock::default(),
-        files: OsFiles::default(),
+        files: AnyFiles::new(notice),
         guard: CatchPanic::new(),
         notice: Box::new(notice),
     }
@@ -88,33 +86,20 @@ impl Store for RemoteStore {
     }
 }
 
-/// A request of a task's connector, and who waits for its end.
-type IoWork = (TaskId, IoRequest, oneshot::Sender<Result<Vec<u8>, IoError>>);
-
-/// The thread that performs connectors' requests, in the order in which they come; what is asked of
-/// servers goes to threads of theirs.
+/// The threads that perform connectors' requests, those of one task in the order in which they
+/// come.
 #[derive(Clone)]
-pub(crate) struct IoThread(mpsc::Sender<IoWork>);
+pub(crate) struct IoThread {
+    threads: IoThreads,
+    /// Behind the threads: they end when all that could ask them are gone.
+    _end: Arc<IoEnd>,
+}
 
 impl IoThread {
-    /// Starts the thread; it ends when all that could ask it are gone.
+    /// Starts the threads.
     pub(crate) fn start() -> std::io::Result<Self> {
-        let (work, incoming) = mpsc::channel::<IoWork>();
-        std::thread::Builder::new().name("gear-io".into()).spawn(move || {
-            let mut performer = IoPerformer::default();
-            let mut services = Services::default();
-            while let Ok((task, request, asker)) = incoming.recv() {
-                // Who does not wait any more does not mind.
-                let answer = |result| drop(asker.send(result));
-                match request {
-                    IoRequest::Call { service, command, body } => {
-                        services.call(task, &service, command, body, Box::new(answer));
-                    }
-                    request => answer(performer.perform(&request).map(|()| Vec::new())),
-                }
-            }
-        })?;
-        Ok(Self(work))
+        let (threads, end) = IoThreads::start(notice)?;
+        Ok(Self { threads, _end: Arc::new(end) })
     }
 }
 
@@ -126,7 +111,9 @@ impl Io for IoThread {
             reason: "it has ended; this is a defect of Gear: please report it".into(),
             kind: IoErrorKind::Other,
         };
-        self.0.send((task, request, asker)).map_err(|_| gone())?;
+        // Who does not wait any more does not mind.
+        let answer = Box::new(move |result| drop(asker.send(result)));
+        self.threads.perform(task, request, answer).map_err(|_| gone())?;
         done.await.unwrap_or_else(|_| Err(gone()))
     }
 }
