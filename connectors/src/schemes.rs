@@ -79,9 +79,9 @@ impl AnyPerformer {
 fn is_remote(request: &IoRequest) -> Result<bool, IoError> {
     let is_hdfs = hdfs::is_hdfs;
     match request {
-        IoRequest::Write { path, .. }
-        | IoRequest::Sync { path }
-        | IoRequest::Remove { path } => Ok(is_hdfs(path)),
+        IoRequest::Write { path, .. } | IoRequest::Sync { path } | IoRequest::Remove { path } => {
+            Ok(is_hdfs(path))
+        }
         IoRequest::CopyPrefix { from, to, .. } | IoRequest::Publish { from, to } => {
             if is_hdfs(from) == is_hdfs(to) {
                 return Ok(is_hdfs(from));
@@ -268,9 +268,7 @@ mod remote {
                 | IoRequest::Remove { path }
                 | IoRequest::CopyPrefix { from: path, .. }
                 | IoRequest::Publish { from: path, .. } => Err(without(path)),
-                IoRequest::Print { .. } | IoRequest::Call { .. } => {
-                    Err(without("standard output"))
-                }
+                IoRequest::Print { .. } | IoRequest::Call { .. } => Err(without("standard output")),
             }
         }
     }
