@@ -2,8 +2,8 @@
 //!
 //! A connector is a pure machine: it reads through the `Files` and asks for I/O through the
 //! `IoQueue` of its context. The drivers of that I/O are [`os`] for the operating system, [`hdfs`]
-//! for HDFS (with the feature `hdfs`), and [`model`] for a disk in memory that a simulator can crash;
-//! [`schemes`] chooses by the path.
+//! for HDFS (with the feature `hdfs`), and [`model`] for a disk in memory that a simulator can
+//! crash; [`schemes`] chooses by the path.
 
 pub mod blackhole;
 pub mod collect;

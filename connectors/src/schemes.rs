@@ -83,9 +83,9 @@ impl AnyPerformer {
 fn is_remote(request: &IoRequest) -> Result<bool, IoError> {
     let is_hdfs = hdfs::is_hdfs;
     match request {
-        IoRequest::Write { path, .. }
-        | IoRequest::Sync { path }
-        | IoRequest::Remove { path } => Ok(is_hdfs(path)),
+        IoRequest::Write { path, .. } | IoRequest::Sync { path } | IoRequest::Remove { path } => {
+            Ok(is_hdfs(path))
+        }
         IoRequest::CopyPrefix { from, to, .. } | IoRequest::Publish { from, to } => {
             if is_hdfs(from) == is_hdfs(to) {
                 return Ok(is_hdfs(from));
@@ -125,17 +125,18 @@ impl fmt::Debug for IoThreads {
 }
 
 impl IoThreads {
-    /// Starts the thread for local files.
+    /// Starts the thread for local files. What ends it waits for it: to be dropped behind all that
+    /// can ask.
     ///
     /// # Errors
     /// If it cannot be started.
-    pub fn start(tell: Tell) -> io::Result<(Self, IoEnd)> {
+    pub fn start(tell: Tell) -> io::Result<(IoEnd, Self)> {
         let (work, incoming) = channel();
         let ended = Arc::new(AtomicBool::new(false));
         let end = Arc::clone(&ended);
         let thread = Builder::new().name("gear-io".into());
         let thread = thread.spawn(move || serve(&incoming, tell, &end))?;
-        Ok((Self(work), IoEnd { ended, thread: Some(thread) }))
+        Ok((IoEnd { ended, thread: Some(thread) }, Self(work)))
     }
 
     /// Performs a request of a task, whose earlier ones come before it, and answers.
@@ -186,6 +187,7 @@ fn serve(incoming: &Receiver<Work>, tell: Tell, ended: &Arc<AtomicBool>) {
         let thread = apart.entry(work.task).or_insert_with(|| of_task(work.task, tell, ended));
         if let Err(unsent) = thread.send(work) {
             let Work { request, answer, .. } = unsent.0;
+            // The requests behind it are answered so too: none is performed out of its order.
             let reason = "no thread performs it: none could be started, or it has panicked";
             let path = format!("{request:.40?}");
             let kind = IoErrorKind::Other;
@@ -272,10 +274,77 @@ mod remote {
                 | IoRequest::Remove { path }
                 | IoRequest::CopyPrefix { from: path, .. }
                 | IoRequest::Publish { from: path, .. } => Err(without(path)),
-                IoRequest::Print { .. } | IoRequest::Call { .. } => {
-                    Err(without("standard output"))
-                }
+                IoRequest::Print { .. } | IoRequest::Call { .. } => Err(without("standard output")),
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn silently(_: Notice) {}
+
+    fn task(index: u32) -> TaskId {
+        TaskId { index, ..TaskId::default() }
+    }
+
+    fn ask(threads: &IoThreads, task: TaskId, request: IoRequest) -> Result<Vec<u8>, IoError> {
+        let (sender, answer) = mpsc::channel();
+        let answer_to = Box::new(move |result| sender.send(result).expect("it is waited for"));
+        assert!(threads.perform(task, request, answer_to).is_ok());
+        answer.recv().expect("every request is answered")
+    }
+
+    #[test]
+    fn local_requests_are_performed_in_their_order_and_the_threads_end() {
+        let folder = TempDir::new().expect("there is a folder");
+        let path = folder.path().join("a").to_string_lossy().into_owned();
+        let (_end, threads) = IoThreads::start(silently).expect("a thread starts");
+        let (sender, answers) = mpsc::channel();
+        for number in 0..100_u64 {
+            let request =
+                IoRequest::Write { path: path.clone(), offset: number, bytes: vec![b'x'] };
+            let sender = sender.clone();
+            let answer = Box::new(move |result| sender.send((number, result)).expect("it waits"));
+            assert!(threads.perform(task(0), request, answer).is_ok());
+        }
+        for number in 0..100 {
+            assert_eq!(answers.recv().expect("it is answered"), (number, Ok(Vec::new())));
+        }
+    }
+
+    #[test]
+    fn a_file_keeps_to_its_file_system_and_a_server_is_no_file() {
+        let (_end, threads) = IoThreads::start(silently).expect("a thread starts");
+        let (from, to) = ("/a".to_owned(), "hdfs://h:1/a".to_owned());
+        let mixed = ask(&threads, task(0), IoRequest::Publish { from, to }).unwrap_err();
+        assert!(mixed.reason.contains("another file system"), "{mixed}");
+        let (service, command, body) = ("fax".to_owned(), Vec::new(), Vec::new().into());
+        let call = IoRequest::Call { service, command, body };
+        assert!(ask(&threads, task(0), call).unwrap_err().reason.contains("no connector"));
+    }
+
+    #[cfg(not(feature = "hdfs"))]
+    #[test]
+    fn a_build_without_hdfs_names_the_feature() {
+        let url = "hdfs://127.0.0.1:1/a";
+        let mut files = AnyFiles::new(silently);
+        let (_end, threads) = IoThreads::start(silently).expect("a thread starts");
+        for error in [
+            files.list(url).unwrap_err(),
+            files.stat(url).unwrap_err(),
+            files.read_at(url, 0, &mut [0]).unwrap_err(),
+            ask(&threads, task(0), IoRequest::Sync { path: url.to_owned() }).unwrap_err(),
+            // What comes behind it is performed all the same.
+            ask(&threads, task(0), IoRequest::Remove { path: url.to_owned() }).unwrap_err(),
+        ] {
+            assert!(error.to_string().contains("--features gear-node/hdfs"), "{error}");
         }
     }
 }

@@ -98,7 +98,7 @@ pub(crate) struct IoThread {
 impl IoThread {
     /// Starts the threads.
     pub(crate) fn start() -> std::io::Result<Self> {
-        let (threads, end) = IoThreads::start(notice)?;
+        let (end, threads) = IoThreads::start(notice)?;
         Ok(Self { threads, _end: Arc::new(end) })
     }
 }

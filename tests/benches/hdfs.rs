@@ -1,7 +1,7 @@
 //! A job that writes to HDFS, beside a plain program that writes the same bytes, in one run.
 //!
-//! `GEAR_SERVICES_JVM="-Xmx1g -XX:TieredStopAtLevel=4" cargo bench -p gear-tests --features services
-//! --bench hdfs [-- MIB [ROUNDS]]`
+//! `export GEAR_SERVICES_JVM="-Xmx1g -XX:TieredStopAtLevel=4"`, then
+//! `cargo bench -p gear-tests --features services --bench hdfs [-- MIB [ROUNDS]]`
 
 #![expect(clippy::unwrap_used, reason = "a benchmark that cannot be set up ends")]
 
@@ -91,7 +91,8 @@ fn main() -> ExitCode {
     let _watch = watch("the benchmark of HDFS", BOUND);
     let Some(services) = Services::start().unwrap() else { return ExitCode::FAILURE };
     let url = services.hdfs_url().to_owned();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.unwrap();
     let client = ClientBuilder::new().with_url(&url).with_io_runtime(runtime.handle().clone());
     let client = client.build().unwrap();
@@ -103,7 +104,11 @@ fn main() -> ExitCode {
         for path in [&one, &other] {
             assert!(runtime.block_on(client.delete(path, true)).unwrap());
         }
-        println!("{:8.1} MiB/s plain  {:8.1} MiB/s gear", reference / MIB as f64, figure / MIB as f64);
+        println!(
+            "{:8.1} MiB/s plain  {:8.1} MiB/s gear",
+            reference / MIB as f64,
+            figure / MIB as f64
+        );
         // The first round warms the servers.
         if round > 0 {
             plainly.push(reference);

@@ -331,8 +331,10 @@ fn files_that_stay_out_of_reach_fail_the_task_in_the_end() {
 #[test]
 fn a_file_that_is_still_written_to_is_refused_and_can_be_followed() {
     let mut disk = ModelDisk::hdfs(0);
-    let write = |offset, bytes: &[u8]| {
-        IoRequest::Write { path: PATH.to_owned(), offset, bytes: bytes.to_vec() }
+    let write = |offset, bytes: &[u8]| IoRequest::Write {
+        path: PATH.to_owned(),
+        offset,
+        bytes: bytes.to_vec(),
     };
     disk.perform(&write(0, b"a\nb\n")).unwrap();
     disk.perform(&IoRequest::Sync { path: PATH.to_owned() }).unwrap();
@@ -342,7 +344,10 @@ fn a_file_that_is_still_written_to_is_refused_and_can_be_followed() {
         let partitions = new(whole.partitions(&mut disk).unwrap());
         reader.open(&partitions, &mut cx(&mut disk)).unwrap();
         let refused = read(&mut reader, &mut disk, 9, text).unwrap_err();
-        assert!(refused.contains("up to byte 0 only") && refused.contains("follow it"), "{refused}");
+        assert!(
+            refused.contains("up to byte 0 only") && refused.contains("follow it"),
+            "{refused}"
+        );
     }
     let followed = source([PATH]).follow();
     let mut reader = followed.source();

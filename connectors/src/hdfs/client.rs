@@ -199,9 +199,8 @@ impl Hdfs {
     pub(crate) async fn create(&self, path: &str, overwrite: bool) -> Result<Writer, Fault> {
         let path = path.to_owned();
         let options = WriteOptions::default().overwrite(overwrite);
-        let created = self.ask("make this file", |client| async move {
-            client.create(&path, options).await
-        });
+        let created =
+            self.ask("make this file", |client| async move { client.create(&path, options).await });
         Ok(Writer { file: created.await?, written: 0, synced: 0 })
     }
 
@@ -239,11 +238,7 @@ impl Hdfs {
     }
 
     /// A call of a writer, on the client's threads; the writer is lost if it panics.
-    async fn drive(
-        &self,
-        mut writer: Writer,
-        drive: Drive,
-    ) -> (Option<Writer>, Result<(), Fault>) {
+    async fn drive(&self, mut writer: Writer, drive: Drive) -> (Option<Writer>, Result<(), Fault>) {
         let limit = self.limits.call;
         let what = match &drive {
             Drive::Write(_) => "write",
@@ -276,7 +271,10 @@ impl Hdfs {
         loop {
             let name = path.to_owned();
             let recovered =
-                self.ask("recover the lease", |client| async move { client.recover_lease(&name).await });
+                self.ask(
+                    "recover the lease",
+                    |client| async move { client.recover_lease(&name).await },
+                );
             if recovered.await? {
                 return Ok(());
             }
@@ -290,9 +288,10 @@ impl Hdfs {
     /// Renames a file.
     pub(crate) async fn rename(&self, from: &str, to: &str, overwrite: bool) -> Result<(), Fault> {
         let (from, to) = (from.to_owned(), to.to_owned());
-        self.ask("rename this file", |client| async move {
-            client.rename(&from, &to, overwrite).await
-        })
+        self.ask(
+            "rename this file",
+            |client| async move { client.rename(&from, &to, overwrite).await },
+        )
         .await
     }
 
@@ -365,7 +364,8 @@ pub(crate) async fn waited_out<T, F: Future<Output = Result<T, Fault>>>(
             Err(fault) if fault.may_pass() && !ended() => fault,
             result => {
                 if patience.was_told() && result.is_ok() {
-                    let text = format!("{subject} is back after {:.1} s", began.elapsed().as_secs_f32());
+                    let text =
+                        format!("{subject} is back after {:.1} s", began.elapsed().as_secs_f32());
                     tell(Notice { level: Level::Info, text });
                 }
                 return result;
@@ -373,7 +373,8 @@ pub(crate) async fn waited_out<T, F: Future<Output = Result<T, Fault>>>(
         };
         let Some(pause) = patience.pause(began.elapsed()) else { return Err(fault) };
         if patience.is_to_be_told() {
-            let text = format!("{}; waiting for it up to {} s", fault.error(subject), total.as_secs());
+            let text =
+                format!("{}; waiting for it up to {} s", fault.error(subject), total.as_secs());
             tell(Notice { level: Level::Warning, text });
         }
         tokio::time::sleep(pause).await;

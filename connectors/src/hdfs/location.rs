@@ -25,11 +25,8 @@ impl Location {
     /// # Errors
     /// [`IoError`] for what is no such URL, or says what a URL may not say here.
     pub fn parse(url: &str) -> Result<Self, IoError> {
-        let wrong = |reason: String| IoError {
-            path: url.to_owned(),
-            reason,
-            kind: IoErrorKind::Other,
-        };
+        let wrong =
+            |reason: String| IoError { path: url.to_owned(), reason, kind: IoErrorKind::Other };
         let Some(rest) = url.strip_prefix(SCHEME) else {
             return Err(wrong("it does not begin with hdfs://".to_owned()));
         };
@@ -58,7 +55,9 @@ impl Location {
             return Err(wrong("the host is missing; write hdfs://host:port/path".to_owned()));
         }
         if path.split('/').any(|part| part == "." || part == "..") {
-            return Err(wrong("`.` and `..` are no names on HDFS; write the whole path".to_owned()));
+            return Err(wrong(
+                "`.` and `..` are no names on HDFS; write the whole path".to_owned(),
+            ));
         }
         // Two slashes are one to those who write paths, and an error to a name node.
         let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();

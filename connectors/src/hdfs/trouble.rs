@@ -153,10 +153,9 @@ fn refused(class: &str, said: &str) -> Meaning {
             meaning(IoErrorKind::Full, format!("the quota is used up: {said}"))
         }
         "FileNotFoundException" => meaning(IoErrorKind::NotFound, said.to_owned()),
-        "LeaseExpiredException" => meaning(
-            IoErrorKind::Other,
-            format!("another client has taken the file over: {said}"),
-        ),
+        "LeaseExpiredException" => {
+            meaning(IoErrorKind::Other, format!("another client has taken the file over: {said}"))
+        }
         // Data nodes that are away look like data nodes that are full.
         "IOException" if said.contains("could only be written to") => meaning(
             IoErrorKind::Unavailable,
@@ -211,13 +210,29 @@ mod tests {
         use IoErrorKind::{Damaged, Denied, Full, NotFound, Other, Unavailable};
         let late = Fault::Late { what: "hsync", limit: Duration::from_secs(20) };
         for (fault, kind, says) in [
-            (refusal("org.apache.hadoop.hdfs.server.namenode.SafeModeException", "x"), Unavailable, "safe mode"),
+            (
+                refusal("org.apache.hadoop.hdfs.server.namenode.SafeModeException", "x"),
+                Unavailable,
+                "safe mode",
+            ),
             (refusal("org.apache.hadoop.ipc.StandbyException", "x"), Unavailable, "active"),
-            (refusal("org.apache.hadoop.ipc.RetriableException", "later\n at"), Unavailable, "later"),
-            (refusal("org.apache.hadoop.hdfs.protocol.RecoveryInProgressException", "r"), Unavailable, "r"),
+            (
+                refusal("org.apache.hadoop.ipc.RetriableException", "later\n at"),
+                Unavailable,
+                "later",
+            ),
+            (
+                refusal("org.apache.hadoop.hdfs.protocol.RecoveryInProgressException", "r"),
+                Unavailable,
+                "r",
+            ),
             (refusal("org.apache.hadoop.security.AccessControlException", "no"), Denied, "no"),
             (refusal("a.SecretManager$InvalidToken", "old"), Denied, "logging in"),
-            (refusal("org.apache.hadoop.hdfs.protocol.DSQuotaExceededException", "q"), Full, "quota"),
+            (
+                refusal("org.apache.hadoop.hdfs.protocol.DSQuotaExceededException", "q"),
+                Full,
+                "quota",
+            ),
             (refusal("java.io.FileNotFoundException", "File does not exist: /a"), NotFound, "/a"),
             (
                 refusal("org.apache.hadoop.hdfs.server.namenode.LeaseExpiredException", "gone"),
@@ -233,7 +248,11 @@ mod tests {
             (connection(ErrorKind::ConnectionRefused, "refused"), Unavailable, "reached"),
             (connection(ErrorKind::UnexpectedEof, "eof"), Unavailable, "reached"),
             (connection(ErrorKind::Other, "failed to lookup address"), Other, "host is unknown"),
-            (Fault::Exists("because this file lease is currently owned by x".to_owned()), Unavailable, "lease"),
+            (
+                Fault::Exists("because this file lease is currently owned by x".to_owned()),
+                Unavailable,
+                "lease",
+            ),
             (Fault::Exists("/a".to_owned()), Other, "exists"),
             (Fault::Missing, NotFound, "no such file"),
             (Fault::Transfer("All nodes failed for write".to_owned()), Unavailable, "All nodes"),

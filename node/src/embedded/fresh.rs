@@ -13,8 +13,10 @@ use crate::store::perform;
 
 /// Removes the job's epochs, the objects and the output that they name, and the log itself.
 pub(crate) fn remove(store: &dyn ObjectStore) -> Result<(), String> {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| error.to_string())?;
     let (log, accounts) = runtime.block_on(read(store))?;
     remove_output(&accounts)?;
     runtime.block_on(remove_epochs(store, log))

@@ -40,7 +40,7 @@ pub(crate) struct IoDriver {
 
 impl IoDriver {
     pub(crate) fn start() -> std::io::Result<Self> {
-        let (threads, end) = IoThreads::start(notice)?;
+        let (end, threads) = IoThreads::start(notice)?;
         Ok(Self { threads, _end: end })
     }
 

@@ -69,7 +69,7 @@ fn what_is_submitted_is_refused_while_the_store_is_away_and_taken_when_it_is_bac
     place.hdfs(&["dfsadmin", "-safemode", "enter"]);
     room.run(&submit).refused(&["checkpoint store", "safe mode"]);
     place.hdfs(&["dfsadmin", "-safemode", "leave"]);
-    room.run(&submit).ok();
+    let _ = room.run(&submit).ok();
     let Reply::Apps { apps, .. } = cluster.request(&Request::Apps) else {
         panic!("the masters have answered something else")
     };

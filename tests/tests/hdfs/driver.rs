@@ -197,7 +197,8 @@ fn folders_and_patterns_are_listed_as_hadoop_lists_them() {
     let mut files = HdfsFiles::new(tell);
     let mut names = |pattern: &str| -> Vec<String> {
         let found = files.list(&place.url(pattern)).unwrap_or_else(|error| panic!("{error}"));
-        let name = |path: String| path.strip_prefix(&place.url("")).expect("it is in it").to_owned();
+        let name =
+            |path: String| path.strip_prefix(&place.url("")).expect("it is in it").to_owned();
         found.into_iter().map(|file| name(file.path)).collect()
     };
     assert_eq!(names(""), ["a.txt", "deep/b.txt", "deep/c.log"]);

@@ -51,10 +51,10 @@ fn words_are_counted_once_however_often_the_job_is_killed() {
             let mut run = room.start_command(command(&room, &arguments, "60"));
             sleep(Duration::from_millis(300 + dice.below(1_500)));
             if run.has_ended() {
-                run.wait().ok();
+                let _ = run.wait().ok();
                 break;
             }
-            run.kill();
+            let _ = run.kill();
             kills += 1;
         }
         let last = room.start_command(command(&room, &arguments, "60")).wait().ok();
@@ -65,12 +65,13 @@ fn words_are_counted_once_however_often_the_job_is_killed() {
     assert!(kills > 0, "nothing was killed");
     // All that the log names is gone, and it begins anew.
     let room = Room::new(WORD_COUNT);
-    let (input, out, checkpoints) = (place.url("in/0.txt"), place.url("out-1"), place.url("checkpoints-1"));
+    let (input, out, checkpoints) =
+        (place.url("in/0.txt"), place.url("out-1"), place.url("checkpoints-1"));
     let arguments = [input.as_str(), "--out", &out, "--checkpoints", &checkpoints];
     let other = room.start_command(command(&room, &arguments, "60")).wait();
     other.refused(&["--fresh"]);
     let fresh = [&arguments[..], &["--fresh"]].concat();
-    room.start_command(command(&room, &fresh, "60")).wait().ok();
+    let _ = room.start_command(command(&room, &fresh, "60")).wait().ok();
     let first = words::count([texts[0].as_slice()]);
     assert!(counted(&place, "out-1") == first.words);
 }
@@ -157,9 +158,8 @@ fn a_job_that_cannot_go_on_says_why_and_what_to_do() {
     place.put(&[("in/a.txt", b"the cat and the dog\n")]);
     let room = Room::new(WORD_COUNT);
     let (input, out) = (place.url("in"), place.url("out"));
-    let run = |arguments: &[&str], wait: &str| {
-        room.start_command(command(&room, arguments, wait)).wait()
-    };
+    let run =
+        |arguments: &[&str], wait: &str| room.start_command(command(&room, arguments, wait)).wait();
     run(&[&place.url("none"), "--out", &out], "60").refused(&["lines", "no such file", "/none"]);
     run(&["hdfs://127.0.0.1:1/in", "--out", &out], "2").refused(&["127.0.0.1:1", "reached"]);
     run(&["hdfs://nobody.invalid:9000/in", "--out", &out], "60").refused(&["nobody.invalid"]);
@@ -174,13 +174,13 @@ fn a_job_that_cannot_go_on_says_why_and_what_to_do() {
     place.hdfs(&["dfsadmin", "-setSpaceQuota", "1m", &place.path("out")]);
     run(&[&input, "--out", &out], "60").refused(&["quota", "make room and start again"]);
     place.hdfs(&["dfsadmin", "-clrSpaceQuota", &place.path("out")]);
-    run(&[&input, "--out", &out], "60").ok();
+    let _ = run(&[&input, "--out", &out], "60").ok();
     assert_eq!(counted(&place, "out")["the"], "2");
     // The name service comes out of the configuration, as does the HDFS that is not named.
     let mut named = command(&room, &["hdfs:///errors/in", "--out", "hdfs:///errors/named"], "60");
     named.env("HADOOP_CONF_DIR", place.services.folder().join("hadoop"));
     named.args(["--state", "other"]);
-    room.start_command(named).wait().ok();
+    let _ = room.start_command(named).wait().ok();
     assert_eq!(counted(&place, "named")["the"], "2");
 }
 
