@@ -96,8 +96,15 @@ struct ModelConsumer {
 
 struct Reading {
     fetch: Fetch,
-    /// Its end, or that it is out of range, has been told.
-    told: bool,
+    told: Told,
+}
+
+/// What has been told of a partition since its last record: once is enough.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Told {
+    Nothing,
+    End,
+    Lost,
 }
 
 impl Consumer for ModelConsumer {
@@ -146,7 +153,8 @@ impl ModelConsumer {
             }
             Request::Fetch { round, from, ends } => {
                 (self.round, self.ends) = (round, ends);
-                self.reads = from.into_iter().map(|fetch| Reading { fetch, told: false }).collect();
+                self.reads =
+                    from.into_iter().map(|fetch| Reading { fetch, told: Told::Nothing }).collect();
                 None
             }
             Request::Stop { round, number } => {
@@ -163,8 +171,8 @@ impl ModelConsumer {
         let log = match state.visible(&fetch.partition.topic, fetch.partition.partition) {
             Ok(log) => log,
             Err(error) => {
-                let said = std::mem::replace(told, true);
-                return (!said).then(|| match error {
+                let said = std::mem::replace(told, Told::Lost);
+                return (said != Told::Lost).then(|| match error {
                     KafkaError::Unreachable { .. } => Event::Trouble(error),
                     KafkaError::Refused { .. } => Event::Failed(error),
                     _ => Event::OutOfRange { round },
@@ -172,15 +180,15 @@ impl ModelConsumer {
             }
         };
         let Some(read) = log.read(fetch.offset, most, committed) else {
-            let said = std::mem::replace(told, true);
-            return (!said).then_some(Event::OutOfRange { round });
+            let said = std::mem::replace(told, Told::Lost);
+            return (said != Told::Lost).then_some(Event::OutOfRange { round });
         };
         if read.next == fetch.offset {
-            let said = std::mem::replace(told, true);
+            let said = std::mem::replace(told, Told::End);
             let (number, offset) = (fetch.number, fetch.offset);
-            return (!said && ends).then_some(Event::Reached { round, number, offset });
+            return (said != Told::End && ends).then_some(Event::Reached { round, number, offset });
         }
-        (fetch.offset, *told) = (read.next, false);
+        (fetch.offset, *told) = (read.next, Told::Nothing);
         let mut batch = Batch::default();
         batch.clear(round);
         for (offset, record) in &read.records {
