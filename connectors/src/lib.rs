@@ -3,11 +3,14 @@
 //! A connector is a pure machine: it reads through the `Files` and asks for I/O through the
 //! `IoQueue` of its context. The drivers of that I/O are [`os`] for the operating system and
 //! [`model`] for a disk in memory that a simulator can crash.
+//!
+//! [`formats`] are what records are decoded with and encoded with.
 
 pub mod blackhole;
 pub mod collect;
 pub mod files;
 mod format;
+pub mod formats;
 pub mod generate;
 pub mod model;
 pub mod os;
