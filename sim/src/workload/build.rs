@@ -39,8 +39,6 @@ pub struct Built {
     pub job: Job,
     /// What has to be compared, and how.
     pub sinks: Vec<Judged>,
-    /// Operators that refuse rows with an error: their names and salts.
-    pub tries: Vec<(String, u64)>,
     /// Operators written by hand: their names and salts.
     pub tallies: Vec<(String, u64)>,
 }
@@ -73,7 +71,6 @@ struct Builder<'a> {
     pool: Vec<Option<Plain>>,
     /// The late windows' streams in the pool: values and late records.
     late: Vec<(usize, usize, String, bool)>,
-    tries: Vec<(String, u64)>,
     tallies: Vec<(String, u64)>,
 }
 
@@ -85,13 +82,7 @@ struct Builder<'a> {
 pub fn build(plan: &Plan, build: &Build) -> Built {
     let settings = Settings { parallelism: build.parallelism, key_groups: build.key_groups };
     let mut app = App::new("simulated", (), settings);
-    let mut builder = Builder {
-        build,
-        pool: Vec::new(),
-        late: Vec::new(),
-        tries: Vec::new(),
-        tallies: Vec::new(),
-    };
+    let mut builder = Builder { build, pool: Vec::new(), late: Vec::new(), tallies: Vec::new() };
     for (number, rows) in build.sources.iter().enumerate() {
         let source = app.source(&format!("source-{number}"), rows.clone());
         builder.pool.push(Some(source.watermarks(build.watermarks.clone()).fork()));
@@ -100,7 +91,7 @@ pub fn build(plan: &Plan, build: &Build) -> Built {
         builder.step(number, *step);
     }
     let mut sinks = Vec::new();
-    let Builder { pool, late, tries, tallies, .. } = builder;
+    let Builder { pool, late, tallies, .. } = builder;
     for (place, stream) in pool.into_iter().enumerate() {
         if let Some(stream) = stream {
             let name = format!("sink-{place}");
@@ -119,7 +110,7 @@ pub fn build(plan: &Plan, build: &Build) -> Built {
     sinks.extend(judged);
     let job = app.finish();
     let job = job.unwrap_or_else(|errors| panic!("the plan {plan:?} is refused: {errors:?}"));
-    Built { job, sinks, tries, tallies }
+    Built { job, sinks, tallies }
 }
 
 impl Builder<'_> {
@@ -193,7 +184,6 @@ impl Builder<'_> {
             }
             Op::Chain => self.chain(step, name, stream),
             Op::TryMap => {
-                self.tries.push((name.to_owned(), salt));
                 self.parallel(step, stream.try_map::<Row, _, _>(name, move |row| tried(row, salt)))
             }
             Op::PanickingMap => {
@@ -217,7 +207,6 @@ impl Builder<'_> {
     fn chain(&mut self, step: Step, name: &str, stream: Plain) -> Plain {
         let salt = step.salt;
         let tried_name = format!("{name}t");
-        self.tries.push((tried_name.clone(), salt ^ 1));
         let stream = stream
             .map(&format!("{name}a"), move |row| rekeyed(row, salt))
             .filter(&format!("{name}b"), move |row| !mix(row.0 ^ salt).is_multiple_of(5))
