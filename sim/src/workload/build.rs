@@ -1,5 +1,6 @@
 //! A plan made a job, through the same builder that authors use.
 
+use gear_core::api::DeadLetter;
 use gear_core::clock::Watermarks;
 use gear_core::dsl::{App, FromInput, Job, Settings, Sliding, Stream, Tumbling};
 use gear_core::flow::window::Window;
@@ -129,6 +130,7 @@ impl Builder<'_> {
                 self.pool.push(Some(no));
                 yes
             }
+            Op::DeadLetters => self.dead_letters(step, &name, stream),
             Op::Fork => {
                 let fork = stream.fork();
                 self.pool.push(Some(fork.clone()));
@@ -202,6 +204,36 @@ impl Builder<'_> {
                 self.parallel(step, stream)
             }
         }
+    }
+
+    /// The operator that refuses rows stands between one that emits several for each, and one that
+    /// panics for some: then what it gave away for the same row has to be taken back.
+    fn dead_letters(&mut self, step: Step, name: &str, stream: Plain) -> Plain {
+        let salt = step.salt;
+        let panics = salt.is_multiple_of(4);
+        let (rows, letters) = stream
+            .flat_map::<Row, _>(&format!("{name}a"), move |row, out| {
+                (0..3).for_each(|copy| out.push(copied(&row, copy)));
+            })
+            .try_map::<Row, _, _>(&format!("{name}b"), move |row| {
+                assert!(!panics || !is_poison(row, salt ^ 1), "panics at {}", row.0);
+                tried(row, salt ^ 2)
+            })
+            .dead_letters();
+        let letters = letters.map(&format!("{name}l"), |letter: DeadLetter<'_>| {
+            let row = letter.record::<Row>().expect("it was a row");
+            let reason = letter
+                .reason
+                .bytes()
+                .fold(letter.at.0 as u64, |hash, byte| mix(hash ^ u64::from(byte)));
+            (mix(row.0 ^ reason), row.1, row.2, letter.operator.to_owned())
+        });
+        self.pool.push(Some(letters.fork()));
+        let rows = rows.map(&format!("{name}c"), move |row| {
+            assert!(!is_poison(&row, salt ^ 3), "poison");
+            row
+        });
+        self.parallel(step, rows)
     }
 
     fn chain(&mut self, step: Step, name: &str, stream: Plain) -> Plain {
