@@ -65,14 +65,14 @@ pub(crate) use embedded::notice as embedded_notice;
 
 /// What a job's author needs, in one line.
 pub mod prelude {
-    pub use gear_connectors::{
-        blackhole, collect, files, generate, hdfs, kafka, socket, stdin, stdout,
-    };
     #[cfg(feature = "csv")]
     pub use gear_connectors::formats::csv;
     pub use gear_connectors::formats::json;
     #[cfg(feature = "protobuf")]
     pub use gear_connectors::formats::protobuf;
+    pub use gear_connectors::{
+        blackhole, collect, files, generate, hdfs, kafka, socket, stdin, stdout,
+    };
     pub use gear_core::api::{
         DeadLetter, Key, ListState, MapState, Operator, OperatorContext, Owned, Process,
         ProcessContext, Record, Ref, States, ValueState,
