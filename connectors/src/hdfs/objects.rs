@@ -16,9 +16,9 @@ use super::trouble::Fault;
 const TEMPORARY: &str = ".tmp";
 /// Age of a temporary file that no process is still writing to.
 const TEMPORARY_AGE_MAX: Duration = Duration::from_secs(24 * 3_600);
-/// How long a read waits for what may pass: a name node that is started again answers after 5 s,
+/// How long a request waits for what may pass: a name node that is started again answers after 5 s,
 /// and who asks tries several times.
-const READ_WAIT_MAX: Duration = Duration::from_secs(15);
+const REQUEST_WAIT_MAX: Duration = Duration::from_secs(8);
 
 /// Whether an object was created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,10 +63,8 @@ impl Objects {
         let path = self.path(name);
         self.run(|own| async move {
             // Most of those that exist are found without writing anything.
-            match own.hdfs.stat(&path).await {
-                Ok(_) => return Ok(Created::Exists),
-                Err(Fault::Missing) => {}
-                Err(fault) => return Err(fault),
+            if waited(&path, || own.is_there(&path)).await? {
+                return Ok(Created::Exists);
             }
             own.write(&path, &bytes, false).await
         })
@@ -100,7 +98,7 @@ impl Objects {
                 }
                 Ok(Bytes::from(content))
             };
-            waited_out(path, READ_WAIT_MAX, silently, || false, read).await
+            waited(path, read).await
         })
         .await
     }
@@ -119,7 +117,7 @@ impl Objects {
                     other => other,
                 }
             };
-            let listed = waited_out(&path, READ_WAIT_MAX, silently, || false, listed).await?;
+            let listed = waited(&path, listed).await?;
             let below = format!("{}/", own.root);
             let temporary = format!("{below}{TEMPORARY}/");
             let files = listed.into_iter().filter(|file| {
@@ -140,7 +138,7 @@ impl Objects {
     /// [`Fault`].
     pub async fn remove(&self, name: &str) -> Result<(), Fault> {
         let path = self.path(name);
-        self.run(|own| async move { own.hdfs.remove(&path).await }).await
+        self.run(|own| async move { waited(&path, || own.hdfs.remove(&path)).await }).await
     }
 
     /// Removes what writes have left that a crash cut short, a day ago or longer.
@@ -180,9 +178,9 @@ impl Objects {
         }
         let number = self.count.fetch_add(1, Ordering::Relaxed);
         let temporary = format!("{}/{TEMPORARY}/{:016x}-{number}", self.root, self.own);
-        let written = self.write_to(&temporary, bytes).await;
-        let named = match written {
-            Ok(()) => self.name(&temporary, path, overwrite).await,
+        // Both may be tried again: nobody else has a file of this name.
+        let named = match waited(path, || self.write_to(&temporary, bytes)).await {
+            Ok(()) => waited(path, || self.name(&temporary, path, overwrite)).await,
             Err(fault) => Err(fault),
         };
         if !matches!(named, Ok(Created::Done)) {
@@ -203,25 +201,40 @@ impl Objects {
         self.hdfs.close(writer.ok_or_else(lost)?).await
     }
 
-    /// Renames; if the answer was lost, a look tells: nobody else has the temporary file.
+    /// Renames. If the temporary file is missing, that was done before and its answer was lost, for
+    /// nobody else has the file; or the folder above the object is missing.
     async fn name(&self, from: &str, to: &str, overwrite: bool) -> Result<Created, Fault> {
         for _ in 0..2 {
             match self.hdfs.rename(from, to, overwrite).await {
                 Ok(()) => return Ok(Created::Done),
-                Err(Fault::Exists(_)) => return Ok(Created::Exists),
-                Err(Fault::Missing) => self.hdfs.make_parent(to).await?,
-                Err(fault) if fault.may_pass() => {
-                    let gone = matches!(self.hdfs.stat(from).await, Err(Fault::Missing));
-                    if gone && self.hdfs.stat(to).await.is_ok() {
-                        return Ok(Created::Done);
-                    }
-                    return Err(fault);
+                Err(Fault::Exists(_)) if self.is_there(from).await? => return Ok(Created::Exists),
+                Err(Fault::Exists(_)) => return Ok(Created::Done),
+                Err(Fault::Missing) if !self.is_there(from).await? => {
+                    let done = self.is_there(to).await?;
+                    return if done { Ok(Created::Done) } else { Err(Fault::Missing) };
                 }
+                Err(Fault::Missing) => self.hdfs.make_parent(to).await?,
                 Err(fault) => return Err(fault),
             }
         }
         Err(Fault::Missing)
     }
+
+    async fn is_there(&self, path: &str) -> Result<bool, Fault> {
+        match self.hdfs.stat(path).await {
+            Ok(_) => Ok(true),
+            Err(Fault::Missing) => Ok(false),
+            Err(fault) => Err(fault),
+        }
+    }
+}
+
+/// Tries again what may pass, for a while.
+async fn waited<T, F: Future<Output = Result<T, Fault>>>(
+    path: &str,
+    attempt: impl FnMut() -> F,
+) -> Result<T, Fault> {
+    waited_out(path, REQUEST_WAIT_MAX, silently, || false, attempt).await
 }
 
 /// Who asks for objects tells the user.

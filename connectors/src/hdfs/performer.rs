@@ -73,7 +73,7 @@ impl HdfsPerformer {
                 let at = Location::parse(path)?;
                 let hdfs = Hdfs::of(&at)?;
                 let handle = hdfs.handle().clone();
-                handle.block_on(self.sync(&hdfs, path, &at))
+                handle.block_on(self.sync(&hdfs, path))
             }
             IoRequest::CopyPrefix { from, to, len, crc } => {
                 let (source, target) = pair(from, to)?;
@@ -155,31 +155,37 @@ impl HdfsPerformer {
         }
     }
 
-    async fn sync(&mut self, hdfs: &Hdfs, url: &str, at: &Location) -> Result<(), IoError> {
+    async fn sync(&mut self, hdfs: &Hdfs, url: &str) -> Result<(), IoError> {
         let Some((writer, _)) = self.open.remove(url) else { return Err(given_up(url)) };
         let (total, tell, ended) = (hdfs.limits().wait, self.tell, self.ended());
         let kept = std::cell::RefCell::new(Some(writer));
+        let first = std::cell::RefCell::new(None);
         let sync = || async {
             // Absent only if the writer itself is of no use.
             let writer = kept.borrow_mut().take().ok_or_else(lost)?;
             let (writer, result) = hdfs.sync(writer).await;
             match result {
-                Err(fault) if !fault.spares_the_writer() => {
-                    Err(Fault::Other(fault.error(&at.path).reason))
-                }
+                Err(fault) if !fault.spares_the_writer() => Ok(Err(fault)),
                 result => {
                     *kept.borrow_mut() = writer;
-                    result
+                    if let Err(fault) = &result {
+                        first.borrow_mut().get_or_insert_with(|| fault.clone());
+                    }
+                    result.map(Ok)
                 }
             }
         };
         let synced = waited_out(url, total, tell, ended, sync).await;
         match (kept.into_inner(), synced) {
-            (Some(writer), Ok(())) => {
+            (Some(writer), Ok(Ok(()))) => {
                 self.keep(hdfs, url, writer).await;
                 Ok(())
             }
-            (_, synced) => Err(self.give_up(hdfs, url, synced.err().unwrap_or_else(lost))),
+            // What was met first says more than what the writer says ever after.
+            (_, Ok(Err(fault)) | Err(fault)) => {
+                Err(self.give_up(hdfs, url, first.into_inner().unwrap_or(fault)))
+            }
+            (None, Ok(Ok(()))) => Err(self.give_up(hdfs, url, lost())),
         }
     }
 

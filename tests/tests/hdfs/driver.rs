@@ -1,10 +1,11 @@
 //! What sinks and sources ask for, one request at a time: each trap of HDFS by itself.
 
+use std::process::Command;
 use std::sync::mpsc::channel;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use gear_connectors::hdfs::{HdfsFiles, HdfsPerformer};
+use gear_connectors::hdfs::{CALL_MAX_DEFAULT, HdfsFiles, HdfsPerformer};
 use gear_core::api::Files as _;
 use gear_core::effect::IoErrorKind;
 
@@ -188,6 +189,50 @@ fn a_data_node_that_dies_ends_a_file_in_time_and_what_was_synced_is_there() {
     assert!(read(&place.url("a")).unwrap() == content.repeat(40));
     println!("{copies} copies");
     place.start_again("datanode1");
+}
+
+/// Stops the data nodes for as long as it lives: their connections stay, and nobody answers.
+struct Frozen(Vec<String>);
+
+impl Frozen {
+    fn new(place: &Place) -> Self {
+        let pid = |name| place.services.pid(name).expect("it runs").to_string();
+        let frozen = Self(["datanode1", "datanode2"].map(pid).into());
+        frozen.signal("-STOP");
+        frozen
+    }
+
+    fn signal(&self, signal: &str) {
+        let status = Command::new("kill").arg(signal).args(&self.0).status();
+        assert!(status.expect("there is a kill").success());
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        self.signal("-CONT");
+    }
+}
+
+#[test]
+fn a_writer_that_hangs_is_given_up_in_time_and_what_was_synced_is_there() {
+    let Some(place) = Place::new("hangs") else { return };
+    let content = bytes(50_000);
+    let mut sink = performer();
+    sink.perform(&write(&place.url(".staged/a"), 0, &content)).unwrap();
+    sink.perform(&sync(&place.url(".staged/a"))).unwrap();
+    let frozen = Frozen::new(&place);
+    sink.perform(&write(&place.url(".staged/a"), 50_000, b"more")).unwrap();
+    let began = Instant::now();
+    let hung = sink.perform(&sync(&place.url(".staged/a"))).unwrap_err();
+    assert_eq!(hung.kind, IoErrorKind::Unavailable, "{hung}");
+    assert!(began.elapsed() < 2 * CALL_MAX_DEFAULT, "{:?}", began.elapsed());
+    let after = sink.perform(&write(&place.url(".staged/a"), 50_004, b"more")).unwrap_err();
+    assert!(after.reason.contains("given up"), "{after}");
+    drop(frozen);
+    sink.perform(&copy(&place.url(".staged/a"), &place.url(".staged/b"), &content)).unwrap();
+    sink.perform(&publish(&place.url(".staged/b"), &place.url("b"))).unwrap();
+    assert!(read(&place.url("b")).unwrap() == content);
 }
 
 #[test]
