@@ -1,4 +1,5 @@
-//! The records of Kafka topics as lines of files, each exactly once: `partition<TAB>offset<TAB>value`.
+//! The records of Kafka topics as lines of files, `partition<TAB>offset<TAB>value`, each exactly
+//! once.
 //!
 //! `cargo run --release -p gear-node --features kafka --example kafka_lines -- --brokers
 //! 127.0.0.1:9092 --topic events --since 2026-11-20T08:00:00Z`

@@ -135,6 +135,8 @@ fn partitions_that_are_added_are_read_from_their_first_record_on() {
     task.until(|task| task.knows_where(0));
     writer.send(&topic, 0, "old", 1);
     writer.grow(&topic, 3);
+    // A client that knows of them.
+    let writer = Writer::new(&services);
     writer.send(&topic, 2, "first", 1);
     task.until(|task| task.records.len() >= 2);
     task.restart().unwrap();

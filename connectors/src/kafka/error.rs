@@ -20,6 +20,9 @@ pub enum KafkaError {
         /// What the client says.
         reason: String,
     },
+    /// The source names no topic.
+    #[error("the source names no topic: name one at least")]
+    NoTopic,
     /// The cluster does not know a topic.
     #[error(
         "there is no topic `{topic}` on {brokers}: check its name, or make it (it is not made by \

@@ -228,6 +228,12 @@ impl Batch {
         self.bytes.len()
     }
 
+    /// Bytes that it has room for.
+    #[must_use]
+    pub const fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     /// Its records.
     #[must_use]
     pub fn entries(&self) -> &[Entry] {

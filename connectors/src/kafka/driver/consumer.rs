@@ -38,6 +38,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 const BATCH_BYTES: usize = 256 * 1_024;
 /// Records at which a batch is handed over.
 const BATCH_RECORDS: usize = 4_096;
+/// Bytes of a batch that is used again: one that has held a very large record is given up.
+const SPENT_BYTES_MAX: usize = 4 * BATCH_BYTES;
 /// Batches that wait for the task; then the thread waits, and librdkafka stops fetching when its
 /// own queue is full: 2 MiB, and at most 8 of the largest records.
 const QUEUE_BATCHES: usize = 8;
@@ -89,7 +91,7 @@ impl Consumers for RdConsumers {
         });
         spawned
             .map_err(|error| Errors { settings }.failed("no thread to read", error.to_string()))?;
-        Ok(Box::new(Handle { requests, events, give }))
+        Ok(Box::new(Handle { requests, events, give, settings: settings.clone() }))
     }
 }
 
@@ -98,16 +100,25 @@ struct Handle {
     requests: Sender<Request>,
     events: Receiver<Event>,
     give: Sender<Batch>,
+    settings: ClientSettings,
 }
 
-// The thread has ended only if this is being dropped: nobody misses what it does not take.
+// What a thread that has ended does not take nobody misses: the next poll tells that it has.
 impl Consumer for Handle {
     fn ask(&mut self, request: Request) {
         let _ = self.requests.send(request);
     }
 
     fn poll(&mut self) -> Option<Event> {
-        self.events.try_recv().ok()
+        match self.events.try_recv() {
+            Ok(event) => Some(event),
+            Err(TryRecvError::Empty) => None,
+            Err(TryRecvError::Disconnected) => {
+                let errors = Errors { settings: &self.settings };
+                let reason = "it has ended; this is a defect of Gear: please report it";
+                Some(Event::Failed(errors.failed("the thread that reads", reason.to_owned())))
+            }
+        }
     }
 
     fn give_back(&mut self, batch: Batch) {
@@ -454,7 +465,8 @@ impl Reader {
         if self.batch.entries().is_empty() {
             return Ok(());
         }
-        let mut next = self.spent.try_recv().unwrap_or_default();
+        let spent = self.spent.try_recv().ok().filter(|it| it.capacity() <= SPENT_BYTES_MAX);
+        let mut next = spent.unwrap_or_default();
         next.clear(self.round);
         let batch = std::mem::replace(&mut self.batch, next);
         events.send(Event::Batch(batch)).map_err(|_| Gone)
@@ -510,6 +522,8 @@ impl Reader {
             code if is_refusal(code) || fatal => {
                 Event::Failed(errors.of(code, "what is read", 0, &said))
             }
+            // One of several brokers; of the last one more is told.
+            Code::BrokerTransportFailure | Code::Resolve => return Ok(()),
             code if may_pass(code) => Event::Trouble(errors.of(code, "reading", 0, &said)),
             code => Event::Trouble(errors.of(code, "reading has failed", 0, &said)),
         };

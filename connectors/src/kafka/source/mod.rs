@@ -228,6 +228,9 @@ impl Plan {
     }
 
     fn partitions(&self, files: &mut dyn Files) -> Result<Vec<String>, KafkaError> {
+        if self.topics.is_empty() {
+            return Err(KafkaError::NoTopic);
+        }
         let settings = self.settings()?;
         let counts = consumers(files)?.partitions(&settings, &self.topics)?;
         let mut names = Vec::new();

@@ -523,9 +523,8 @@ impl<S: Shape> KafkaReader<S> {
                 Ok(false)
             }
             Ok(Decision { mut progress, from: _, verify, notice }) => {
-                if *until_end {
-                    progress.end.get_or_insert(bounds.high);
-                }
+                // One that did read to the end may go on for ever now.
+                progress.end = until_end.then(|| progress.end.unwrap_or(bounds.high));
                 let at_end = progress.end.is_some_and(|end| progress.next >= end);
                 part.state = State::Reading(progress);
                 (part.verify, part.missing_since) = (verify, None);

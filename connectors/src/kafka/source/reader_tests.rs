@@ -537,6 +537,8 @@ fn what_does_not_fit_is_refused() {
     let mut port = port(&cluster, 1);
     let own = topic().set("enable.auto.commit", "true").partitions(&mut port).unwrap_err();
     assert!(own.reason.contains("the positions are in the epochs"), "{own}");
+    let none = source("model", Vec::<String>::new()).partitions(&mut port).unwrap_err();
+    assert!(none.reason.contains("names no topic"), "{none}");
     let mut task = Task::new(topic(), &cluster, 1);
     let partition = |name: &str, position| Partition { name: name.into(), position, done: false };
     for (partition, part) in [
