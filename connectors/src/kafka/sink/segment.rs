@@ -175,11 +175,10 @@ pub(crate) fn append(segment: &mut Vec<u8>, record: &Outgoing) {
     if segment.is_empty() {
         segment.push(VERSION);
     }
-    let flags = u8::from(record.key.is_some()) * KEY
-        | u8::from(record.value.is_some()) * VALUE
-        | u8::from(record.timestamp.is_some()) * TIMESTAMP
-        | u8::from(record.partition.is_some()) * PARTITION;
-    segment.push(flags);
+    let flag = |there: bool, flag: u8| if there { flag } else { 0 };
+    let parts = flag(record.key.is_some(), KEY) | flag(record.value.is_some(), VALUE);
+    let times = flag(record.timestamp.is_some(), TIMESTAMP);
+    segment.push(parts | times | flag(record.partition.is_some(), PARTITION));
     if let Some(EventTime(micros)) = record.timestamp {
         segment.extend_from_slice(&micros.div_euclid(1_000).to_le_bytes());
     }

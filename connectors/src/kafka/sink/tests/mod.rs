@@ -181,7 +181,7 @@ impl Task {
     }
 
     fn answer(&mut self, token: Token, result: Result<Vec<u8>, IoError>, clock: Clock) {
-        let answered = self.with(clock, |writer, cx| {
+        self.with(clock, |writer, cx| {
             let answered = writer.answered(token, result, cx)?;
             match answered {
                 Answered::Done => assert!(cx.io.done(token), "it was done before"),
@@ -193,7 +193,6 @@ impl Task {
             }
             Ok(())
         });
-        let () = answered;
     }
 
     /// Does everything that can be done, as time goes by.
