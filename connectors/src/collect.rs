@@ -144,7 +144,7 @@ impl<T: Record, O: Send + 'static> Sink for Collector<T, O> {
     type In = T;
 
     fn open(&mut self, pending: &[Pending], _: &mut SinkContext<'_>) -> Result<(), String> {
-        for Pending { index, bytes } in pending {
+        for Pending { index, bytes, .. } in pending {
             let what = "the account of a collecting sink";
             let epochs: BTreeSet<Staged> = versioned::decode(TAG, VERSION, what, bytes)?;
             let mut shared = lock(&self.connector.shared);
@@ -191,7 +191,13 @@ mod tests {
     fn records_are_seen_with_their_epoch_and_once() {
         let (collected, connector) = sink::<u64>();
         let attempt = Attempt(1);
-        let task = SinkTask { name: "out".to_owned(), index: 1, parallelism: 2, attempt };
+        let task = SinkTask {
+            app: "app".to_owned(),
+            name: "out".to_owned(),
+            index: 1,
+            parallelism: 2,
+            attempt,
+        };
         let meta = Meta { at: EventTime::MIN, partition: 0 };
         let mut io = IoQueue::default();
         let mut cx = SinkContext { now: Time::ZERO, wall: WallTime(0), io: &mut io };
@@ -204,7 +210,7 @@ mod tests {
         assert!(collected.records().is_empty());
 
         let mut second = connector.sink(&SinkTask { index: 0, ..task });
-        let pending = [Pending { index: 1, bytes: account }];
+        let pending = [Pending { index: 1, bytes: account, objects: Vec::new() }];
         second.open(&pending, &mut cx).unwrap();
         assert_eq!(collected.records(), [1]);
         second.open(&pending, &mut cx).unwrap();

@@ -10,6 +10,10 @@ use crate::kafka::CONSUMERS;
 use crate::kafka::model::{ModelConsumers, ModelOffer};
 use crate::random::{SplitMix, mix};
 
+mod leases;
+
+use leases::Leases;
+
 /// Files in memory: what was synced, and what a crash may lose.
 ///
 /// A crash keeps what was synced and a random part of the rest: a prefix of the bytes behind the
@@ -29,6 +33,10 @@ pub struct ModelDisk {
     capacity: u64,
     requests: u64,
     faults: BTreeMap<u64, IoErrorKind>,
+    /// How many of the next requests are performed before one is whose answer is lost.
+    loses_answer_in: Option<u64>,
+    available: bool,
+    leases: Option<Leases>,
     kafka: Option<ModelOffer>,
 }
 
@@ -56,8 +64,22 @@ impl ModelDisk {
             capacity: u64::MAX,
             requests: 0,
             faults: BTreeMap::new(),
+            loses_answer_in: None,
+            available: true,
+            leases: None,
             kafka: None,
         }
+    }
+
+    /// An empty HDFS, with the driver of one process: a crash is that of the process.
+    ///
+    /// Names are durable when they are answered. A file that is open has a lease; its bytes cannot
+    /// be read until it is closed, or until somebody recovers the lease, which leaves what was
+    /// synced and a random part of what followed. The writer that is fenced by that takes more
+    /// bytes, but no sync succeeds.
+    #[must_use]
+    pub fn hdfs(seed: u64) -> Self {
+        Self { leases: Some(Leases::new()), ..Self::new(seed) }
     }
 
     /// Whoever reads files here can read this cluster too.
@@ -138,8 +160,48 @@ impl ModelDisk {
         self.faults.insert(nth, kind);
     }
 
+    /// One request is performed, after this many others, and fails all the same: its answer is
+    /// lost.
+    pub const fn lose_answer_in(&mut self, requests: u64) {
+        self.loses_answer_in = Some(requests);
+    }
+
+    /// Whether anybody answers.
+    pub const fn set_available(&mut self, available: bool) {
+        self.available = available;
+    }
+
+    /// The process that performs now: a crash starts the next one.
+    ///
+    /// # Panics
+    /// If this is no HDFS: an operating system takes a process's files away with it.
+    #[must_use]
+    pub fn process(&self) -> u64 {
+        self.leases.as_ref().expect("it is an HDFS").process
+    }
+
+    /// Performs a request of a process that others believe to be gone.
+    ///
+    /// # Errors
+    /// As [`Self::perform`].
+    ///
+    /// # Panics
+    /// As [`Self::process`].
+    pub fn perform_as(&mut self, process: u64, request: &IoRequest) -> Result<(), IoError> {
+        let leases = self.leases.as_mut().expect("it is an HDFS");
+        let now = std::mem::replace(&mut leases.process, process);
+        let result = self.perform(request);
+        self.leases.as_mut().expect("it was one above").process = now;
+        result
+    }
+
     /// Loses some of what was not synced.
     pub fn crash(&mut self) {
+        if let Some(leases) = &mut self.leases {
+            leases.process += 1;
+            self.opened.clear();
+            return;
+        }
         let paths: BTreeSet<String> =
             self.names.keys().chain(self.synced_names.keys()).cloned().collect();
         for path in paths {
@@ -169,6 +231,24 @@ impl ModelDisk {
         if let Some(kind) = self.faults.remove(&self.requests) {
             return Err(error("model", "a fault of the model", kind));
         }
+        if !self.available {
+            return Err(error("model", "nobody answers", IoErrorKind::Unavailable));
+        }
+        let result = match self.leases {
+            None => self.perform_locally(request),
+            Some(_) => self.perform_remotely(request),
+        };
+        if let Some(requests) = self.loses_answer_in.take() {
+            let Some(fewer) = requests.checked_sub(1) else {
+                result?;
+                return Err(error("model", "the answer is lost", IoErrorKind::Unavailable));
+            };
+            self.loses_answer_in = Some(fewer);
+        }
+        result
+    }
+
+    fn perform_locally(&mut self, request: &IoRequest) -> Result<(), IoError> {
         match request {
             IoRequest::Write { path, offset, bytes } => self.write(path, *offset, bytes),
             IoRequest::Sync { path } => {
@@ -197,7 +277,17 @@ impl ModelDisk {
                 self.printed.extend_from_slice(bytes);
                 Ok(())
             }
+            IoRequest::Call { service, .. } => {
+                Err(error(service, "a disk is no server", IoErrorKind::Other))
+            }
         }
+    }
+
+    fn check_available(&self, path: &str) -> Result<(), IoError> {
+        if self.available {
+            return Ok(());
+        }
+        Err(error(path, "nobody answers", IoErrorKind::Unavailable))
     }
 
     fn create(&mut self, path: &str) -> u64 {
@@ -266,8 +356,12 @@ impl ModelDisk {
     }
 
     fn info(&self, path: &str, id: u64) -> FileInfo {
-        let len = self.files.get(&id).map_or(0, |content| content.now.len() as u64);
-        FileInfo { path: path.to_owned(), len, identity: mix(id) }
+        let is_open = self.leases.as_ref().is_some_and(|leases| leases.is_open(id));
+        let len = self.files.get(&id).map_or(0, |content| {
+            let known = if is_open { &content.synced } else { &content.now };
+            known.len() as u64
+        });
+        FileInfo { path: path.to_owned(), len, identity: mix(id), version: 0 }
     }
 }
 
@@ -320,13 +414,18 @@ impl Files for ModelDisk {
     }
 
     fn stat(&mut self, path: &str) -> Result<FileInfo, IoError> {
+        self.check_available(path)?;
         let id = self.id(path)?;
         self.opened.insert(path.to_owned(), id);
         Ok(self.info(path, id))
     }
 
     fn read_at(&mut self, path: &str, offset: u64, buffer: &mut [u8]) -> Result<usize, IoError> {
+        self.check_available(path)?;
         let id = self.opened.get(path).or_else(|| self.names.get(path));
+        if id.is_some_and(|id| self.leases.as_ref().is_some_and(|it| it.is_open(*id))) {
+            return Ok(0);
+        }
         let content = id.and_then(|id| self.files.get(id)).ok_or_else(|| missing(path))?;
         let rest = usize::try_from(offset).ok().and_then(|offset| content.now.get(offset..));
         let rest = rest.unwrap_or_default();

@@ -209,7 +209,8 @@ fn info(path: &str) -> Result<FileInfo, IoError> {
             kind: IoErrorKind::Other,
         });
     }
-    Ok(FileInfo { path: path.to_owned(), len: metadata.len(), identity: identity(&metadata) })
+    let (len, identity) = (metadata.len(), identity(&metadata));
+    Ok(FileInfo { path: path.to_owned(), len, identity, version: 0 })
 }
 
 /// Device and inode, and when it was created: an inode is soon used again.
@@ -281,6 +282,7 @@ impl IoPerformer {
                 let result = out.write_all(bytes).and_then(|()| out.flush());
                 result.map_err(|error| failed("standard output", &error))
             }
+            IoRequest::Call { service, .. } => Err(crate::services::missing(service)),
         }
     }
 

@@ -207,7 +207,13 @@ mod tests {
     #[test]
     fn an_epoch_is_printed_when_it_has_committed_and_again_if_that_is_unknown() {
         let attempt = Attempt(1);
-        let task = SinkTask { name: "out".to_owned(), index: 0, parallelism: 1, attempt };
+        let task = SinkTask {
+            app: "app".to_owned(),
+            name: "out".to_owned(),
+            index: 0,
+            parallelism: 1,
+            attempt,
+        };
         let mut sink = lines::<u64>().sink(&task);
         let mut io = IoQueue::default();
         let mut cx = SinkContext { now: Time::ZERO, wall: WallTime(0), io: &mut io };
@@ -223,18 +229,26 @@ mod tests {
         assert_eq!(printed(cx.io), "2\n");
 
         let mut again = lines::<u64>().sink(&task);
-        again.open(&[Pending { index: 0, bytes: first.clone() }], &mut cx).unwrap();
+        again
+            .open(&[Pending { index: 0, bytes: first.clone(), objects: Vec::new() }], &mut cx)
+            .unwrap();
         assert_eq!(printed(cx.io), "1\n");
         for cut in 0..first.len() {
             let bytes = first[..cut].to_vec();
-            again.open(&[Pending { index: 0, bytes }], &mut cx).unwrap_err();
+            again.open(&[Pending { index: 0, bytes, objects: Vec::new() }], &mut cx).unwrap_err();
         }
     }
 
     #[test]
     fn too_much_output_is_refused() {
         let attempt = Attempt(1);
-        let task = SinkTask { name: "out".to_owned(), index: 0, parallelism: 1, attempt };
+        let task = SinkTask {
+            app: "app".to_owned(),
+            name: "out".to_owned(),
+            index: 0,
+            parallelism: 1,
+            attempt,
+        };
         let mut sink = sink::<u64>(|_, out| out.resize(out.len() + 1_000_000, 0)).sink(&task);
         let mut io = IoQueue::default();
         let mut cx = SinkContext { now: Time::ZERO, wall: WallTime(0), io: &mut io };

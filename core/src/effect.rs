@@ -57,6 +57,12 @@ pub enum Place {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Blob(Arc<Vec<u8>>);
 
+impl Default for Blob {
+    fn default() -> Self {
+        Self::from(Vec::new())
+    }
+}
+
 impl From<Vec<u8>> for Blob {
     fn from(bytes: Vec<u8>) -> Self {
         Self(Arc::new(bytes))
@@ -141,7 +147,8 @@ pub enum StoreReply {
     },
 }
 
-/// A request of a sink to the file system it writes to. Paths are as the connector gave them.
+/// A request of a sink: to the file system it writes to, whose paths are as the connector gave
+/// them, or to a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum IoRequest {
     /// Append bytes at `offset` of a file (created with its folders when `offset` is 0, then
@@ -189,6 +196,15 @@ pub enum IoRequest {
         /// The bytes.
         bytes: Vec<u8>,
     },
+    /// Ask a server; the answer has bytes, which mean something to the connector only.
+    Call {
+        /// What kind of server, by the name under which the driver knows how to talk to it.
+        service: String,
+        /// What to do there, as the connector encoded it.
+        command: Vec<u8>,
+        /// What it is to be done with: shared, since it may be large and asked for again.
+        body: Blob,
+    },
 }
 
 /// Why an I/O request or a read failed.
@@ -214,6 +230,8 @@ pub enum IoErrorKind {
     Full,
     /// The content is not what was written.
     Damaged,
+    /// Who has it does not answer, or not yet: the same request may succeed later.
+    Unavailable,
     /// Anything else.
     Other,
 }

@@ -40,8 +40,8 @@ pub enum Input {
         task: TaskId,
         /// The request's token.
         token: Token,
-        /// How it ended.
-        result: Result<(), IoError>,
+        /// How it ended; with bytes if a server was asked.
+        result: Result<Vec<u8>, IoError>,
     },
     /// The masters say which executors the app has: all of them, again at each change.
     Executors {
@@ -373,6 +373,8 @@ pub struct Pending {
     /// What is staged and what is to be made visible.
     #[serde(with = "serde_bytes")]
     pub bytes: Vec<u8>,
+    /// The objects that it needs.
+    pub objects: Vec<ObjectRef>,
 }
 
 /// What an epoch's record says of one task.
@@ -389,6 +391,8 @@ pub struct TaskSnapshot {
     /// A sink's account of its output; empty if it has none.
     #[serde(with = "serde_bytes")]
     pub pending: Vec<u8>,
+    /// The objects that the account needs.
+    pub objects: Vec<ObjectRef>,
     /// The task's clock at the barrier.
     pub watermark: EventTime,
     /// Records put aside since the last epoch that the task knew to be committed: what it put

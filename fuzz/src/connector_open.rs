@@ -38,7 +38,7 @@ fn sink(connector: &impl SinkConnector, bytes: &[u8]) {
     let mut io = IoQueue::default();
     let mut cx = SinkContext { now: Time::ZERO, wall: WallTime(0), io: &mut io };
     let (name, attempt) = ("sink".to_owned(), Attempt(1));
-    let task = SinkTask { name, index: 0, parallelism: 1, attempt };
-    let pending = Pending { index: 0, bytes: bytes.to_vec() };
+    let task = SinkTask { app: "app".to_owned(), name, index: 0, parallelism: 1, attempt };
+    let pending = Pending { index: 0, bytes: bytes.to_vec(), objects: Vec::new() };
     let _ = connector.sink(&task).open(&[pending], &mut cx);
 }

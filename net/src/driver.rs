@@ -124,7 +124,7 @@ pub trait Io: Clone + 'static {
         &self,
         task: TaskId,
         request: IoRequest,
-    ) -> impl Future<Output = Result<(), IoError>>;
+    ) -> impl Future<Output = Result<Vec<u8>, IoError>>;
 }
 
 /// What launches and ends a process's children.

@@ -81,7 +81,7 @@ type Ends<T> = (Sender<SocketEvent<T>>, Receiver<SocketEvent<T>>);
 pub(crate) enum Completion {
     Disk { token: Token, reply: DiskReply },
     Stored { token: Token, reply: StoreReply },
-    Io { task: TaskId, token: Token, result: Result<(), IoError> },
+    Io { task: TaskId, token: Token, result: Result<Vec<u8>, IoError> },
     ChildRunning { process: ProcessId, address: Address },
     ChildExited { process: ProcessId, reason: String },
     Broken { connection: ConnectionId },

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser};
-use gear_connectors::os::OsFiles;
+use gear_connectors::schemes::AnyFiles;
 use gear_core::app::{AppPlan, Placement};
 use gear_core::dag::{explain_dot, explain_text};
 use gear_core::dsl::{App, Job, Settings};
@@ -141,7 +141,7 @@ impl<O: Args + Clone + Debug> Called<O> {
     /// How an app master runs the job on a cluster.
     pub(crate) fn plan(&self, job: &Job, executors: u32) -> Result<AppPlan, String> {
         let arguments = format!("{:?}", self.cli.job);
-        let mut files = OsFiles::default();
+        let mut files = AnyFiles::new(crate::drivers::notice);
         let plan = embedded::plan(job, &arguments, &self.cli.runtime, &mut files);
         let mut plan = plan.map_err(|error| error.to_string())?;
         let channels = job.graph.joined_tasks().collect();

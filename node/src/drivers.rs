@@ -1,9 +1,8 @@
 //! The drivers of a job's process: clock, files, the checkpoint store and connectors' requests.
 
 use std::sync::Arc;
-use std::sync::mpsc;
 
-use gear_connectors::os::{IoPerformer, OsFiles};
+use gear_connectors::schemes::{AnyFiles, IoEnd, IoThreads};
 use gear_core::control::{LaunchOrder, ProcessId};
 use gear_core::effect::{IoError, IoErrorKind, IoRequest, Notice, StoreReply, StoreRequest};
 use gear_core::host::process::{DiskReply, DiskRequest};
@@ -28,7 +27,7 @@ impl Platform for JobMachine {
     type Io = IoThread;
     type Children = Nothing;
     type Clock = SystemClock;
-    type Files = OsFiles;
+    type Files = AnyFiles;
     type Guard = CatchPanic;
 }
 
@@ -41,7 +40,7 @@ pub(crate) fn of_job(transport: Wire, store: RemoteStore, io: IoThread) -> Drive
         io,
         children: Nothing,
         clock: SystemClock::default(),
-        files: OsFiles::default(),
+        files: AnyFiles::new(notice),
         guard: CatchPanic::new(),
         notice: Box::new(notice),
     }
@@ -87,37 +86,34 @@ impl Store for RemoteStore {
     }
 }
 
-/// A request of a connector, and who waits for its end.
-type IoWork = (IoRequest, oneshot::Sender<Result<(), IoError>>);
-
-/// The thread that performs connectors' requests, in the order in which they come.
+/// The threads that perform connectors' requests, those of one task in the order in which they
+/// come.
 #[derive(Clone)]
-pub(crate) struct IoThread(mpsc::Sender<IoWork>);
+pub(crate) struct IoThread {
+    threads: IoThreads,
+    /// Behind the threads: they end when all that could ask them are gone.
+    _end: Arc<IoEnd>,
+}
 
 impl IoThread {
-    /// Starts the thread; it ends when all that could ask it are gone.
+    /// Starts the threads.
     pub(crate) fn start() -> std::io::Result<Self> {
-        let (work, incoming) = mpsc::channel::<IoWork>();
-        std::thread::Builder::new().name("gear-io".into()).spawn(move || {
-            let mut performer = IoPerformer::default();
-            while let Ok((request, asker)) = incoming.recv() {
-                // Who does not wait any more does not mind.
-                let _ = asker.send(performer.perform(&request));
-            }
-        })?;
-        Ok(Self(work))
+        let (end, threads) = IoThreads::start(notice)?;
+        Ok(Self { threads, _end: Arc::new(end) })
     }
 }
 
 impl Io for IoThread {
-    async fn perform(&self, _: TaskId, request: IoRequest) -> Result<(), IoError> {
+    async fn perform(&self, task: TaskId, request: IoRequest) -> Result<Vec<u8>, IoError> {
         let (asker, done) = oneshot::channel();
         let gone = || IoError {
             path: "the thread that performs requests".into(),
             reason: "it has ended; this is a defect of Gear: please report it".into(),
             kind: IoErrorKind::Other,
         };
-        self.0.send((request, asker)).map_err(|_| gone())?;
+        // Who does not wait any more does not mind.
+        let answer = Box::new(move |result| drop(asker.send(result)));
+        self.threads.perform(task, request, answer).map_err(|_| gone())?;
         done.await.unwrap_or_else(|_| Err(gone()))
     }
 }
@@ -142,7 +138,7 @@ impl Store for Nothing {
 }
 
 impl Io for Nothing {
-    async fn perform(&self, _: TaskId, _: IoRequest) -> Result<(), IoError> {
+    async fn perform(&self, _: TaskId, _: IoRequest) -> Result<Vec<u8>, IoError> {
         let (path, reason) = ("connectors".into(), NEVER.into());
         Err(IoError { path, reason, kind: IoErrorKind::Other })
     }

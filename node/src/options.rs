@@ -38,6 +38,11 @@ pub struct RuntimeOptions {
     #[arg(long, env = "GEAR_STATE", value_name = "DIR")]
     pub state: Option<PathBuf>,
 
+    /// Store of the job's epochs and commit log in place of that folder, such as
+    /// hdfs://host:port/gear; a lock stays in the folder
+    #[arg(long, env = "GEAR_CHECKPOINTS", value_name = "URL")]
+    pub checkpoints: Option<String>,
+
     /// Memory for queues, buffers and state, such as 512M or 4G; a quarter of the machine's unless
     /// given
     #[arg(long, env = "GEAR_MEMORY", value_name = "BYTES", value_parser = parse_bytes)]
@@ -131,6 +136,7 @@ impl Default for RuntimeOptions {
             key_groups: KEY_GROUPS_DEFAULT,
             epoch_interval: gear_core::limits::EPOCH_INTERVAL_DEFAULT,
             state: None,
+            checkpoints: None,
             memory: None,
             guarantee: None,
             on_bad_record: BadRecord::Keep,

@@ -18,8 +18,10 @@ use crate::store::perform;
 
 /// Writes what was put aside in committed epochs to a file in `folder`; none if nothing was.
 pub(crate) fn export(store: &dyn ObjectStore, folder: &Path) -> Result<Option<PathBuf>, String> {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().build().map_err(|error| error.to_string())?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| error.to_string())?;
     let entries = runtime.block_on(read(store))?;
     let target = folder.join("quarantine.jsonl");
     let failed = |error: std::io::Error| format!("{}: {error}", target.display());

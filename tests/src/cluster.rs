@@ -38,6 +38,9 @@ pub struct Cluster {
     masters: usize,
     nodes: Vec<Node>,
     requests: u64,
+    /// The checkpoint store, if it is none in the folder.
+    checkpoints: Option<String>,
+    environment: Vec<(String, String)>,
 }
 
 /// A node of it.
@@ -109,7 +112,15 @@ impl Cluster {
     #[must_use]
     pub fn new(program: &'static str, masters: usize) -> Self {
         let folder = TempDir::new().expect("there is room for a temporary folder");
-        Self { folder, program, masters, nodes: Vec::new(), requests: 0 }
+        let (checkpoints, environment) = (None, Vec::new());
+        Self { folder, program, masters, nodes: Vec::new(), requests: 0, checkpoints, environment }
+    }
+
+    /// Has nodes be started with this checkpoint store from now on, and with a variable.
+    pub fn keep_checkpoints_at(&mut self, url: &str, variables: &[(&str, &str)]) {
+        self.checkpoints = Some(url.to_owned());
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        self.environment = variables.iter().map(owned).collect();
     }
 
     /// A path in the cluster's folder.
@@ -233,8 +244,9 @@ impl Cluster {
         command.arg("start").arg("--data").arg(&node.data).current_dir(self.folder.path());
         command.args(["--listen", &node.listen.to_string(), "--http", &node.http.to_string()]);
         command.args(["--slots", "8", "--memory", "4G"]);
-        let checkpoints = format!("file://{}", self.path("checkpoints").display());
-        command.args(["--checkpoints", &checkpoints]);
+        let local = || format!("file://{}", self.path("checkpoints").display());
+        command.args(["--checkpoints", &self.checkpoints.clone().unwrap_or_else(local)]);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         match node.joins {
             Some(seed) => command.args(["--join", &seed.to_string()]),
             None => command.args(["--masters", &self.masters.to_string()]),

@@ -146,10 +146,14 @@ pub fn written<'a>(
             kind: IoErrorKind::Damaged,
         })?;
         let names = &account.names;
-        let found = match files.list(&names.folder) {
-            Err(error) if error.kind == IoErrorKind::NotFound => Vec::new(),
-            other => other?,
-        };
+        let mut found = Vec::new();
+        // Some file systems pass over what is hidden in a folder.
+        for folder in [names.folder.clone(), format!("{}/.staged", names.folder)] {
+            match files.list(&folder) {
+                Err(error) if error.kind == IoErrorKind::NotFound => {}
+                listed => found.extend(listed?),
+            }
+        }
         for file in found {
             if names.is_visible(&file.path, account.epoch) {
                 visible.insert(file.path);

@@ -30,6 +30,11 @@ pub const MALFORMED_BYTES_KEPT: usize = gear_core::limits::QUARANTINED_BYTES_MAX
 pub const CHUNK_BYTES: usize = 256 * 1_024;
 /// Time between two looks at followed files that have nothing new.
 pub const FOLLOW_POLL: std::time::Duration = std::time::Duration::from_millis(200);
+/// Time between two tries to read files that cannot be reached.
+pub const UNAVAILABLE_POLL: std::time::Duration = std::time::Duration::from_millis(100);
+/// How long files may be out of reach before their task fails: longer than a name node needs to
+/// come back, so that the job goes on by itself.
+pub const UNAVAILABLE_MAX: std::time::Duration = std::time::Duration::from_secs(300);
 /// Bytes that a sink gathers before it asks for a write: amortises the request.
 pub const WRITE_BYTES: usize = 256 * 1_024;
 /// Bytes at which a sink's file is closed unless set.

@@ -1,5 +1,6 @@
 //! The partitions of a file source: their names, and the positions in them.
 
+use gear_core::api::FileInfo;
 use gear_core::api::source::SourceContext;
 use gear_core::effect::{IoError, IoErrorKind};
 use gear_core::message::Partition;
@@ -17,7 +18,8 @@ pub(crate) struct Part {
     pub(crate) start: u64,
     /// Behind the last byte of the part; none if the file is followed.
     pub(crate) end: Option<u64>,
-    pub(crate) identity: u64,
+    /// Of the file whose lines these are; none until it has been seen.
+    pub(crate) identity: Option<u64>,
     /// Where to go on; the beginning of a line if `begun`.
     pub(crate) offset: u64,
     /// The line that belongs to the part before this has been passed.
@@ -65,7 +67,7 @@ impl Part {
             path: path.to_owned(),
             start,
             end,
-            identity: 0,
+            identity: None,
             offset: start,
             begun: start == 0,
             done: partition.done,
@@ -77,11 +79,12 @@ impl Part {
         if part.done {
             return Ok(part);
         }
-        let info = cx.files.stat(path).map_err(|error| gone(&error, part.offset))?;
-        if partition.position.is_none() {
-            part.identity = info.identity;
+        match cx.files.stat(path) {
+            Ok(info) => part.check(&info)?,
+            // It is looked at again before it is read.
+            Err(error) if error.kind == IoErrorKind::Unavailable => {}
+            Err(error) => return Err(gone(&error, part.offset)),
         }
-        part.check(info.identity, info.len)?;
         Ok(part)
     }
 
@@ -100,7 +103,10 @@ impl Part {
                 self.name
             ));
         };
-        (self.begun, self.identity, self.offset) = (begun, identity, offset);
+        // No file was seen before that position was written.
+        let unseen = offset == self.start && identity == 0;
+        self.identity = (!unseen).then_some(identity);
+        (self.begun, self.offset) = (begun, offset);
         Ok(())
     }
 
@@ -108,15 +114,21 @@ impl Part {
     pub(crate) fn partition(&self, offset: u64) -> Partition {
         let mut position = Vec::with_capacity(POSITION_BYTES);
         position.extend_from_slice(&[POSITION_VERSION, u8::from(self.begun)]);
-        position.extend_from_slice(&self.identity.to_le_bytes());
+        position.extend_from_slice(&self.identity.unwrap_or(0).to_le_bytes());
         position.extend_from_slice(&offset.to_le_bytes());
         Partition { name: self.name.clone(), position: Some(position), done: self.done }
     }
 
-    /// Refuses a file that is no longer the one of the position.
-    pub(crate) fn check(&self, identity: u64, len: u64) -> Result<(), String> {
-        let path = &self.path;
-        if identity != self.identity {
+    /// What the part knows a file by. One that is read as it was at the start may not change.
+    pub(crate) const fn identity_of(&self, info: &FileInfo) -> u64 {
+        if self.end.is_some() { info.identity ^ info.version } else { info.identity }
+    }
+
+    /// Refuses a file that is no longer the one of the position; the first one seen is that.
+    pub(crate) fn check(&mut self, info: &FileInfo) -> Result<(), String> {
+        let identity = self.identity_of(info);
+        let (path, len) = (&self.path, info.len);
+        if identity != *self.identity.get_or_insert(identity) {
             return Err(format!(
                 "{path} was replaced by another file: what followed byte {} of the old one cannot \
                  be read; put the old file back under this name, or start over with --fresh",
@@ -131,6 +143,41 @@ impl Part {
             ));
         }
         Ok(())
+    }
+
+    /// Refuses a file that has bytes which cannot be read: lines would be missing without a word.
+    pub(crate) fn check_readable(&self, at: u64) -> Result<(), String> {
+        match self.end {
+            Some(end) if at < end => Err(format!(
+                "{} can be read up to byte {at} only, and it had {end} bytes at the start: it is \
+                 still being written to; start again when its writer has closed it, or follow it",
+                self.path
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A part cannot be read at the moment, or never.
+#[derive(Debug)]
+pub(crate) enum Stop {
+    /// It is worth asking again.
+    Unavailable(IoError),
+    /// What to tell the user.
+    Failed(String),
+}
+
+impl From<String> for Stop {
+    fn from(reason: String) -> Self {
+        Self::Failed(reason)
+    }
+}
+
+/// What follows from an error: it is waited out, or the task fails.
+pub(crate) fn stop(error: IoError, offset: u64) -> Stop {
+    match error.kind {
+        IoErrorKind::Unavailable => Stop::Unavailable(error),
+        _ => Stop::Failed(gone(&error, offset)),
     }
 }
 

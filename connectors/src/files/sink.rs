@@ -20,6 +20,7 @@ use gear_core::time::WallTime;
 use super::account::{Account, Closed, Names, Open};
 use super::{ROLL_AFTER_DEFAULT, ROLL_BYTES_DEFAULT, WRITE_BYTES};
 use crate::format::Format;
+use crate::hdfs::Location;
 
 /// Files that become visible with their epoch; made by [`super::sink`] and [`super::lines_sink`].
 ///
@@ -34,6 +35,11 @@ pub struct FilesSink<T: Record> {
 
 impl<T: Record> FilesSink<T> {
     pub(crate) fn new(folder: String, format: Format<T>) -> Self {
+        // A folder on HDFS has to be written as its files are listed.
+        let folder = match Location::parse(&folder) {
+            Ok(at) => at.url(&at.path),
+            Err(_) => folder,
+        };
         let trimmed = folder.trim_end_matches('/');
         let folder = if trimmed.is_empty() && !folder.is_empty() { "/" } else { trimmed };
         let names = Names {

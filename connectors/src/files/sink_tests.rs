@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use gear_core::api::sink::{IoQueue, Sink, SinkConnector, SinkContext, SinkTask};
-use gear_core::effect::IoErrorKind;
+use gear_core::effect::{IoErrorKind, IoRequest};
 use gear_core::flow::push::Meta;
 use gear_core::id::{Attempt, Epoch};
 use gear_core::message::Pending;
@@ -48,6 +48,8 @@ struct World {
     next: u64,
     wall: i64,
     opened: usize,
+    hdfs: bool,
+    starts: u64,
 }
 
 /// The process died.
@@ -65,7 +67,31 @@ impl World {
             next: 0,
             wall: 0,
             opened: 0,
+            hdfs: false,
+            starts: 0,
         }
+    }
+
+    fn hdfs(seed: u64) -> Self {
+        Self { disk: ModelDisk::hdfs(seed), hdfs: true, ..Self::new(seed) }
+    }
+
+    /// What an HDFS does beside losing processes: answers get lost, and nobody answers. The driver
+    /// waits, so that the task hears of it only when it has waited for long enough.
+    fn trouble(&mut self, crashes: u64) {
+        if self.hdfs && crashes > 0 {
+            if self.random.below(4 * crashes) == 0 {
+                self.disk.lose_answer_in(self.random.below(4));
+            }
+            let available = self.random.below(4 * crashes) > 0;
+            self.disk.set_available(available);
+        } else if self.hdfs {
+            self.disk.lose_answer_in(u64::MAX);
+        }
+    }
+
+    fn process(&self) -> Option<u64> {
+        self.hdfs.then(|| self.disk.process())
     }
 
     /// Calls a task and performs what it asks for, with a crash in any gap.
@@ -75,6 +101,7 @@ impl World {
         crashes: u64,
         call: impl FnOnce(&mut FilesWriter<u64>, &mut SinkContext<'_>) -> Result<R, String>,
     ) -> Result<R, Crash> {
+        self.trouble(crashes);
         let (sink, io) = &mut self.tasks[task];
         let mut cx = SinkContext { now: Time::ZERO, wall: WallTime(self.wall), io };
         let result = call(sink, &mut cx).unwrap();
@@ -82,15 +109,28 @@ impl World {
             if crashes > 0 && self.random.below(crashes) == 0 {
                 return Err(Crash);
             }
-            self.disk.perform(&request).unwrap();
+            if let Err(error) = self.disk.perform(&request) {
+                // Only a fault that was asked for fails a task.
+                assert!(self.hdfs && crashes > 0, "{error}");
+                assert_eq!(error.kind, IoErrorKind::Unavailable, "{error}");
+                return Err(Crash);
+            }
             io.done(token);
         }
         Ok(result)
     }
 
     fn start(&mut self, parallelism: u32, crashes: u64) -> Result<(), Crash> {
-        let attempt = Attempt(1);
-        let task = |index| SinkTask { name: "s".to_owned(), index, parallelism, attempt };
+        self.starts += 1;
+        // No zombie writes to a local disk while its successor does.
+        let attempt = Attempt(if self.hdfs { self.starts } else { 1 });
+        let task = |index| SinkTask {
+            app: "app".to_owned(),
+            name: "s".to_owned(),
+            index,
+            parallelism,
+            attempt,
+        };
         let new = |index| (connector().sink(&task(index)), IoQueue::default());
         self.tasks = (0..parallelism).map(new).collect();
         self.opened = 0;
@@ -117,7 +157,7 @@ impl World {
             let mut accounts = Vec::new();
             for index in 0..self.tasks.len() {
                 let bytes = self.call(index, crashes, |sink, cx| sink.prepare(epoch, last, cx))?;
-                accounts.push(Pending { index: index as u32, bytes });
+                accounts.push(Pending { index: index as u32, bytes, objects: Vec::new() });
             }
             if !last && self.random.below(4) == 0 {
                 // Given up: joins the next.
@@ -139,55 +179,25 @@ proptest! {
 
     #[test]
     fn committed_output_is_exact(seed: u64, sizes in prop::collection::vec(1_u32..5, 1..8)) {
-        let mut world = World::new(seed);
-        let crashes = 2 + world.random.below(60);
-        for parallelism in sizes {
-            let epochs = world.random.below(6);
-            let lived = world.start(parallelism, crashes);
-            if lived.and_then(|()| world.run(epochs, false, crashes)).is_err() {
-                if world.random.below(2) == 0 {
-                    world.disk.crash();
-                }
-                // Numbers of epochs that were never committed are given again.
-                if world.random.below(2) == 0 {
-                    world.epoch = world.committed;
-                }
-            }
-            let seen = visible(&world.disk);
-            prop_assert!(seen.windows(2).all(|pair| pair[0] < pair[1]), "{:?}", seen);
-            prop_assert!(seen.iter().all(|number| *number < world.next), "{:?}", seen);
-            // A zombie may go on to write to what it has open, without a commit.
-            let mut zombies = std::mem::take(&mut world.tasks);
-            zombies.truncate(world.opened);
-            for (zombie, io) in &mut zombies {
-                let mut cx = SinkContext { now: Time::ZERO, wall: WallTime(0), io };
-                zombie.write(META, 999_999, &mut cx).unwrap();
-                zombie.prepare(Epoch(world.committed + 1), false, &mut cx).unwrap();
-                for (_, request) in io.take() {
-                    let _ = world.disk.perform(&request);
-                }
-            }
-            world.wall += i64::from(world.random.below(2) == 0);
-        }
-        let _ = world.start(3, 0);
-        let _ = world.run(1, true, 0);
-        prop_assert_eq!(visible(&world.disk), (0..world.next).collect::<Vec<_>>());
-        let accounts: Vec<_> = world.log.iter().map(|it| it.bytes.clone()).collect();
-        let found = written(accounts.iter().map(Vec::as_slice), &mut world.disk).unwrap();
-        let names: BTreeSet<&str> = world.disk.names().collect();
-        let told = found.visible.iter().chain(&found.staged).map(String::as_str).collect();
-        prop_assert_eq!(names, told);
+        is_exact(World::new(seed), &sizes)?;
+    }
+
+    #[test]
+    fn it_is_on_an_hdfs_too(seed: u64, sizes in prop::collection::vec(1_u32..5, 1..8)) {
+        is_exact(World::hdfs(seed), &sizes)?;
     }
 
     #[test]
     fn hostile_accounts_are_refused(bytes: Vec<u8>, cut: prop::sample::Index, flip: u8) {
         let attempt = Attempt(1);
-        let task = SinkTask { name: "s".to_owned(), index: 0, parallelism: 1, attempt };
+        let (app, name) = ("app".to_owned(), "s".to_owned());
+        let task = SinkTask { app, name, index: 0, parallelism: 1, attempt };
         let mut writer = connector().sink(&task);
         let mut io = IoQueue::default();
         let mut cx = SinkContext { now: Time::ZERO, wall: WallTime(0), io: &mut io };
         let mut open = |bytes: Vec<u8>| {
-            connector().sink(&task).open(&[Pending { index: 0, bytes }], &mut cx)
+            let pending = Pending { index: 0, bytes, objects: Vec::new() };
+            connector().sink(&task).open(&[pending], &mut cx)
         };
         prop_assert!(open(bytes.clone()).is_err() || bytes.len() > 2);
         let mut io = IoQueue::default();
@@ -201,9 +211,71 @@ proptest! {
     }
 }
 
+/// What is visible after any crashes is what has committed, and nothing else.
+fn is_exact(mut world: World, sizes: &[u32]) -> Result<(), TestCaseError> {
+    let mut late: Vec<(u64, IoRequest)> = Vec::new();
+    let crashes = 2 + world.random.below(60);
+    for parallelism in sizes.iter().copied() {
+        let epochs = world.random.below(6);
+        let lived = world.start(parallelism, crashes);
+        let died = lived.and_then(|()| world.run(epochs, false, crashes)).is_err();
+        world.disk.set_available(true);
+        let process = world.process();
+        if died {
+            if world.random.below(2) == 0 {
+                world.disk.crash();
+            }
+            // Numbers of epochs that were never committed are given again.
+            if world.random.below(2) == 0 {
+                world.epoch = world.committed;
+            }
+        }
+        let seen = visible(&world.disk);
+        prop_assert!(seen.windows(2).all(|pair| pair[0] < pair[1]), "{:?}", seen);
+        prop_assert!(seen.iter().all(|number| *number < world.next), "{:?}", seen);
+        for (process, request) in late.drain(..) {
+            // On an HDFS while the next process runs already.
+            let _ = world.disk.perform_as(process, &request);
+        }
+        // A zombie may go on to write to what it has open, without a commit.
+        let mut zombies = std::mem::take(&mut world.tasks);
+        zombies.truncate(world.opened);
+        for (zombie, io) in &mut zombies {
+            let mut cx = SinkContext { now: Time::ZERO, wall: WallTime(0), io };
+            zombie.write(META, 999_999, &mut cx).unwrap();
+            zombie.prepare(Epoch(world.committed + 1), false, &mut cx).unwrap();
+            if world.hdfs {
+                // It may have heard of the commit late.
+                let mut cx = SinkContext { now: Time::ZERO, wall: WallTime(0), io };
+                zombie.commit(Epoch(world.committed), &mut cx).unwrap();
+            }
+            for (_, request) in io.take() {
+                if process == world.process() {
+                    let _ = world.disk.perform(&request);
+                } else {
+                    late.extend(process.map(|process| (process, request)));
+                }
+            }
+        }
+        world.wall += i64::from(world.random.below(2) == 0);
+    }
+    let _ = world.start(3, 0);
+    let _ = world.run(1, true, 0);
+    prop_assert_eq!(visible(&world.disk), (0..world.next).collect::<Vec<_>>());
+    let accounts: Vec<_> = world.log.iter().map(|it| it.bytes.clone()).collect();
+    let found = written(accounts.iter().map(Vec::as_slice), &mut world.disk).unwrap();
+    let names: BTreeSet<&str> = world.disk.names().collect();
+    let told = found.visible.iter().chain(&found.staged).map(String::as_str).collect();
+    prop_assert_eq!(names, told);
+    Ok(())
+}
+
 fn alone() -> (SinkTask, IoQueue) {
     let (name, attempt) = ("s".to_owned(), Attempt(1));
-    (SinkTask { name, index: 7, parallelism: 8, attempt }, IoQueue::default())
+    (
+        SinkTask { app: "app".to_owned(), name, index: 7, parallelism: 8, attempt },
+        IoQueue::default(),
+    )
 }
 
 fn perform(disk: &mut ModelDisk, io: &mut IoQueue) {

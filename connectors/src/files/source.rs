@@ -9,12 +9,13 @@ use gear_core::api::{FileInfo, Files, Record};
 use gear_core::effect::{IoError, IoErrorKind};
 use gear_core::flow::push::Meta;
 use gear_core::message::Partition;
-use gear_core::time::EventTime;
+use gear_core::time::{EventTime, Time};
 
 use super::lines::{Found, Line, Lines};
-use super::partition::{self, Part, gone};
+use super::partition::{self, Part, Stop, gone, stop};
 use super::{
     CHUNK_BYTES, FOLLOW_POLL, LINE_BYTES_MAX_DEFAULT, MALFORMED_BYTES_KEPT, SPLIT_BYTES_DEFAULT,
+    UNAVAILABLE_MAX, UNAVAILABLE_POLL,
 };
 
 /// Lines of files; made by [`super::source`] and [`super::bytes_source`].
@@ -118,6 +119,7 @@ impl<L: Line + ?Sized> SourceConnector for FilesSource<L> {
             lines: Lines::new(),
             line_bytes_max: self.line_bytes_max,
             read: 0,
+            unavailable_since: None,
             kind: PhantomData,
         }
     }
@@ -145,6 +147,8 @@ pub struct FilesReader<L: Line + ?Sized = str> {
     line_bytes_max: usize,
     /// Bytes of the lines that were in the buffer before.
     read: u64,
+    /// Since when nothing could be read.
+    unavailable_since: Option<Time>,
     kind: PhantomData<fn() -> *const L>,
 }
 
@@ -254,7 +258,18 @@ impl<L: Line + ?Sized> FilesReader<L> {
                 continue;
             }
             self.part = number;
-            match self.fill(&mut buffer, cx)? {
+            let filled = match self.fill(&mut buffer, cx) {
+                Err(Stop::Failed(reason)) => return Err(reason),
+                Err(Stop::Unavailable(error)) => {
+                    // The line is begun again when there is more of it.
+                    buffer.clear();
+                    self.lines.put::<L>(buffer, 0);
+                    return self.wait_out(&error, cx.now);
+                }
+                Ok(filled) => filled,
+            };
+            self.unavailable_since = None;
+            match filled {
                 Fill::Lines => {
                     let part = &self.parts[number];
                     self.base = part.offset;
@@ -283,15 +298,25 @@ impl<L: Line + ?Sized> FilesReader<L> {
         Ok(if following { Advance::Wait(cx.now + FOLLOW_POLL) } else { Advance::End })
     }
 
+    /// Waits for files that cannot be reached, up to a bound.
+    fn wait_out(&mut self, error: &IoError, now: Time) -> Result<Advance, String> {
+        let since = *self.unavailable_since.get_or_insert(now);
+        if now.since(since) < UNAVAILABLE_MAX {
+            return Ok(Advance::Wait(now + UNAVAILABLE_POLL));
+        }
+        let offset = self.parts.get(self.part).map_or(0, |part| part.offset);
+        Err(gone(error, offset))
+    }
+
     /// Reads from the part's offset until there is a whole line.
-    fn fill(&mut self, buffer: &mut Vec<u8>, cx: &mut SourceContext<'_>) -> Result<Fill, String> {
+    fn fill(&mut self, buffer: &mut Vec<u8>, cx: &mut SourceContext<'_>) -> Result<Fill, Stop> {
         let number = self.part;
         let part = &mut self.parts[number];
-        if part.end.is_some() {
-            let info = cx.files.stat(&part.path).map_err(|error| gone(&error, part.offset))?;
-            part.check(info.identity, info.len)?;
-        } else if let Some(identity) = part.successor.take() {
-            (part.identity, part.offset) = (identity, 0);
+        if let Some(identity) = part.successor.take() {
+            (part.identity, part.offset) = (Some(identity), 0);
+        } else if part.end.is_some() || part.identity.is_none() {
+            let info = cx.files.stat(&part.path).map_err(|error| stop(error, part.offset))?;
+            part.check(&info)?;
         }
         if !part.begun && !self.begin(buffer, cx)? {
             return Ok(Fill::Nothing);
@@ -318,26 +343,27 @@ impl<L: Line + ?Sized> FilesReader<L> {
     }
 
     /// The file has ended, with an unfinished line in the buffer or with nothing.
-    fn at_end(part: &mut Part, buffer: &[u8], cx: &mut SourceContext<'_>) -> Result<Fill, String> {
+    fn at_end(part: &mut Part, buffer: &[u8], cx: &mut SourceContext<'_>) -> Result<Fill, Stop> {
         let info = match cx.files.stat(&part.path) {
             // Between two files of a rotation there may be none.
             Err(error) if error.kind == IoErrorKind::NotFound && part.end.is_none() => {
                 return Ok(Fill::Nothing);
             }
-            other => other.map_err(|error| gone(&error, part.offset))?,
+            other => other.map_err(|error| stop(error, part.offset))?,
         };
-        if part.end.is_none() && info.identity != part.identity {
+        if part.end.is_none() && part.identity.is_some_and(|seen| seen != info.identity) {
             part.successor = Some(info.identity);
             // No one will finish the last line of the old file.
             return Ok(if buffer.is_empty() { Fill::Nothing } else { Fill::Lines });
         }
-        part.check(info.identity, info.len)?;
+        part.check(&info)?;
+        part.check_readable(part.offset + buffer.len() as u64)?;
         let whole = part.end.is_some() && !buffer.is_empty();
         Ok(if whole { Fill::Lines } else { Fill::Nothing })
     }
 
     /// Passes the line that the part before owns; false if that reaches to the end of the part.
-    fn begin(&mut self, buffer: &mut Vec<u8>, cx: &mut SourceContext<'_>) -> Result<bool, String> {
+    fn begin(&mut self, buffer: &mut Vec<u8>, cx: &mut SourceContext<'_>) -> Result<bool, Stop> {
         let part = &mut self.parts[self.part];
         let end = part.end.unwrap_or(u64::MAX);
         // The byte before the part tells whether a line begins with it.
@@ -354,8 +380,9 @@ impl<L: Line + ?Sized> FilesReader<L> {
                 return Ok(offset < end);
             }
             if ended {
-                let info = cx.files.stat(&part.path).map_err(|error| gone(&error, at))?;
-                part.check(info.identity, info.len)?;
+                let info = cx.files.stat(&part.path).map_err(|error| stop(error, at))?;
+                part.check(&info)?;
+                part.check_readable(at)?;
                 break;
             }
             at += buffer.len() as u64;
@@ -371,7 +398,7 @@ impl<L: Line + ?Sized> FilesReader<L> {
         &mut self,
         buffer: &mut Vec<u8>,
         cx: &mut SourceContext<'_>,
-    ) -> Result<Option<Advance>, String> {
+    ) -> Result<Option<Advance>, Stop> {
         let part = &mut self.parts[self.part];
         let start = part.offset;
         let mut at = start + buffer.len() as u64;
@@ -388,6 +415,7 @@ impl<L: Line + ?Sized> FilesReader<L> {
                 if part.end.is_none() {
                     return Ok(None);
                 }
+                part.check_readable(at)?;
                 break;
             }
         }
@@ -403,14 +431,14 @@ fn append(
     offset: u64,
     buffer: &mut Vec<u8>,
     cx: &mut SourceContext<'_>,
-) -> Result<bool, String> {
+) -> Result<bool, Stop> {
     let from = buffer.len();
     buffer.resize(from + CHUNK_BYTES, 0);
     let result = cx.files.read_at(&part.path, offset, &mut buffer[from..]);
     let read = match result {
         Ok(read) => read.min(CHUNK_BYTES),
         Err(error) if error.kind == IoErrorKind::NotFound && part.end.is_none() => 0,
-        Err(error) => return Err(gone(&error, offset)),
+        Err(error) => return Err(stop(error, offset)),
     };
     buffer.truncate(from + read);
     Ok(read == 0)

@@ -1,12 +1,15 @@
 //! Every line exactly once: for any content, any split and any stop.
 
 use gear_core::api::source::{Advance, Source, SourceConnector, SourceContext};
+use gear_core::api::{FileInfo, Files};
+use gear_core::effect::{IoError, IoErrorKind, IoRequest};
 use gear_core::message::Partition;
 use gear_core::time::{Time, WallTime};
 use proptest::prelude::*;
 
-use super::{CHUNK_BYTES, FilesSource, bytes_source, source};
+use super::{CHUNK_BYTES, FilesSource, UNAVAILABLE_MAX, bytes_source, source};
 use crate::model::ModelDisk;
+use crate::random::SplitMix;
 
 const PATH: &str = "in/a#b.txt";
 
@@ -25,7 +28,7 @@ fn new(names: Vec<String>) -> Vec<Partition> {
     names.into_iter().map(|name| Partition { name, position: None, done: false }).collect()
 }
 
-fn cx(disk: &mut ModelDisk) -> SourceContext<'_> {
+fn cx(disk: &mut dyn Files) -> SourceContext<'_> {
     SourceContext { now: Time::ZERO, wall: WallTime(0), files: disk }
 }
 
@@ -80,7 +83,68 @@ fn split_source(split: u64, longest: usize) -> FilesSource {
     source([PATH]).split_bytes(split).line_bytes_max(longest)
 }
 
+/// A disk that is out of reach now and then.
+struct ComesAndGoes(ModelDisk, SplitMix);
+
+impl ComesAndGoes {
+    fn answers(&mut self, path: &str) -> Result<(), IoError> {
+        if self.1.below(3) > 0 {
+            return Ok(());
+        }
+        let (path, reason) = (path.to_owned(), "nobody answers".to_owned());
+        Err(IoError { path, reason, kind: IoErrorKind::Unavailable })
+    }
+}
+
+impl Files for ComesAndGoes {
+    fn list(&mut self, pattern: &str) -> Result<Vec<FileInfo>, IoError> {
+        self.0.list(pattern)
+    }
+
+    fn stat(&mut self, path: &str) -> Result<FileInfo, IoError> {
+        self.answers(path)?;
+        self.0.stat(path)
+    }
+
+    fn read_at(&mut self, path: &str, offset: u64, buffer: &mut [u8]) -> Result<usize, IoError> {
+        self.answers(path)?;
+        // A piece at a time, as it comes over a network.
+        let len = buffer.len().min(1 + self.1.below(20) as usize);
+        self.0.read_at(path, offset, &mut buffer[..len])
+    }
+}
+
 proptest! {
+    #[test]
+    fn every_line_once_though_the_files_come_and_go(
+        content in content(), split in 1_u64..60, longest in 0_usize..20, stop in 0_usize..40,
+        seed: u64,
+    ) {
+        let mut disk = ComesAndGoes(ModelDisk::new(0), SplitMix(seed));
+        disk.0.put(PATH, content.clone());
+        let connector = split_source(split, longest);
+        let mut positions = new(connector.partitions(&mut disk).unwrap());
+        let mut found = Vec::new();
+        for limit in [stop, usize::MAX] {
+            let mut source = connector.source();
+            source.open(&positions, &mut cx(&mut disk)).unwrap();
+            while found.len() < limit {
+                match source.advance(&mut cx(&mut disk)).unwrap() {
+                    Advance::Record => found.push(Read::Line(text(source.current().1))),
+                    Advance::Malformed { position, .. } => found.push(Read::Bad(position)),
+                    Advance::PartitionEnd(_) | Advance::Wait(_) => {}
+                    Advance::End => break,
+                }
+            }
+            positions = source.positions();
+        }
+        found.sort();
+        let mut expected = expected(&content, longest);
+        expected.sort();
+        prop_assert_eq!(found, expected);
+        prop_assert!(positions.iter().all(|partition| partition.done));
+    }
+
     #[test]
     fn every_line_once_whatever_the_split(
         content in content(), split in 1_u64..60, longest in 0_usize..20, stop in 0_usize..40,
@@ -236,4 +300,61 @@ fn a_rotated_file_is_followed() {
     disk.put("log", "a much longer file than the one before\n");
     let longer = line("a much longer file than the one before");
     assert_eq!(more(&mut disk), [longer, line("last"), line("rest")]);
+}
+
+#[test]
+fn files_that_stay_out_of_reach_fail_the_task_in_the_end() {
+    let mut disk = ModelDisk::new(0);
+    disk.put(PATH, *b"a\nb\n");
+    let connector = source([PATH]);
+    let partitions = new(connector.partitions(&mut disk).unwrap());
+    disk.set_available(false);
+    let mut source = connector.source();
+    source.open(&partitions, &mut cx(&mut disk)).unwrap();
+    let mut now = Time::ZERO;
+    let reason = loop {
+        let mut cx = SourceContext { now, wall: WallTime(0), files: &mut disk };
+        match source.advance(&mut cx) {
+            Ok(Advance::Wait(at)) => now = at,
+            Ok(other) => panic!("{other:?}"),
+            Err(reason) => break reason,
+        }
+    };
+    assert!(reason.contains("nobody answers; start again when it can be read"), "{reason}");
+    assert!(now.since(Time::ZERO) >= UNAVAILABLE_MAX);
+    // A position that was written before any file was seen is one from which to begin.
+    disk.set_available(true);
+    source.open(&source.positions(), &mut cx(&mut disk)).unwrap();
+    assert_eq!(read(&mut source, &mut disk, 9, text).unwrap(), [line("a"), line("b")]);
+}
+
+#[test]
+fn a_file_that_is_still_written_to_is_refused_and_can_be_followed() {
+    let mut disk = ModelDisk::hdfs(0);
+    let write = |offset, bytes: &[u8]| IoRequest::Write {
+        path: PATH.to_owned(),
+        offset,
+        bytes: bytes.to_vec(),
+    };
+    disk.perform(&write(0, b"a\nb\n")).unwrap();
+    disk.perform(&IoRequest::Sync { path: PATH.to_owned() }).unwrap();
+    for split in [2, 100] {
+        let whole = split_source(split, 100);
+        let mut reader = whole.source();
+        let partitions = new(whole.partitions(&mut disk).unwrap());
+        reader.open(&partitions, &mut cx(&mut disk)).unwrap();
+        let refused = read(&mut reader, &mut disk, 9, text).unwrap_err();
+        assert!(
+            refused.contains("up to byte 0 only") && refused.contains("follow it"),
+            "{refused}"
+        );
+    }
+    let followed = source([PATH]).follow();
+    let mut reader = followed.source();
+    reader.open(&new(followed.partitions(&mut disk).unwrap()), &mut cx(&mut disk)).unwrap();
+    assert!(read(&mut reader, &mut disk, 9, text).unwrap().is_empty());
+    let to = format!("{PATH}.closed");
+    disk.perform(&IoRequest::Publish { from: PATH.to_owned(), to: to.clone() }).unwrap();
+    disk.rename(&to, PATH);
+    assert_eq!(read(&mut reader, &mut disk, 9, text).unwrap(), [line("a"), line("b")]);
 }

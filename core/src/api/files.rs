@@ -17,13 +17,15 @@ pub trait Files {
     /// What a file is now.
     ///
     /// # Errors
-    /// [`IoError`] if it is gone or may not be read.
+    /// [`IoError`] if it is gone or may not be read; [`crate::effect::IoErrorKind::Unavailable`] if
+    /// it is worth asking again.
     fn stat(&mut self, path: &str) -> Result<FileInfo, IoError>;
 
     /// Reads at most `buffer.len()` bytes at `offset`; 0 at the end of the file.
     ///
     /// # Errors
-    /// [`IoError`] if it is gone or cannot be read.
+    /// [`IoError`] if it is gone or cannot be read; [`crate::effect::IoErrorKind::Unavailable`] if
+    /// it is worth asking again.
     fn read_at(&mut self, path: &str, offset: u64, buffer: &mut [u8]) -> Result<usize, IoError>;
 
     /// The most records that a source reads before others get their turn. A simulator spreads an
@@ -49,4 +51,7 @@ pub struct FileInfo {
     pub len: u64,
     /// What stays the same while the file grows and changes when another takes its name.
     pub identity: u64,
+    /// For a file that is read as it was at the start: changes with the file's content where no
+    /// identity can be told; always 0 elsewhere.
+    pub version: u64,
 }

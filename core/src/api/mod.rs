@@ -1,5 +1,6 @@
 //! The traits of whoever writes records, keys, state, sources, sinks and operators.
 
+pub mod dead_letter;
 #[doc(hidden)]
 pub mod derived;
 pub mod files;
@@ -11,6 +12,7 @@ pub mod sink;
 pub mod source;
 pub mod state;
 
+pub use dead_letter::DeadLetter;
 pub use files::{FileInfo, Files};
 pub use gear_derive::{Key, Record};
 pub use key::Key;

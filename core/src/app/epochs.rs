@@ -11,6 +11,7 @@ use crate::effect::Effect;
 use crate::host::Faults;
 use crate::id::TaskId;
 use crate::message::Message;
+use crate::time::Time;
 
 impl<F: Faults> AppMaster<F> {
     pub(super) fn perform(&mut self, steps: Vec<Step>, out: &mut Vec<Effect>) {
@@ -30,6 +31,15 @@ impl<F: Faults> AppMaster<F> {
         }
     }
 
+    /// Somebody waits for the next epoch.
+    pub(super) fn hurry_epoch(&mut self, now: Time, out: &mut Vec<Effect>) {
+        if let Some(run) = &mut self.run {
+            let mut steps = Vec::new();
+            run.coordinator.hurry(now, &mut steps);
+            self.perform(steps, out);
+        }
+    }
+
     fn append(&mut self, collected: Collected, out: &mut Vec<Effect>) {
         let processors: BTreeMap<_, _> =
             self.plan.processors.iter().map(|processor| (processor.id, processor)).collect();
@@ -46,7 +56,15 @@ impl<F: Faults> AppMaster<F> {
             taken.for_each(|replayed| aside.take_out(&replayed.object, collected.epoch));
         }
         self.replays.drop_with(collected.epoch, &mut aside);
-        let tasks = collected.tasks.into_iter().map(|(task, snapshot)| (key(task), snapshot));
+        let mut output = BTreeMap::new();
+        let tasks = collected.tasks.into_iter().map(|(task, mut snapshot)| {
+            let key = key(task);
+            let objects = core::mem::take(&mut snapshot.objects);
+            if !objects.is_empty() {
+                output.insert(key.clone(), objects);
+            }
+            (key, snapshot)
+        });
         let tasks = tasks.collect();
         let record = Record::Epoch(EpochRecord {
             term: self.log.term(),
@@ -61,6 +79,7 @@ impl<F: Faults> AppMaster<F> {
             floor: run.retention.next_floor(),
             tasks,
             aside,
+            output,
         });
         self.log.append(&record, out);
         run.writing = Some(record);

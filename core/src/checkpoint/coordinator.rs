@@ -203,11 +203,12 @@ impl Coordinator {
         self.flights.iter().filter_map(|flight| flight.start.base).min()
     }
 
-    /// The state objects that tasks have reported for records still to come.
+    /// The objects that tasks have reported for records still to come: of state and of output.
     pub fn named(&self) -> impl Iterator<Item = &ObjectRef> {
         let open = self.flights.iter().flat_map(|flight| flight.snapshots.values());
         let last = self.tasks.values().filter_map(|member| member.finished.as_ref());
-        open.chain(last.map(|(_, snapshot)| snapshot)).flat_map(|snapshot| &snapshot.chain)
+        let all = open.chain(last.map(|(_, snapshot)| snapshot));
+        all.flat_map(|snapshot| snapshot.chain.iter().chain(&snapshot.objects))
     }
 
     /// When [`Self::handle_timeout`] is due.
@@ -252,8 +253,8 @@ impl Coordinator {
     }
 
     /// These tasks go back to the last committed epoch. All epochs in flight are given up, since
-    /// what the tasks had to say of them is void; their numbers are not used again. Gives the state
-    /// objects that nobody will name any more.
+    /// what the tasks had to say of them is void; their numbers are not used again. Gives the
+    /// objects that nobody will name any more, unless a sink that goes on does.
     ///
     /// # Panics
     /// If it runs, or if an epoch is being appended, which may commit it.
@@ -268,7 +269,7 @@ impl Coordinator {
             }
         }
         let snapshots = flights.into_iter().flat_map(|flight| flight.snapshots.into_values());
-        snapshots.flat_map(|snapshot| snapshot.chain).collect()
+        snapshots.flat_map(|snapshot| snapshot.chain.into_iter().chain(snapshot.objects)).collect()
     }
 
     /// Tasks have heard of this epoch, so no later one may have its number.

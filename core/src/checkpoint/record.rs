@@ -3,6 +3,7 @@
 //! An object of the log is a magic, the version of the format (u16), the CRC32C of the body (u32)
 //! and the body in postcard; the header's integers are little endian.
 
+use alloc::borrow::Cow;
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
@@ -20,14 +21,15 @@ use crate::message::{ObjectRef, TaskSnapshot};
 const MAGIC: [u8; 6] = *b"GEARCL";
 /// The version of the format that is written.
 pub const VERSION: u16 = 3;
-/// The version before, which is read too: its epochs do not say what is in the quarantine.
+/// The version before, which is read too: its epochs do not say what is in the quarantine, and have
+/// no output in the store.
 const BEFORE: u16 = 2;
 /// Magic, version and checksum.
 const HEADER_BYTES: usize = MAGIC.len() + 2 + 4;
 /// How the body of an epoch begins.
 const EPOCH: u8 = 1;
-/// How the body of an epoch ends that has nothing to say of the quarantine.
-const NOTHING_ASIDE: [u8; 2] = [0; 2];
+/// How the body of an epoch ends that has nothing to say of the quarantine or of output.
+const NOTHING_ELSE: [u8; 3] = [0; 3];
 /// The folder of the log in the store.
 pub const FOLDER: &str = "log/";
 
@@ -106,12 +108,19 @@ pub struct EpochRecord {
     pub tasks: BTreeMap<TaskKey, TaskSnapshot>,
     /// What is in the quarantine.
     pub aside: Aside,
+    /// The objects that sinks' accounts need, of the tasks that have any.
+    pub output: BTreeMap<TaskKey, Vec<ObjectRef>>,
 }
 
 impl EpochRecord {
     /// The objects of its tasks' state, in the order of the tasks.
     pub fn state_objects(&self) -> impl Iterator<Item = &ObjectRef> {
         self.tasks.values().flat_map(|task| &task.chain)
+    }
+
+    /// The objects of its tasks' state and of their output.
+    pub fn objects(&self) -> impl Iterator<Item = &ObjectRef> {
+        self.state_objects().chain(self.output.values().flatten())
     }
 }
 
@@ -162,7 +171,7 @@ pub enum RecordError {
 }
 
 /// The tasks of an epoch as the log has them: what they have taken out of the quarantine stands in
-/// [`EpochRecord::aside`].
+/// [`EpochRecord::aside`], and what output they have in the store in [`EpochRecord::output`].
 mod recorded {
     use alloc::collections::BTreeMap;
     use alloc::vec::Vec;
@@ -221,6 +230,7 @@ mod recorded {
                 partitions: task.partitions,
                 chain: task.chain,
                 pending: task.pending.into_vec(),
+                objects: Vec::new(),
                 watermark: task.watermark,
                 quarantine: task.quarantine,
                 quarantined: task.quarantined,
@@ -282,9 +292,9 @@ impl Record {
         if crc32c::crc32c(body) != u32::from_le_bytes(*crc) {
             return Err(RecordError::Checksum);
         }
-        let mut body = body.to_vec();
+        let mut body = Cow::Borrowed(body);
         if version == BEFORE && body.first() == Some(&EPOCH) {
-            body.extend_from_slice(&NOTHING_ASIDE);
+            body.to_mut().extend_from_slice(&NOTHING_ELSE);
         }
         let (mut record, rest): (Self, _) =
             postcard::take_from_bytes(&body).map_err(|_| RecordError::Malformed)?;
@@ -393,7 +403,7 @@ mod tests {
         assert_eq!(before(&fence, 0), Ok(fence));
         let bytes = Record::Epoch(epoch.clone());
         epoch.aside = Aside::everything(epoch.epoch);
-        assert_eq!(before(&bytes, NOTHING_ASIDE.len()), Ok(Record::Epoch(epoch)));
+        assert_eq!(before(&bytes, NOTHING_ELSE.len()), Ok(Record::Epoch(epoch)));
     }
 
     #[test]

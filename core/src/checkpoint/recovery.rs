@@ -113,8 +113,15 @@ pub fn deploy(
     let key_groups = record.map_or(plan.key_groups, |record| record.key_groups);
     let mut tasks = Vec::new();
     for processor in &plan.processors {
-        let old = old.get(processor.uid.as_str()).map(Vec::as_slice);
-        tasks.extend(deploy_processor(processor, old.unwrap_or_default(), key_groups));
+        let old = old.get(processor.uid.as_str()).map(Vec::as_slice).unwrap_or_default();
+        let mut new = deploy_processor(processor, old, key_groups);
+        for account in new.iter_mut().flat_map(|task| &mut task.pending) {
+            let (uid, parallelism) = (processor.uid.clone(), old.len() as u32);
+            let key = TaskKey { uid, index: account.index, parallelism };
+            let objects = record.and_then(|record| record.output.get(&key));
+            account.objects = objects.cloned().unwrap_or_default();
+        }
+        tasks.append(&mut new);
     }
     Ok(tasks)
 }
@@ -135,7 +142,8 @@ pub fn redeploy(
         let Some(own) = record.tasks.get(&key) else {
             return Err(RecoveryError::Inconsistent { epoch: record.epoch, uid: key.uid });
         };
-        let account = Pending { index: task.index, bytes: own.pending.clone() };
+        let objects = record.output.get(&key).cloned().unwrap_or_default();
+        let account = Pending { index: task.index, bytes: own.pending.clone(), objects };
         Ok(TaskDeployment {
             task,
             finished: own.finished,
@@ -265,7 +273,12 @@ fn chains_of(
 fn pending_of(index: u32, parallelism: u32, old: &[&TaskSnapshot]) -> Vec<Pending> {
     let pending = (0_u32..).zip(old).filter(|(_, snapshot)| !snapshot.pending.is_empty());
     let ours = pending.filter(|(old_index, _)| old_index % parallelism == index);
-    ours.map(|(index, snapshot)| Pending { index, bytes: snapshot.pending.clone() }).collect()
+    let account = |(index, snapshot): (u32, &&TaskSnapshot)| Pending {
+        index,
+        bytes: snapshot.pending.clone(),
+        objects: Vec::new(),
+    };
+    ours.map(account).collect()
 }
 
 #[cfg(test)]

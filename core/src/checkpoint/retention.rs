@@ -20,6 +20,9 @@ use crate::time::Time;
 /// The folder of the tasks' state objects, named
 /// `<uid>-<index>/t<term>-a<attempt>-e<epoch>` below it.
 pub const STATE: &str = "state/";
+/// The folder of the output that waits for its epoch, named like [`STATE`] with a number behind: an
+/// epoch may have many, and is at least the one in the name.
+pub const OUTPUT: &str = "output/";
 /// The folder of the records that were put aside, named like [`STATE`].
 pub const QUARANTINE: &str = "quarantine/";
 /// Objects removed at once: collecting must not crowd out what the running epoch writes.
@@ -65,7 +68,7 @@ struct Kept {
 
 impl Kept {
     fn new(number: LogNumber, record: &EpochRecord) -> Self {
-        let objects = record.state_objects().map(|object| object.name.clone()).collect();
+        let objects = record.objects().map(|object| object.name.clone()).collect();
         let quarantine = record.tasks.values().flat_map(|task| &task.quarantine);
         let quarantine = quarantine.map(|object| object.name.clone()).collect();
         Self { number, objects, quarantine }
@@ -122,8 +125,10 @@ impl Retention {
 
     /// Looks for what the attempts have left that were given up since.
     pub fn list(&mut self, out: &mut Vec<Effect>) {
-        let request = StoreRequest::List { prefix: STATE.to_string() };
-        self.requests.issue(Purpose::List, request, Patience::Bounded, out);
+        for prefix in [STATE, OUTPUT] {
+            let request = StoreRequest::List { prefix: prefix.to_string() };
+            self.requests.issue(Purpose::List, request, Patience::Bounded, out);
+        }
         let request = StoreRequest::List { prefix: QUARANTINE.to_string() };
         self.requests.issue(Purpose::ListQuarantine, request, Patience::Bounded, out);
     }
@@ -208,8 +213,8 @@ impl Retention {
             (Purpose::List, StoreReply::Names(names)) => {
                 let protected = self.protected(named);
                 let is_orphan = |name: &String| {
-                    let orphan = written(name, STATE)
-                        .is_some_and(|by| by.term < self.least || self.is_given_up(&by));
+                    let by = written(name, STATE).or_else(|| written(name, OUTPUT));
+                    let orphan = by.is_some_and(|by| by.term < self.least || self.is_given_up(&by));
                     orphan && !protected.contains(name)
                 };
                 let orphans: Vec<_> = names.into_iter().filter(is_orphan).collect();
@@ -309,8 +314,13 @@ struct Written<'a> {
 
 /// Who wrote an object of a folder; none if its name says nothing, and it is somebody else's.
 fn written<'a>(name: &'a str, folder: &str) -> Option<Written<'a>> {
+    let is_output = folder == OUTPUT;
     let (folder, last) = name.strip_prefix(folder)?.rsplit_once('/')?;
     let (by, epoch) = last.strip_prefix('t')?.split_once("-e")?;
+    let epoch = match epoch.split_once('-').filter(|_| is_output) {
+        Some((epoch, number)) => number.parse().ok().map(|_: u64| epoch)?,
+        None => epoch,
+    };
     // Without an attempt: from before there were any.
     let (term, count) = by.split_once("-a").unwrap_or((by, "0"));
     let (term, count) = (AppTerm(term.parse().ok()?), count.parse::<u32>().ok()?);
@@ -349,6 +359,10 @@ mod tests {
         assert_eq!(orphans(3, &[]), names);
         assert!(orphans(2, &[]).is_empty());
         assert_eq!(written("quarantine/count-0/t2-e7", STATE), None);
+        assert_eq!(written("state/count-0/t2-e7-1", STATE), None);
+        assert_eq!(written("output/count-0/t2-a1-e7-x", OUTPUT), None);
+        let output = written("output/count-0/t2-a1-e7-12", OUTPUT);
+        assert_eq!(output.map(|by| (by.term, by.epoch)), Some((AppTerm(2), Epoch(7))));
     }
 
     #[test]

@@ -83,10 +83,10 @@ pub fn check_name(name: &str) -> Result<(), SavepointError> {
     if is_name { Ok(()) } else { Err(SavepointError::Name { name: name.to_string() }) }
 }
 
-/// The objects that a record names, state and what was put aside.
+/// The objects that a record names: state, output, and what was put aside.
 fn objects(record: &EpochRecord) -> impl Iterator<Item = &ObjectRef> {
     let quarantine = record.tasks.values().flat_map(|task| &task.quarantine);
-    record.state_objects().chain(quarantine)
+    record.objects().chain(quarantine)
 }
 
 #[derive(Clone, Debug)]

@@ -163,12 +163,12 @@ impl<F: Faults> Executor<F> {
             Input::Message { message, .. } => self.message(message, world, fx),
             Input::Stored { token, reply } => {
                 if let Some(&place) = self.places.get(&(token.0 >> TASK_TOKEN_BITS)) {
-                    self.tasks[place].task.stored(token, reply, world.now, fx);
+                    self.tasks[place].task.stored(token, reply, world, fx);
                 }
             }
             Input::IoDone { token, result, .. } => {
                 if let Some(&place) = self.places.get(&(token.0 >> TASK_TOKEN_BITS)) {
-                    self.tasks[place].task.io_done(token, result, world.now, fx);
+                    self.tasks[place].task.io_done(token, result, world, fx);
                 }
             }
             Input::Start
@@ -485,6 +485,7 @@ fn parts(
     let graph = &program.graph;
     let processor = graph.processor(task.processor).expect("the task is of this graph");
     let info = TaskInfo {
+        app: graph.name.clone(),
         task,
         uid: processor.uid.clone(),
         parallelism: processor.parallelism,

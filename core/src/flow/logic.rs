@@ -5,14 +5,15 @@ use alloc::vec::Vec;
 
 use crate::api::files::Files;
 use crate::api::record::Record;
-use crate::api::sink::IoQueue;
+use crate::api::sink::{Answered, IoQueue, Waiting, describe};
 use crate::api::source::ConnectorFigure;
+use crate::effect::IoError;
 use crate::flow::batch::Batch;
 use crate::flow::outputs::Outputs;
-use crate::flow::push::{Entered, Guard, Quarantined, guarded};
+use crate::flow::push::{Entered, Guard, Quarantined, guarded, view_of};
 use crate::flow::state::{SnapshotReader, SnapshotWriter};
-use crate::id::{Attempt, Epoch, TaskId};
-use crate::message::{Partition, Pending};
+use crate::id::{Attempt, Epoch, TaskId, Token};
+use crate::message::{ObjectRef, Partition, Pending};
 use crate::time::{EventTime, Time, WallTime};
 
 /// What an operator may use while it runs.
@@ -48,19 +49,24 @@ impl Work {
     }
 }
 
-/// Runs one record through a logic as if it had come over the channel that it came over at first.
+/// Runs the record of an entry through a logic as if it had come over the channel that it came over
+/// at first; `owns` says whether it is this task's.
 ///
 /// # Errors
 /// What the user should know.
-pub(crate) fn run_alone<T: Record>(
-    logic: &mut impl Logic,
+pub(crate) fn run_alone<T: Record, L: Logic>(
+    logic: &mut L,
     entry: &Quarantined,
-    view: &T::View<'_>,
-    guard: &mut dyn Guard,
-    cx: &mut Cx<'_>,
+    (guard, cx): (&mut dyn Guard, &mut Cx<'_>),
+    owns: impl Fn(&L, &T::View<'_>) -> bool,
 ) -> Result<Entered, String> {
+    let Some(view) = view_of::<T>(entry) else { return Ok(Entered::Changed) };
+    // One whose key cannot be told is the operator's to refuse again.
+    if guarded(guard, || owns(logic, &view)).is_ok_and(|owned| !owned) {
+        return Ok(Entered::Elsewhere);
+    }
     let mut batch = Batch::new(Vec::new(), true);
-    batch.push::<T>(entry.at, view);
+    batch.push::<T>(entry.at, &view);
     let channel = entry.partition.strip_prefix(CHANNEL).and_then(|number| number.parse().ok());
     let mut work = Work { batch, cursor: 0, port: 0, channel: channel.unwrap_or(0) };
     match guarded(guard, || logic.work(&mut work, cx)) {
@@ -226,6 +232,25 @@ pub trait Logic: Send {
         Ok(())
     }
 
+    /// What it has asked for was performed, or was not.
+    ///
+    /// # Errors
+    /// What the user should know.
+    fn answered(
+        &mut self,
+        token: Token,
+        result: Result<Vec<u8>, IoError>,
+        cx: &mut Cx<'_>,
+    ) -> Result<Answered, String> {
+        let _ = (token, cx);
+        result.map(|_| Answered::Done).map_err(|error| describe(&error))
+    }
+
+    /// Output that is not yet visible.
+    fn waiting(&self) -> Waiting {
+        Waiting::default()
+    }
+
     /// Bytes of state, for the memory budget.
     fn state_bytes(&self) -> usize {
         0
@@ -285,11 +310,15 @@ pub struct Captured {
     pub partitions: Vec<Partition>,
     /// A sink's account.
     pub pending: Vec<u8>,
+    /// The objects that it needs.
+    pub objects: Vec<ObjectRef>,
 }
 
 /// Which task a logic is made for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TaskInfo {
+    /// The app's name.
+    pub app: String,
     /// The task.
     pub task: TaskId,
     /// The processor's stable name.

@@ -2,12 +2,14 @@
 
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
-use crate::api::sink::{Sink, SinkContext};
+use crate::api::sink::{Answered, Sink, SinkContext, Waiting};
+use crate::effect::IoError;
 use crate::flow::logic::{Assignment, Captured, Cx, Logic, SnapshotOrder, Work, run_alone};
 use crate::flow::outputs::Outputs;
-use crate::flow::push::{Entered, Guard, Meta, Quarantined, guarded, view_of};
-use crate::id::Epoch;
+use crate::flow::push::{Entered, Guard, Meta, Quarantined, guarded};
+use crate::id::{Epoch, Token};
 use crate::limits::{RECORDS_PER_SLICE, SINK_BYTES_OUTSTANDING_MAX};
 
 /// A sink behind its input.
@@ -35,6 +37,10 @@ impl<S: Sink> SinkLogic<S> {
                     self.outputs.begin_record();
                     let meta = Meta { at, partition: work.channel };
                     self.sink.write(meta, view, &mut context)?;
+                    if let Some(reason) = context.io.take_refused() {
+                        let (_, view, _) = work.batch.record_at::<S::In>(work.cursor)?;
+                        self.outputs.quarantine::<S::In>(&self.name, meta, &view, reason);
+                    }
                     work.cursor = work.batch.len() - reader.remaining();
                 }
                 Ok(None) => break,
@@ -55,7 +61,7 @@ impl<S: Sink> Logic for SinkLogic<S> {
     }
 
     fn drain(&mut self, cx: &mut Cx<'_>) -> Result<bool, String> {
-        Ok(cx.io.bytes_outstanding() <= SINK_BYTES_OUTSTANDING_MAX)
+        Ok(self.sink.is_open() && cx.io.bytes_outstanding() <= SINK_BYTES_OUTSTANDING_MAX)
     }
 
     fn work(&mut self, work: &mut Work, cx: &mut Cx<'_>) -> Result<(), String> {
@@ -78,7 +84,12 @@ impl<S: Sink> Logic for SinkLogic<S> {
         self.outputs.cut();
         let mut context = Self::context(cx);
         match guarded(guard, || self.sink.write(meta, view.clone(), &mut context)) {
-            Ok(written) => written?,
+            Ok(written) => {
+                written?;
+                if let Some(reason) = context.io.take_refused() {
+                    self.outputs.quarantine::<S::In>(&self.name, meta, &view, reason);
+                }
+            }
             Err(panic) => self.outputs.quarantine::<S::In>(&self.name, meta, &view, panic),
         }
         work.cursor = behind;
@@ -94,8 +105,7 @@ impl<S: Sink> Logic for SinkLogic<S> {
         if *self.name != *entry.operator {
             return Ok(Entered::Missing);
         }
-        let Some(view) = view_of::<S::In>(entry) else { return Ok(Entered::Changed) };
-        run_alone::<S::In>(self, entry, &view, guard, cx)
+        run_alone::<S::In, _>(self, entry, (guard, cx), |_, _| true)
     }
 
     fn idle(&mut self, cx: &mut Cx<'_>) {
@@ -108,7 +118,20 @@ impl<S: Sink> Logic for SinkLogic<S> {
         cx: &mut Cx<'_>,
     ) -> Result<Captured, String> {
         let pending = self.sink.prepare(snapshot.epoch, snapshot.last, &mut Self::context(cx))?;
-        Ok(Captured { pending, ..Captured::default() })
+        Ok(Captured { pending, objects: self.sink.objects(), ..Captured::default() })
+    }
+
+    fn answered(
+        &mut self,
+        token: Token,
+        result: Result<Vec<u8>, IoError>,
+        cx: &mut Cx<'_>,
+    ) -> Result<Answered, String> {
+        self.sink.answered(token, result, &mut Self::context(cx))
+    }
+
+    fn waiting(&self) -> Waiting {
+        self.sink.waiting()
     }
 
     fn committed(&mut self, epoch: Epoch, cx: &mut Cx<'_>) -> Result<(), String> {

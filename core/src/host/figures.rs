@@ -50,6 +50,10 @@ pub struct TaskFigures {
     pub credit_bytes: Option<u64>,
     /// Time in which it could do nothing because what it sends to has no room.
     pub blocked: Duration,
+    /// Bytes of a sink's output that are not yet visible.
+    pub output_bytes: u64,
+    /// How long the oldest epoch has been committed whose output is not yet visible.
+    pub output_age: Duration,
     /// Its clock.
     pub watermark: EventTime,
     /// Bytes of its state.
@@ -89,6 +93,8 @@ impl TaskFigures {
             queue_bytes: figures.queue_bytes,
             credit_bytes: figures.credit_bytes,
             blocked: figures.blocked,
+            output_bytes: figures.output_bytes,
+            output_age: figures.output_age,
             watermark: figures.clock,
             state_bytes: figures.state_bytes,
             epoch: figures.epoch,

@@ -67,7 +67,7 @@ pub enum ProcessInput {
         /// The request's token.
         token: Token,
         /// How it ended.
-        result: Result<(), IoError>,
+        result: Result<Vec<u8>, IoError>,
     },
     /// The process's own disk answered.
     Disk {

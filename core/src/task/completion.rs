@@ -1,12 +1,13 @@
 //! What a task does with the answers to what it asked for: I/O, commits, objects of the store.
 
+use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use super::snapshot::retry_wait;
 use super::{Phase, Task, Turn, World};
-use crate::api::sink::describe;
-use crate::effect::{Effect, IoError, Place, StoreReply};
+use crate::api::sink::Answered;
+use crate::effect::{Effect, IoError, Level, Notice, Place, StoreReply};
 use crate::flow::logic::{Cx, TaskInfo};
 use crate::flow::state::SnapshotReader;
 use crate::host::Faults;
@@ -16,22 +17,50 @@ use crate::message::{Message, ObjectRef};
 use crate::time::Time;
 
 impl<F: Faults> Task<F> {
-    /// A request of the sink was performed.
+    /// A request of the sink was performed, or was not.
     pub fn io_done(
         &mut self,
         token: Token,
-        result: Result<(), IoError>,
-        now: Time,
+        result: Result<Vec<u8>, IoError>,
+        world: &mut World<'_>,
         fx: &mut Vec<Effect>,
     ) {
-        if !self.io.done(token) || self.phase == Phase::Failed {
+        if self.phase == Phase::Failed || !self.io.is_outstanding(token) {
             return;
         }
-        if let Err(error) = result {
-            self.fail(describe(&error), fx);
-            return;
+        let mut cx = Cx { now: world.now, wall: world.wall, files: world.files, io: &mut self.io };
+        match self.logic.answered(token, result, &mut cx) {
+            Ok(Answered::Done) => {
+                self.io.done(token);
+            }
+            Ok(Answered::Again { request, at }) => self.io.again(token, request, at),
+            Err(reason) => {
+                self.fail(reason, fx);
+                return;
+            }
         }
-        self.snapshots.collect(now, &self.io, fx);
+        self.submit(world.now, fx);
+        self.snapshots.collect(world.now, &self.io, fx);
+    }
+
+    /// Asks the driver and the store for what the sink wants done.
+    pub(super) fn submit(&mut self, now: Time, fx: &mut Vec<Effect>) {
+        let task = self.info.task;
+        self.io.resume(now);
+        let warned = self.io.take_warnings().into_iter();
+        fx.extend(warned.map(|text| {
+            let text = format!("{}[{}]: {text}", self.info.uid, task.index);
+            Effect::Notice(Notice { level: Level::Warning, text })
+        }));
+        for (token, request) in self.io.take_objects() {
+            self.objects.ask(token, request, &mut self.snapshots);
+        }
+        self.objects.send(now, fx);
+        fx.extend(self.io.take().into_iter().map(|(token, request)| Effect::Io {
+            task,
+            token,
+            request,
+        }));
     }
 
     /// This epoch has committed.
@@ -46,12 +75,26 @@ impl<F: Faults> Task<F> {
         }
         self.replays.committed(epoch);
         self.snapshots.committed(epoch, self.is_sink.then(|| self.io.mark()));
-        self.submit(fx);
+        self.submit(world.now, fx);
         self.snapshots.collect(world.now, &self.io, fx);
     }
 
     /// The store answered a request of this task.
-    pub fn stored(&mut self, token: Token, reply: StoreReply, now: Time, fx: &mut Vec<Effect>) {
+    pub fn stored(
+        &mut self,
+        token: Token,
+        reply: StoreReply,
+        world: &mut World<'_>,
+        fx: &mut Vec<Effect>,
+    ) {
+        let now = world.now;
+        if self.objects.owns(token) {
+            let heard = self.objects.stored(token, reply, now, &mut self.snapshots, fx);
+            if let Some((token, result)) = heard {
+                self.io_done(token, result, world, fx);
+            }
+            return;
+        }
         let result = match &mut self.phase {
             Phase::Failed => return,
             Phase::Restoring { reading, tries, not_before, .. } if *reading == Some(token) => {

@@ -43,6 +43,10 @@ pub struct Figures {
     pub latency: Latency,
     /// Bytes of its state.
     pub state_bytes: u64,
+    /// Bytes of a sink's output that are not yet visible.
+    pub output_bytes: u64,
+    /// How long the oldest epoch has been committed whose output is not yet visible.
+    pub output_age: Duration,
     /// Its clock.
     pub clock: crate::time::EventTime,
     /// It has ended.
@@ -79,12 +83,14 @@ impl<F: Faults> Task<F> {
             + queued
             + self.logic.outputs().allocated()
             + self.io.bytes_outstanding()
+            + self.logic.waiting().allocated
     }
 
     /// Figures for people.
     pub fn figures(&mut self) -> Figures {
         let (records_read, bytes_read) = self.logic.read();
         let (epoch, snapshot, snapshot_bytes) = self.snapshots.reported();
+        let waiting = self.logic.waiting();
         Figures {
             records_in: if self.is_source { records_read } else { self.records_in },
             records_this_run: records_read.saturating_sub(self.records_before),
@@ -101,6 +107,8 @@ impl<F: Faults> Task<F> {
             late: self.logic.late(),
             latency: self.latency,
             state_bytes: self.logic.state_bytes() as u64,
+            output_bytes: waiting.bytes,
+            output_age: waiting.since.map_or(Duration::ZERO, |since| self.now.since(since)),
             clock: self.logic.outputs().clock(),
             ended: matches!(self.phase, Phase::Ended),
             is_source: self.is_source,

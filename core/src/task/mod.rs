@@ -7,6 +7,7 @@ mod completion;
 mod figures;
 mod input;
 mod latency;
+mod objects;
 mod quarantine;
 mod replay;
 mod report;
@@ -33,6 +34,7 @@ use crate::time::{Duration, Time, WallTime};
 pub use figures::Figures;
 use input::Input;
 pub use latency::{LATENCY_BOUNDS, Latency};
+use objects::Objects;
 pub use quarantine::{QuarantinePolicy, decode as decode_quarantine, encode as encode_quarantine};
 pub use replay::ReplayCounts;
 use replay::Replays;
@@ -115,6 +117,7 @@ pub struct Task<F: Faults = NoFaults> {
     work: Option<Work>,
     clock: InputClock,
     io: IoQueue,
+    objects: Objects,
     snapshots: Snapshots,
     replays: Replays,
     phase: Phase,
@@ -141,6 +144,8 @@ pub struct Task<F: Faults = NoFaults> {
     /// Time in which there was no room for what it sends, and since when there is none.
     blocked: Duration,
     blocked_since: Option<Time>,
+    /// The time of its last step.
+    now: Time,
     /// Why it cannot go on.
     failure: String,
     /// Records that had been read when this task began.
@@ -172,6 +177,7 @@ impl<F: Faults> Task<F> {
     pub fn new(mut parts: TaskParts, deployment: TaskDeployment, epoch: Epoch) -> Self {
         let outgoing = parts.logic.outputs().channels().collect();
         let channels = parts.inputs.len();
+        let output = ["output/", &*parts.store_prefix].concat();
         Self {
             is_source: parts.inputs.is_empty(),
             is_sink: parts.is_sink,
@@ -192,7 +198,8 @@ impl<F: Faults> Task<F> {
             served: 0,
             work: None,
             clock: InputClock::new(channels),
-            io: IoQueue::above(Token(parts.tokens)),
+            io: IoQueue::new(Token(parts.tokens), output, epoch),
+            objects: Objects::default(),
             phase: Phase::Restoring {
                 chains: deployment.restore.into_iter().rev().collect(),
                 reading: None,
@@ -220,6 +227,7 @@ impl<F: Faults> Task<F> {
             latency: Latency::default(),
             blocked: Duration::ZERO,
             blocked_since: None,
+            now: Time::ZERO,
             failure: String::new(),
             records_before: deployment.records,
             faults: PhantomData,
@@ -297,13 +305,19 @@ impl<F: Faults> Task<F> {
         if self.phase == Phase::Failed {
             return Turn::Waits(None);
         }
+        self.now = world.now;
         match self.try_step(world, fx) {
             Ok(turn) => {
-                self.submit(fx);
-                let retries = self.snapshots.next_retry().into_iter();
-                match (turn, retries.chain(self.replays.next_retry()).min()) {
-                    (Turn::Waits(until), Some(retry)) => {
-                        Turn::Waits(Some(until.map_or(retry, |until| until.min(retry))))
+                self.submit(world.now, fx);
+                let due = [
+                    self.snapshots.next_retry(),
+                    self.replays.next_retry(),
+                    self.objects.next_retry(),
+                    self.io.next_due(),
+                ];
+                match (turn, due.into_iter().flatten().min()) {
+                    (Turn::Waits(until), Some(due)) => {
+                        Turn::Waits(Some(until.map_or(due, |until| until.min(due))))
                     }
                     _ => turn,
                 }
@@ -529,7 +543,7 @@ impl<F: Faults> Task<F> {
         let cx = &mut Cx { now: world.now, wall: world.wall, files: world.files, io: &mut self.io };
         self.logic.idle(cx);
         self.logic.outputs().flush();
-        self.submit(fx);
+        self.submit(world.now, fx);
         let timer = self.logic.next_timer().map(|at| {
             let micros = u64::try_from(at.0.saturating_sub(world.wall.0)).unwrap_or(0);
             Time(world.now.0.saturating_add(micros.saturating_mul(1_000)))
@@ -661,7 +675,7 @@ impl<F: Faults> Task<F> {
         self.snapshots.begin_last(replayed, self.logic.as_mut(), &mut cx)?;
         self.logic.outputs().end();
         self.phase = Phase::Ended;
-        self.submit(fx);
+        self.submit(world.now, fx);
         self.snapshots.collect(world.now, &self.io, fx);
         Ok(())
     }
@@ -678,15 +692,5 @@ impl<F: Faults> Task<F> {
             return Err(quarantine::refuse(entry));
         }
         self.snapshots.put_aside(entries)
-    }
-
-    /// Asks the driver for the I/O that the sink wants done.
-    fn submit(&mut self, fx: &mut Vec<Effect>) {
-        let task = self.info.task;
-        fx.extend(self.io.take().into_iter().map(|(token, request)| Effect::Io {
-            task,
-            token,
-            request,
-        }));
     }
 }

@@ -200,12 +200,14 @@ impl Snapshots {
         let captured = logic.begin_snapshot(order, cx)?;
         let epoch = start.epoch;
         self.last_epoch = self.last_epoch.max(epoch);
+        cx.io.pass(epoch);
         let (records, _) = logic.read();
         let mut snapshot = TaskSnapshot {
             attempt: self.attempt,
             finished: last,
             partitions: captured.partitions,
             pending: captured.pending,
+            objects: captured.objects,
             watermark: logic.outputs().clock(),
             quarantined: self.quarantined,
             records,

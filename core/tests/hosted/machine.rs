@@ -259,7 +259,7 @@ impl Machine {
                 }
                 ProcessEffect::Io { task, token, request } => {
                     self.write(request);
-                    self.hear(id, ProcessInput::IoDone { task, token, result: Ok(()) });
+                    self.hear(id, ProcessInput::IoDone { task, token, result: Ok(Vec::new()) });
                 }
                 ProcessEffect::Disk { token, request } => {
                     let reply = self.disk(id, request);

@@ -5,9 +5,11 @@
 
 mod aggregates;
 mod alignment;
+mod dead_letters;
 mod expiring;
 mod graphs;
 mod operators;
+mod output;
 mod processes;
 mod replays;
 mod rig;

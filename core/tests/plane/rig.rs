@@ -12,8 +12,9 @@ use gear_core::api::sink::{Sink, SinkConnector, SinkContext, SinkTask};
 use gear_core::api::source::{Advance, Source, SourceConnector, SourceContext};
 use gear_core::api::{Owned, Record};
 use gear_core::clock::Watermarks;
+use gear_core::dag::Kind;
 use gear_core::dsl::{App, Job, Settings, Stream};
-use gear_core::effect::{Effect, IoError, IoErrorKind, StoreReply, StoreRequest};
+use gear_core::effect::{Effect, IoError, IoErrorKind, IoRequest, StoreReply, StoreRequest};
 use gear_core::flow::batch::Batch;
 use gear_core::flow::logic::TaskInfo;
 use gear_core::flow::outputs::{OutputEdge, Outputs};
@@ -224,6 +225,7 @@ impl Plane {
             edges.push(OutputEdge { partitioner: edge.partitioner.clone(), channels });
         }
         let info = TaskInfo {
+            app: "rig".to_owned(),
             task: TaskId { processor, index },
             uid: uid.to_owned(),
             parallelism,
@@ -236,7 +238,7 @@ impl Plane {
             inputs: (0..channels)
                 .map(|from| (ChannelId { edge: u32::MAX, from, to: index }, 0))
                 .collect(),
-            is_sink: false,
+            is_sink: graph.processors[processor.0 as usize].kind == Kind::Sink,
             store_prefix: format!("{uid}-{index}/{}", restore.epoch),
             tokens: 0,
             info,
@@ -246,7 +248,7 @@ impl Plane {
             finished: false,
             partitions: Vec::new(),
             restore: restore.snapshots.into_iter().map(|snapshot| snapshot.chain).collect(),
-            pending: Vec::new(),
+            pending: restore.pending,
             records: 0,
             quarantined: 0,
         };
@@ -264,6 +266,9 @@ impl Plane {
             refused: Vec::new(),
             hold_credit: false,
             held: Vec::new(),
+            asked: Vec::new(),
+            visible: Vec::new(),
+            refuses: 0,
         };
         rig.settle();
         rig
@@ -276,12 +281,13 @@ pub(crate) struct Restore {
     pub(crate) snapshots: Vec<TaskSnapshot>,
     pub(crate) store: BTreeMap<String, Vec<u8>>,
     pub(crate) options: TaskOptions,
+    pub(crate) pending: Vec<Pending>,
 }
 
 impl Default for Restore {
     fn default() -> Self {
         let (snapshots, store) = (Vec::new(), BTreeMap::new());
-        Self { epoch: 0, snapshots, store, options: options(true) }
+        Self { epoch: 0, snapshots, store, options: options(true), pending: Vec::new() }
     }
 }
 
@@ -303,6 +309,12 @@ pub(crate) struct Rig {
     /// Keep what was sent from being consumed downstream.
     pub(crate) hold_credit: bool,
     held: Vec<(usize, u64)>,
+    /// What the sink has asked for and has no answer to.
+    pub(crate) asked: Vec<(Token, IoRequest)>,
+    /// Epochs that the sink has made visible.
+    pub(crate) visible: Vec<u64>,
+    /// So many writes are refused by the store.
+    pub(crate) refuses: u32,
 }
 
 impl Rig {
@@ -363,6 +375,17 @@ impl Rig {
         busy
     }
 
+    /// A step of a task that waits: until when.
+    pub(crate) fn turn(&mut self) -> Turn {
+        let mut effects = Vec::new();
+        let mut files = NoFiles;
+        let mut world =
+            World { now: self.now, wall: self.wall, files: &mut files, guard: &mut Catch };
+        let turn = self.task.step(&mut world, &mut effects);
+        self.perform(effects);
+        turn
+    }
+
     /// Gives back the credit that was held.
     pub(crate) fn release(&mut self) {
         for (slot, bytes) in self.held.drain(..) {
@@ -412,15 +435,21 @@ impl Rig {
                     Message::Replayed { object, ended, .. } => {
                         self.refused.extend(ended.then_some(object));
                     }
+                    Message::SinkCommitted { epoch, .. } => self.visible.push(epoch.0),
                     other => panic!("{other:?}"),
                 },
-                other => panic!("{other:?}"),
+                Effect::Io { token, request, .. } => self.asked.push((token, request)),
+                other @ Effect::Notice(_) => panic!("{other:?}"),
             }
         }
     }
 
     fn serve(&mut self, token: Token, request: StoreRequest) {
         let reply = match request {
+            StoreRequest::Put { .. } if self.refuses > 0 => {
+                self.refuses -= 1;
+                StoreReply::Failed { reason: "it is full".to_owned(), retriable: true }
+            }
             StoreRequest::Put { name, bytes } => {
                 let before = self.store.insert(name.clone(), bytes.to_vec());
                 assert_eq!(before, None, "{name} is written once");
@@ -433,13 +462,37 @@ impl Rig {
             other => panic!("{other:?}"),
         };
         let mut effects = Vec::new();
-        self.task.stored(token, reply, self.now, &mut effects);
+        let mut files = NoFiles;
+        let mut world =
+            World { now: self.now, wall: self.wall, files: &mut files, guard: &mut Catch };
+        self.task.stored(token, reply, &mut world, &mut effects);
+        self.perform(effects);
+    }
+
+    /// Answers the oldest request of the sink.
+    pub(crate) fn answer(&mut self, result: Result<Vec<u8>, IoError>) {
+        let (token, _) = self.asked.remove(0);
+        let mut effects = Vec::new();
+        let mut files = NoFiles;
+        let mut world =
+            World { now: self.now, wall: self.wall, files: &mut files, guard: &mut Catch };
+        self.task.io_done(token, result, &mut world, &mut effects);
         self.perform(effects);
     }
 
     /// Takes the records that left by a port, in order.
     pub(crate) fn records<T: Owned>(&mut self, port: usize) -> Vec<(i64, T)> {
         let mut records = Vec::new();
+        self.each::<T>(port, |at, record| records.push((at.0, record)));
+        records
+    }
+
+    /// The same, for records that borrow.
+    pub(crate) fn each<T: Record>(
+        &mut self,
+        port: usize,
+        mut each: impl FnMut(EventTime, T::View<'_>),
+    ) {
         let ports = &self.ports_of_edges;
         self.out.retain(|(channel, item)| {
             let Item::Batch(batch) = item else { return true };
@@ -448,11 +501,10 @@ impl Rig {
             }
             let mut reader = batch.reader(0);
             while let Some((at, record)) = reader.next::<T>().expect("a record was encoded") {
-                records.push((at.0, record));
+                each(at, record);
             }
             false
         });
-        records
     }
 
     /// What a snapshot says was put aside.
@@ -490,5 +542,6 @@ pub(crate) fn restore(epoch: u64, rigs: &[&Rig]) -> Restore {
         snapshots: rigs.iter().map(|rig| rig.snapshots[&epoch].clone()).collect(),
         store: rigs.iter().flat_map(|rig| rig.store.clone()).collect(),
         options: options(true),
+        pending: Vec::new(),
     }
 }

@@ -433,7 +433,7 @@ impl<F: Faults> Cluster<F> {
             let reason = "the disk is full".to_owned();
             Err(IoError { path: "disk".into(), reason, kind: IoErrorKind::Full })
         } else {
-            self.write(request)
+            self.write(request).map(|()| Vec::new())
         };
         if let Some(node) = self.nodes.get_mut(&who) {
             node.inbox.push_back(Input::IoDone { task, token, result });

@@ -95,10 +95,10 @@ impl Store for NoStore {
 pub(crate) struct SlowIo;
 
 impl Io for SlowIo {
-    async fn perform(&self, _: TaskId, request: IoRequest) -> Result<(), IoError> {
-        let IoRequest::Remove { path } = request else { return Ok(()) };
+    async fn perform(&self, _: TaskId, request: IoRequest) -> Result<Vec<u8>, IoError> {
+        let IoRequest::Remove { path } = request else { return Ok(Vec::new()) };
         sleep(wait(path.parse().expect("paths are numbers"))).await;
-        Ok(())
+        Ok(Vec::new())
     }
 }
 

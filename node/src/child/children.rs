@@ -33,10 +33,23 @@ use crate::logs::Log;
 use crate::wire::Wiring;
 
 /// What of the node's environment a job's process is given: where programs and folders are, which
-/// language and time zone, and what Rust prints of a panic. Nothing of the node's secrets is there;
-/// besides, it has what the checkpoint store is opened with.
-const ENVIRONMENT: &[&str] =
-    &["PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR", "RUST_BACKTRACE"];
+/// language and time zone, what Rust prints of a panic, and where an HDFS is and for whom. Nothing
+/// of the node's secrets is there; besides, it has what the checkpoint store is opened with.
+const ENVIRONMENT: &[&str] = &[
+    "PATH",
+    "HOME",
+    "USER",
+    "LANG",
+    "LC_ALL",
+    "TZ",
+    "TMPDIR",
+    "RUST_BACKTRACE",
+    "HADOOP_CONF_DIR",
+    "HADOOP_HOME",
+    "HADOOP_USER_NAME",
+    "GEAR_HDFS_CALL_SECONDS",
+    "GEAR_HDFS_WAIT_SECONDS",
+];
 /// Time between two looks at how a child is doing.
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 /// Bytes of a child's output that are read at once.

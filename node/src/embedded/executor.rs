@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use gear_connectors::os::OsFiles;
+use gear_connectors::schemes::AnyFiles;
 use gear_core::effect::{Effect, Notice, Place};
 use gear_core::executor::Executor;
 use gear_core::id::TaskId;
@@ -57,7 +57,7 @@ impl Shown {
 /// Runs an executor on the calling thread until it is told to stop.
 pub(crate) fn run(mut executor: Executor, wires: &Wires, inbox: &Arc<Inbox>, shown: &Shown) {
     inbox.receive_here();
-    let mut files = OsFiles::default();
+    let mut files = AnyFiles::new(crate::drivers::notice);
     let mut guard = CatchPanic::new();
     let mut mail = Vec::new();
     let mut fx = Vec::new();
@@ -170,7 +170,7 @@ fn perform(executor: &Executor, wires: &Wires, inbox: &Arc<Inbox>, fx: &mut Vec<
             }
             Effect::Io { task, token, request } => {
                 let reply_to = Arc::clone(inbox);
-                let _ = wires.io.send(IoWork { reply_to, task, token, request });
+                wires.io.send(IoWork { reply_to, task, token, request });
             }
             Effect::Notice(Notice { level, text }) => super::notice(level, &text),
         }

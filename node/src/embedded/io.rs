@@ -1,15 +1,14 @@
-//! The thread that performs the sinks' I/O, in the order in which it was asked for.
+//! The threads that perform the sinks' I/O, for each task in the order in which it was asked for.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread::JoinHandle;
 
-use gear_connectors::os::IoPerformer;
+use gear_connectors::schemes::{IoEnd, IoThreads};
 use gear_core::effect::IoRequest;
 use gear_core::id::{TaskId, Token};
 use gear_core::message::Input;
 
 use super::Inbox;
+use crate::drivers::notice;
 
 /// A request, and who gets the answer. Sinks bound what they have asked for.
 pub(crate) struct IoWork {
@@ -19,39 +18,33 @@ pub(crate) struct IoWork {
     pub(crate) request: IoRequest,
 }
 
-/// The thread and its queue.
+/// The way to the threads.
+#[derive(Clone)]
+pub(crate) struct IoSender(IoThreads);
+
+impl IoSender {
+    pub(crate) fn send(&self, work: IoWork) {
+        let IoWork { reply_to, task, token, request } = work;
+        let answer = move |result| reply_to.send(Input::IoDone { task, token, result });
+        // The threads go only when the process ends.
+        let _ = self.0.perform(task, request, Box::new(answer));
+    }
+}
+
+/// The threads.
 pub(crate) struct IoDriver {
-    work: Option<Sender<IoWork>>,
-    thread: Option<JoinHandle<()>>,
+    threads: IoThreads,
+    /// Behind the way to them: they end when nobody can ask any more.
+    _end: IoEnd,
 }
 
 impl IoDriver {
     pub(crate) fn start() -> std::io::Result<Self> {
-        let (work, incoming) = channel();
-        let thread =
-            std::thread::Builder::new().name("gear-io".into()).spawn(move || serve(&incoming))?;
-        Ok(Self { work: Some(work), thread: Some(thread) })
+        let (end, threads) = IoThreads::start(notice)?;
+        Ok(Self { threads, _end: end })
     }
 
-    pub(crate) fn sender(&self) -> Sender<IoWork> {
-        self.work.clone().expect("the driver runs until it is dropped")
-    }
-}
-
-impl Drop for IoDriver {
-    fn drop(&mut self) {
-        self.work = None;
-        if let Some(thread) = self.thread.take() {
-            // A panic in the thread has been printed there.
-            let _ = thread.join();
-        }
-    }
-}
-
-fn serve(incoming: &Receiver<IoWork>) {
-    let mut performer = IoPerformer::default();
-    while let Ok(IoWork { reply_to, task, token, request }) = incoming.recv() {
-        let result = performer.perform(&request);
-        reply_to.send(Input::IoDone { task, token, result });
+    pub(crate) fn sender(&self) -> IoSender {
+        IoSender(self.threads.clone())
     }
 }

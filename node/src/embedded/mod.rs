@@ -12,10 +12,9 @@ mod store;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
 
-use gear_connectors::os::OsFiles;
+use gear_connectors::schemes::AnyFiles;
 use gear_core::api::files::Files;
 use gear_core::app::{AppPlan, Guarantee, Placement, ProcessorPlan};
 use gear_core::checkpoint::record::Identity;
@@ -26,10 +25,12 @@ use gear_core::executor::{Executor, Program};
 use gear_core::id::{ExecutorId, TaskId};
 use gear_core::message::Input;
 use gear_core::task::{QuarantinePolicy, TaskOptions};
+use object_store::ObjectStore;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::options::{BadRecord, GuaranteeOption, RuntimeOptions};
 use crate::report::Report;
+use crate::store::{CheckpointStore, StoreError};
 
 pub use guard::CatchPanic;
 pub(crate) use guard::unwinds;
@@ -44,7 +45,7 @@ struct Wires {
     master: Arc<Inbox>,
     executors: Vec<Arc<Inbox>>,
     store: UnboundedSender<store::Request>,
-    io: Sender<io::IoWork>,
+    io: io::IoSender,
 }
 
 impl Wires {
@@ -102,6 +103,9 @@ pub enum RunError {
     /// A thread could not be started.
     #[error("a thread could not be started: {0}")]
     Thread(std::io::Error),
+    /// The checkpoint store cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// The job ended by itself.
     #[error("{0}")]
     Failed(gear_core::app::Failure),
@@ -124,11 +128,14 @@ pub fn run(job: &Job, arguments: &str, options: &RuntimeOptions) -> Result<Repor
     }
     let folder = state_folder(&job.graph.name, options);
     let _lock = lock::StateLock::take(&folder, options.take_over)?;
-    let objects = crate::store::local(&folder).map_err(|error| RunError::StateFolder {
-        folder: folder.clone(),
-        reason: error.to_string(),
-    })?;
-    if !options.take_over {
+    let objects = match &options.checkpoints {
+        Some(url) => remote(url, &job.graph.name)?,
+        None => crate::store::local(&folder).map_err(|error| RunError::StateFolder {
+            folder: folder.clone(),
+            reason: error.to_string(),
+        })?,
+    };
+    if !options.take_over && options.checkpoints.is_none() {
         for part in ["log", "state", "quarantine"].map(|part| folder.join(part)) {
             // It is in nobody's way if it stays.
             if let Err(error) = crate::store::sweep(&part) {
@@ -140,7 +147,7 @@ pub fn run(job: &Job, arguments: &str, options: &RuntimeOptions) -> Result<Repor
         fresh::remove(objects.as_ref()).map_err(RunError::Fresh)?;
     }
     check_guarantee(job, options)?;
-    let mut files = OsFiles::default();
+    let mut files = AnyFiles::new(crate::drivers::notice);
     let plan = plan(job, arguments, options, &mut files)?;
     let total = total_bytes(job, &mut files);
     let store = store::StoreDriver::start(Arc::clone(&objects)).map_err(RunError::Thread)?;
@@ -208,6 +215,15 @@ fn spawn(
             }
         })
         .map_err(RunError::Thread)
+}
+
+/// The folder of a job in a checkpoint store, which has to do what a commit log needs.
+fn remote(url: &str, job: &str) -> Result<Arc<dyn ObjectStore>, RunError> {
+    let store = CheckpointStore::open(url)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(RunError::Thread)?;
+    runtime.block_on(store.probe(&format!("{:016x}", incarnation())))?;
+    Ok(store.job(job))
 }
 
 fn state_folder(name: &str, options: &RuntimeOptions) -> PathBuf {

@@ -28,7 +28,7 @@ pub(crate) struct StoreDriver {
 impl StoreDriver {
     pub(crate) fn start(store: Arc<dyn ObjectStore>) -> std::io::Result<Self> {
         let (requests, incoming) = unbounded_channel();
-        let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread = std::thread::Builder::new()
             .name("gear-store".into())
             .spawn(move || runtime.block_on(serve(store, incoming)))?;

@@ -57,6 +57,8 @@ fn gauges(all: &mut Families, task: &[Label<'_>], of: &TaskFigures) {
         gauge("gear_task_credit_bytes", help, credit);
     }
     gauge("gear_task_state_bytes", "Bytes of a task's state", of.state_bytes);
+    let help = "Bytes of a sink's output that are not yet visible";
+    gauge("gear_task_output_bytes", help, of.output_bytes);
     let help = "The last epoch of which a task has taken a snapshot";
     gauge("gear_task_snapshot_epoch", help, of.epoch.0);
     let help = "Bytes that a task has stored for its last snapshot";
@@ -64,6 +66,9 @@ fn gauges(all: &mut Families, task: &[Label<'_>], of: &TaskFigures) {
     let help = "Time from the barrier of a task's last snapshot until all of it was stored";
     let duration = of.snapshot.as_secs_f64();
     all.gauge(("gear_task_snapshot_duration_seconds", help), task, duration);
+    let help = "How long the oldest epoch has been committed whose output is not yet visible";
+    let age = of.output_age.as_secs_f64();
+    all.gauge(("gear_task_output_age_seconds", help), task, age);
 }
 
 /// What connectors show: a source of Kafka, how far it is behind in each partition.

@@ -33,7 +33,8 @@ fn kind(url: &Url) -> Option<Kind> {
 pub(super) fn open(url: &Url) -> Result<Arc<dyn ObjectStore>, StoreError> {
     let wrong = |reason: String| StoreError::Url { url: url.to_string(), reason };
     let Some(kind) = kind(url) else {
-        return Err(wrong(format!("its kind is {}, not file, s3, gs or az", url.scheme())));
+        let reason = format!("its kind is {}, not file, hdfs, s3, gs or az", url.scheme());
+        return Err(wrong(reason));
     };
     if url.host_str().is_none_or(str::is_empty) {
         return Err(wrong(format!("it names no bucket, such as {}://bucket/gear", kind.scheme)));
@@ -64,13 +65,16 @@ pub(super) fn open(url: &Url) -> Result<Arc<dyn ObjectStore>, StoreError> {
 /// open it too, are given these and no others of their kind.
 #[cfg(feature = "server")]
 pub(crate) fn environment(url: &str) -> Vec<(std::ffi::OsString, std::ffi::OsString)> {
-    let begin = match url.split_once(':').map(|(scheme, _)| scheme) {
-        Some("s3") => "AWS_",
-        Some("gs") => "GOOGLE_",
-        Some("az") => "AZURE_",
+    let begins: &[&str] = match url.split_once(':').map(|(scheme, _)| scheme) {
+        Some("s3") => &["AWS_"],
+        Some("gs") => &["GOOGLE_"],
+        Some("az") => &["AZURE_"],
+        Some("hdfs") => &["HADOOP_", "KRB5"],
         _ => return Vec::new(),
     };
-    let is_its = |name: &std::ffi::OsStr| name.to_str().is_some_and(|it| it.starts_with(begin));
+    let is_its = |name: &std::ffi::OsStr| {
+        name.to_str().is_some_and(|it| begins.iter().any(|begin| it.starts_with(begin)))
+    };
     std::env::vars_os().filter(|(name, _)| is_its(name)).collect()
 }
 

@@ -12,6 +12,8 @@ use object_store::{Error, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions,
 use url::Url;
 
 mod cloud;
+#[cfg(feature = "hdfs")]
+mod hdfs;
 #[cfg(test)]
 mod tests;
 
@@ -82,8 +84,16 @@ impl CheckpointStore {
     pub fn open(url: &str) -> Result<Self, StoreError> {
         let wrong = |reason: String| StoreError::Url { url: url.into(), reason };
         let parsed = Url::parse(url).map_err(|error| wrong(error.to_string()))?;
-        if parsed.scheme() != "file" {
-            return Ok(Self { url: url.into(), objects: cloud::open(&parsed)? });
+        match parsed.scheme() {
+            "file" => {}
+            #[cfg(feature = "hdfs")]
+            "hdfs" => return Ok(Self { url: url.into(), objects: Arc::new(hdfs::open(url)?) }),
+            #[cfg(not(feature = "hdfs"))]
+            "hdfs" => {
+                let url = url.into();
+                return Err(StoreError::Feature { url, kind: "HDFS", feature: "hdfs" });
+            }
+            _ => return Ok(Self { url: url.into(), objects: cloud::open(&parsed)? }),
         }
         let folder: PathBuf =
             parsed.to_file_path().map_err(|()| wrong("its path is not absolute".into()))?;
@@ -112,6 +122,12 @@ impl CheckpointStore {
     #[must_use]
     pub fn app(&self, state: &str) -> Arc<dyn ObjectStore> {
         Arc::new(PrefixStore::new(Arc::clone(&self.objects), format!("apps/{state}")))
+    }
+
+    /// The folder of a job that runs in one process, by its name.
+    #[must_use]
+    pub fn job(&self, name: &str) -> Arc<dyn ObjectStore> {
+        Arc::new(PrefixStore::new(Arc::clone(&self.objects), format!("jobs/{name}")))
     }
 
     /// The folders of all apps, each named by the `state` of its spec.

@@ -80,3 +80,23 @@ fn a_cloud_that_this_build_is_without_is_named_with_its_feature() {
         assert!(error.contains(kind) && error.contains(feature), "{error}");
     }
 }
+
+#[cfg(not(feature = "hdfs"))]
+#[test]
+fn an_hdfs_that_this_build_is_without_is_named_with_its_feature() {
+    let error = CheckpointStore::open("hdfs://127.0.0.1:9000/gear").expect_err("there is none");
+    let error = error.to_string();
+    assert!(error.contains("no HDFS") && error.contains("--features hdfs"), "{error}");
+}
+
+#[cfg(feature = "hdfs")]
+#[test]
+fn the_url_of_an_hdfs_is_checked_before_anybody_is_asked() {
+    for (url, says) in [
+        ("hdfs://127.0.0.1:9000/gear?replication=2", "`replication=2` is unknown"),
+        ("hdfs://me@127.0.0.1:9000/gear", "HADOOP_USER_NAME"),
+    ] {
+        let error = CheckpointStore::open(url).expect_err(url).to_string();
+        assert!(error.contains(says) && error.contains("cannot be opened"), "{error}");
+    }
+}

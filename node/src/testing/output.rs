@@ -153,7 +153,7 @@ impl<T: Record, O: Send + 'static> Sink for OutputWriter<T, O> {
     type In = T;
 
     fn open(&mut self, pending: &[Pending], _: &mut SinkContext<'_>) -> Result<(), String> {
-        for Pending { index, bytes } in pending {
+        for Pending { index, bytes, .. } in pending {
             let epoch = bytes.as_slice().try_into().map(u64::from_le_bytes);
             self.output.commit(*index, Epoch(epoch.unwrap_or(0)));
         }

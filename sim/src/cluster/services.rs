@@ -237,7 +237,7 @@ impl World<'_> {
         }
         let home = self.home(app);
         let Some(services) = self.services.get_mut(&home) else { return };
-        let result = services.disk.perform(request);
+        let result = services.disk.perform(request).map(|()| Vec::new());
         self.push(
             answer,
             Event::Hear { process, input: ProcessInput::IoDone { task, token, result } },

@@ -54,6 +54,10 @@ impl Disk {
                 }
             }
             IoRequest::Print { .. } => {}
+            IoRequest::Call { service, .. } => {
+                let reason = "the simulator has no such server";
+                return Err(error(service, reason, IoErrorKind::Other));
+            }
         }
         Ok(self.changes)
     }

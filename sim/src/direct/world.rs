@@ -221,7 +221,7 @@ impl<'c, F: Faults> World<'c, F> {
             }
             Event::Settled { task, place, token, change } => {
                 self.disk.settle(change);
-                let result = Ok(());
+                let result = Ok(Vec::new());
                 self.answer_disk(number, place, Input::IoDone { task, token, result });
             }
             Event::Stop => {

@@ -86,19 +86,17 @@ impl Commits {
         self.floor = self.floor.max(record.floor);
         self.epochs += 1;
         self.live.clear();
-        for snapshot in record.tasks.values() {
-            for object in snapshot.chain.iter().chain(&snapshot.quarantine) {
-                let Some(bytes) = store.get(&object.name) else {
-                    return Err(format!(
-                        "{} names {}, which is missing",
-                        record.epoch, object.name
-                    ));
-                };
-                if bytes.len() as u64 != object.len || crc32c::crc32c(bytes) != object.crc {
-                    return Err(format!("{} names another {}", record.epoch, object.name));
-                }
-                self.live.insert(object.name.clone(), (object.len, object.crc));
+        let quarantine = record.tasks.values().flat_map(|snapshot| &snapshot.quarantine);
+        for object in record.objects().chain(quarantine) {
+            let Some(bytes) = store.get(&object.name) else {
+                return Err(format!("{} names {}, which is missing", record.epoch, object.name));
+            };
+            if bytes.len() as u64 != object.len || crc32c::crc32c(bytes) != object.crc {
+                return Err(format!("{} names another {}", record.epoch, object.name));
             }
+            self.live.insert(object.name.clone(), (object.len, object.crc));
+        }
+        for snapshot in record.tasks.values() {
             for object in &snapshot.quarantine {
                 if !record.aside.holds(&object.name) && !record.aside.is_out(&object.name) {
                     return Err(format!(

@@ -21,7 +21,7 @@ pub fn judge(name: &str, epoch: Epoch, store: &Store) -> Result<(), String> {
         other => return wrong(format!("has another record: {other:?}")),
     };
     let quarantine = record.tasks.values().flat_map(|task| &task.quarantine);
-    for object in record.state_objects().chain(quarantine) {
+    for object in record.objects().chain(quarantine) {
         match store.get(&[&*folder, &object.name].concat()) {
             None => return wrong(format!("lacks {}", object.name)),
             Some(bytes) if crc32c::crc32c(bytes) != object.crc => {

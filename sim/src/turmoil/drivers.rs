@@ -289,11 +289,11 @@ impl SimIo {
 }
 
 impl Io for SimIo {
-    async fn perform(&self, _: TaskId, request: IoRequest) -> Result<(), IoError> {
+    async fn perform(&self, _: TaskId, request: IoRequest) -> Result<Vec<u8>, IoError> {
         let this = self.clone();
         let result = elsewhere(&self.shared, async move {
             this.travel().await;
-            let result = this.reach(&request);
+            let result = this.reach(&request).map(|()| Vec::new());
             this.travel().await;
             result
         });

@@ -136,6 +136,10 @@ pub struct TaskInfo {
     pub credit_bytes: Option<u64>,
     /// Seconds in which it could do nothing because what it sends to has no room.
     pub blocked_seconds: f64,
+    /// Bytes of a sink's output that are not yet visible.
+    pub output_bytes: u64,
+    /// Seconds since the oldest epoch was committed whose output is not yet visible.
+    pub output_age_seconds: f64,
     /// Its clock, in microseconds since 1970; none before its first event and after its last.
     pub watermark_us: Option<i64>,
     /// Bytes of its state.
@@ -168,6 +172,8 @@ impl TaskInfo {
             queue_bytes: of.queue_bytes,
             credit_bytes: of.credit_bytes,
             blocked_seconds: seconds(of.blocked),
+            output_bytes: of.output_bytes,
+            output_age_seconds: seconds(of.output_age),
             watermark_us: moment(of.watermark),
             state_bytes: of.state_bytes,
             epoch: of.epoch.0,

@@ -52,7 +52,7 @@ impl Disk for None {
 }
 
 impl Io for None {
-    async fn perform(&self, _: TaskId, request: IoRequest) -> Result<(), IoError> {
+    async fn perform(&self, _: TaskId, request: IoRequest) -> Result<Vec<u8>, IoError> {
         panic!("nobody writes files: {request:?}")
     }
 }
