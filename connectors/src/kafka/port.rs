@@ -8,7 +8,7 @@ use super::settings::ClientSettings;
 pub const CONSUMERS: &str = "kafka consumers";
 
 /// Makes consumers.
-pub trait Consumers: Send {
+pub trait Consumers: Send + Sync {
     /// How many partitions each of these topics has. Waits for the cluster, for a time of its own.
     ///
     /// # Errors
