@@ -1,10 +1,13 @@
 //! A disk in memory that can crash, fill up and fail, the same way for the same seed.
 
+use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
 
 use gear_core::api::{FileInfo, Files};
 use gear_core::effect::{IoError, IoErrorKind, IoRequest};
 
+use crate::kafka::CONSUMERS;
+use crate::kafka::model::{ModelConsumers, ModelOffer};
 use crate::random::{SplitMix, mix};
 
 /// Files in memory: what was synced, and what a crash may lose.
@@ -26,6 +29,7 @@ pub struct ModelDisk {
     capacity: u64,
     requests: u64,
     faults: BTreeMap<u64, IoErrorKind>,
+    kafka: Option<ModelOffer>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -52,7 +56,13 @@ impl ModelDisk {
             capacity: u64::MAX,
             requests: 0,
             faults: BTreeMap::new(),
+            kafka: None,
         }
+    }
+
+    /// Whoever reads files here can read this cluster too.
+    pub fn offer_kafka(&mut self, consumers: ModelConsumers) {
+        self.kafka = Some(ModelOffer::new(consumers));
     }
 
     /// Puts a whole, synced file there; one of that name is replaced and has another identity.
@@ -326,6 +336,11 @@ impl Files for ModelDisk {
         let len = rest.len().min(buffer.len());
         buffer[..len].copy_from_slice(&rest[..len]);
         Ok(len)
+    }
+
+    fn service(&mut self, kind: &str) -> Option<&mut dyn Any> {
+        let kafka = self.kafka.as_mut().filter(|_| kind == CONSUMERS)?;
+        Some(kafka.consumers())
     }
 }
 

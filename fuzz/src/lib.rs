@@ -24,6 +24,7 @@ targets! {
     frame_decode,
     graph_validate,
     input_clock,
+    kafka_position,
     link_receive,
     message_decode,
     quarantine_decode,

@@ -63,7 +63,7 @@ pub(crate) use embedded::notice as embedded_notice;
 
 /// What a job's author needs, in one line.
 pub mod prelude {
-    pub use gear_connectors::{blackhole, collect, files, generate, socket, stdin, stdout};
+    pub use gear_connectors::{blackhole, collect, files, generate, kafka, socket, stdin, stdout};
     pub use gear_core::api::{
         Key, ListState, MapState, Operator, OperatorContext, Owned, Process, ProcessContext,
         Record, Ref, States, ValueState,

@@ -41,7 +41,7 @@ fn read<S: Source>(
         match source.advance(&mut cx(disk))? {
             Advance::Record => out.push(Read::Line(bytes(source.current().1))),
             Advance::Malformed { position, .. } => out.push(Read::Bad(position)),
-            Advance::PartitionEnd(_) => {}
+            Advance::NewPartition(_) | Advance::PartitionEnd(_) => {}
             Advance::Wait(_) | Advance::End => break,
         }
     }

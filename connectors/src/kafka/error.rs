@@ -9,13 +9,13 @@ use super::settings::SettingError;
 pub enum KafkaError {
     /// No broker answers.
     #[error(
-        "no broker of {brokers} has answered for {seconds} s: {reason}; check the addresses, and \
-         that a broker runs and can be reached from here"
+        "no broker of {brokers} {}: {reason}; check the addresses, and that a broker runs and can \
+         be reached from here", silence(*seconds)
     )]
     Unreachable {
         /// The addresses.
         brokers: String,
-        /// The time in which none has answered, in seconds.
+        /// The time in which none has answered, in seconds; 0 if it just stopped.
         seconds: u64,
         /// What the client says.
         reason: String,
@@ -85,6 +85,13 @@ pub enum KafkaError {
         /// What the client says.
         reason: String,
     },
+}
+
+fn silence(seconds: u64) -> String {
+    match seconds {
+        0 => "answers".to_owned(),
+        _ => format!("has answered for {seconds} s"),
+    }
 }
 
 impl KafkaError {

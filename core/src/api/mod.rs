@@ -18,5 +18,5 @@ pub use operator::{Operator, OperatorContext};
 pub use process::{ListState, MapState, Process, ProcessContext, States, ValueState};
 pub use record::{Malformed, Owned, Record, Ref};
 pub use sink::{Sink, SinkConnector, SinkContext, SinkTask};
-pub use source::{Advance, Source, SourceConnector, SourceContext};
+pub use source::{Advance, ConnectorFigure, Source, SourceConnector, SourceContext};
 pub use state::State;

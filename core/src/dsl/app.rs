@@ -287,7 +287,7 @@ impl<S: SourceConnector> SourceAdmin for S {
                     waits = 0;
                 }
                 Advance::Wait(until) => cx.now = cx.now.max(until),
-                Advance::PartitionEnd(_) => {}
+                Advance::NewPartition(_) | Advance::PartitionEnd(_) => {}
                 Advance::End => return Ok(all),
             }
         }

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use crate::api::files::Files;
 use crate::api::record::Record;
 use crate::api::sink::{Answered, IoQueue, Waiting, describe};
+use crate::api::source::ConnectorFigure;
 use crate::effect::IoError;
 use crate::flow::batch::Batch;
 use crate::flow::outputs::Outputs;
@@ -258,6 +259,16 @@ pub trait Logic: Send {
     /// Records that came too late for their window.
     fn late(&self) -> u64 {
         0
+    }
+
+    /// Something that the user should know although all goes on; each is given once.
+    fn notice(&mut self) -> Option<String> {
+        None
+    }
+
+    /// Figures of its connector.
+    fn figures(&self) -> Vec<ConnectorFigure> {
+        Vec::new()
     }
 }
 

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use log::{Log, ModelRecord, Read};
 pub use reader::ModelConsumers;
+pub(crate) use reader::ModelOffer;
 
 use super::error::KafkaError;
 
