@@ -188,12 +188,14 @@ proptest! {
     #[test]
     fn hostile_accounts_are_refused(bytes: Vec<u8>, cut: prop::sample::Index, flip: u8) {
         let attempt = Attempt(1);
-        let task = SinkTask { app: "app".to_owned(), name: "s".to_owned(), index: 0, parallelism: 1, attempt };
+        let (app, name) = ("app".to_owned(), "s".to_owned());
+        let task = SinkTask { app, name, index: 0, parallelism: 1, attempt };
         let mut writer = connector().sink(&task);
         let mut io = IoQueue::default();
         let mut cx = SinkContext { now: Time::ZERO, wall: WallTime(0), io: &mut io };
         let mut open = |bytes: Vec<u8>| {
-            connector().sink(&task).open(&[Pending { index: 0, bytes, objects: Vec::new() }], &mut cx)
+            let pending = Pending { index: 0, bytes, objects: Vec::new() };
+            connector().sink(&task).open(&[pending], &mut cx)
         };
         prop_assert!(open(bytes.clone()).is_err() || bytes.len() > 2);
         let mut io = IoQueue::default();

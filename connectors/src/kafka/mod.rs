@@ -10,6 +10,7 @@ pub mod model;
 mod port;
 mod record;
 mod settings;
+pub mod sink;
 mod source;
 
 pub use error::KafkaError;
@@ -19,6 +20,7 @@ pub use port::{
 };
 pub use record::{Header, Headers, Message};
 pub use settings::{ClientSettings, SettingError};
+pub use sink::{Field, KafkaSink, KafkaWriter, Outgoing, Payload, Unsure, sink, sink_with};
 pub use source::{
     Bytes, DISCOVER_EVERY_DEFAULT, FETCHED_AHEAD_KIB, KafkaReader, KafkaSource, Shape, Start, Text,
     WhenGone, Whole, source,

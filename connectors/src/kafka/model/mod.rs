@@ -2,12 +2,14 @@
 //! are away, leaders that move, retention that overtakes a reader, topics that are made anew.
 
 mod log;
+mod producer;
 mod reader;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use log::{Log, ModelRecord, Read};
+pub use producer::{ModelProducers, ProducerFaults};
 pub use reader::ModelConsumers;
 pub(crate) use reader::ModelOffer;
 
@@ -27,6 +29,7 @@ pub struct State {
     leaderless: BTreeSet<(String, u32)>,
     /// Topics that nobody may read.
     refused: BTreeSet<String>,
+    coordinator: producer::Coordinator,
 }
 
 #[derive(Debug)]
