@@ -2,11 +2,13 @@
 
 mod consumer;
 mod errors;
+mod producer;
 
 use std::any::Any;
 use std::fmt;
 
 pub use consumer::{RdConsumers, START_TIMEOUT, TOPIC_TIMEOUT};
+pub(crate) use producer::Producers;
 
 use super::port::Consumers;
 
