@@ -1,7 +1,8 @@
 //! Records on their way to a topic: how a job fills one, and how many make up a segment.
 //!
 //! A segment is what a sink keeps, sends and fetches as a whole. It begins with the version of its
-//! format; a record in it is a byte of flags and what they say is there, each part behind its length.
+//! format; a record in it is a byte of flags and what they say is there, each part behind its
+//! length.
 
 use std::fmt::{self, Display, Write as _};
 

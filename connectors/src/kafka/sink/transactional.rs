@@ -3,8 +3,8 @@
 //! A producer that dies takes its open transaction with it, so a transaction cannot be what is
 //! prepared at a barrier. What is prepared are segments in the checkpoint store, which the epoch's
 //! record names. Once the record exists they are produced in one short transaction, which commits
-//! the epoch's number as an offset too. A writer that goes on from a record fences every producer of
-//! the ids that it names, then reads that offset, which nobody can change any more, and then
+//! the epoch's number as an offset too. A writer that goes on from a record fences every producer
+//! of the ids that it names, then reads that offset, which nobody can change any more, and then
 //! produces what is missing, in order, before it takes the first new record.
 //!
 //! All of this is one conversation with a producer: a request whose answer is followed by the next
