@@ -27,12 +27,16 @@ const QUIET: Duration = Duration::from_millis(700);
 const JOB: &str = env!("CARGO_BIN_EXE_job_kafka_lines");
 
 /// A source of a topic.
-pub fn source(services: &Services, topic: &str) -> KafkaSource<Whole> {
+pub(crate) fn source(services: &Services, topic: &str) -> KafkaSource<Whole> {
     kafka::source(services.brokers(), [topic])
 }
 
 /// A topic that no other test has.
-pub fn fresh_topic(services: &Services, partitions: i32, settings: &[(&str, &str)]) -> String {
+pub(crate) fn fresh_topic(
+    services: &Services,
+    partitions: i32,
+    settings: &[(&str, &str)],
+) -> String {
     static MADE: AtomicU32 = AtomicU32::new(0);
     let name = format!("t{}", MADE.fetch_add(1, Ordering::Relaxed));
     Writer::new(services).make(&name, partitions, settings);
@@ -52,20 +56,20 @@ fn done<T>(future: impl Future<Output = T>) -> T {
 }
 
 /// A client that writes and administers.
-pub struct Writer {
+pub(crate) struct Writer {
     producer: ThreadedProducer<DefaultProducerContext>,
     admin: AdminClient<DefaultClientContext>,
 }
 
 impl Writer {
-    pub fn new(services: &Services) -> Self {
+    pub(crate) fn new(services: &Services) -> Self {
         Self::with(services, |config| {
             config.set("enable.idempotence", "true");
         })
     }
 
     /// One whose records are all in transactions.
-    pub fn transactional(services: &Services, id: &str) -> Self {
+    pub(crate) fn transactional(services: &Services, id: &str) -> Self {
         let writer = Self::with(services, |config| {
             config.set("transactional.id", id);
         });
@@ -80,7 +84,7 @@ impl Writer {
         Self { producer: producer.create().unwrap(), admin: config(services).create().unwrap() }
     }
 
-    pub fn make(&self, topic: &str, partitions: i32, settings: &[(&str, &str)]) {
+    pub(crate) fn make(&self, topic: &str, partitions: i32, settings: &[(&str, &str)]) {
         let mut new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
         for (name, value) in settings {
             new = new.set(name, value);
@@ -105,14 +109,14 @@ impl Writer {
         }
     }
 
-    pub fn grow(&self, topic: &str, partitions: usize) {
+    pub(crate) fn grow(&self, topic: &str, partitions: usize) {
         let new = [NewPartitions::new(topic, partitions)];
         let made = done(self.admin.create_partitions(&new, &AdminOptions::new())).unwrap();
         made.into_iter().for_each(|result| drop(result.unwrap()));
         self.knows(topic, |count| count == partitions);
     }
 
-    pub fn make_anew(&self, topic: &str, partitions: i32) {
+    pub(crate) fn make_anew(&self, topic: &str, partitions: i32) {
         let gone = done(self.admin.delete_topics(&[topic], &AdminOptions::new())).unwrap();
         gone.into_iter().for_each(|result| drop(result.unwrap()));
         self.knows(topic, |count| count == 0);
@@ -120,20 +124,20 @@ impl Writer {
     }
 
     /// What retention does: the first offset of a partition is this one from now on.
-    pub fn remove_before(&self, topic: &str, partition: i32, offset: i64) {
+    pub(crate) fn remove_before(&self, topic: &str, partition: i32, offset: i64) {
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(topic, partition, Offset::Offset(offset)).unwrap();
         done(self.admin.delete_records(&list, &AdminOptions::new())).unwrap();
     }
 
     /// Writes a record, and waits until it is there.
-    pub fn send(&self, topic: &str, partition: i32, value: &str, timestamp: i64) {
+    pub(crate) fn send(&self, topic: &str, partition: i32, value: &str, timestamp: i64) {
         self.queue(topic, partition, value, timestamp);
         self.flush();
     }
 
     /// Writes a record with everything that one can have, and no value.
-    pub fn send_whole(&self, topic: &str) {
+    pub(crate) fn send_whole(&self, topic: &str) {
         let headers = OwnedHeaders::new()
             .insert(Header { key: "a", value: Some("1") })
             .insert(Header::<&str> { key: "b", value: None });
@@ -142,7 +146,7 @@ impl Writer {
     }
 
     /// Writes a record some time soon; [`Self::flush`] waits for it.
-    pub fn queue(&self, topic: &str, partition: i32, value: &str, timestamp: i64) {
+    pub(crate) fn queue(&self, topic: &str, partition: i32, value: &str, timestamp: i64) {
         self.send_record(record(topic, partition).payload(value).timestamp(timestamp));
     }
 
@@ -159,7 +163,7 @@ impl Writer {
 
     /// Waits until the broker has all that was written. The producer's own `flush` takes a tenth of
     /// a second at least.
-    pub fn flush(&self) {
+    pub(crate) fn flush(&self) {
         let began = Instant::now();
         while self.producer.in_flight_count() > 0 {
             assert!(began.elapsed() < PATIENCE, "the broker does not take it");
@@ -167,17 +171,17 @@ impl Writer {
         }
     }
 
-    pub fn begin(&self, topic: &str, partition: i32, value: &str) {
+    pub(crate) fn begin(&self, topic: &str, partition: i32, value: &str) {
         self.producer.begin_transaction().unwrap();
         self.send_record(record(topic, partition).payload(value).timestamp(1));
         self.flush();
     }
 
-    pub fn abort(&self) {
+    pub(crate) fn abort(&self) {
         self.producer.abort_transaction(PATIENCE).unwrap();
     }
 
-    pub fn in_transaction(&self, topic: &str, partition: i32, value: &str, commit: bool) {
+    pub(crate) fn in_transaction(&self, topic: &str, partition: i32, value: &str, commit: bool) {
         self.begin(topic, partition, value);
         if commit {
             self.producer.commit_transaction(PATIENCE).unwrap();
@@ -193,28 +197,28 @@ fn record(topic: &str, partition: i32) -> BaseRecord<'_, str, str> {
 
 /// A record that was read.
 #[derive(Clone, Debug)]
-pub struct Read {
-    pub partition: i32,
-    pub key: Option<String>,
-    pub value: Option<String>,
-    pub headers: Vec<(String, Option<String>)>,
-    pub at: EventTime,
+pub(crate) struct Read {
+    pub(crate) partition: i32,
+    pub(crate) key: Option<String>,
+    pub(crate) value: Option<String>,
+    pub(crate) headers: Vec<(String, Option<String>)>,
+    pub(crate) at: EventTime,
 }
 
 /// A task of one source, without an engine around it.
-pub struct Task {
+pub(crate) struct Task {
     source: KafkaSource<Whole>,
     files: OsFiles,
     began: Instant,
     reader: KafkaReader<Whole>,
     positions: Vec<Partition>,
     ended: bool,
-    pub records: Vec<Read>,
-    pub notices: Vec<String>,
+    pub(crate) records: Vec<Read>,
+    pub(crate) notices: Vec<String>,
 }
 
 impl Task {
-    pub fn new(source: KafkaSource<Whole>) -> Self {
+    pub(crate) fn new(source: KafkaSource<Whole>) -> Self {
         let mut files = OsFiles::default();
         let names = source.partitions(&mut files).unwrap();
         let new = |name| Partition { name, position: None, done: false };
@@ -240,13 +244,13 @@ impl Task {
     }
 
     /// Its positions are in an epoch, and it does not run any more.
-    pub fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         self.positions = self.reader.positions();
         self.reader = self.source.source();
     }
 
     /// It runs again, from its positions.
-    pub fn restart(&mut self) -> Result<(), String> {
+    pub(crate) fn restart(&mut self) -> Result<(), String> {
         if !self.reader.positions().is_empty() {
             self.stop();
         }
@@ -254,7 +258,7 @@ impl Task {
     }
 
     /// True if it is settled where a partition is gone on with.
-    pub fn knows_where(&self, place: usize) -> bool {
+    pub(crate) fn knows_where(&self, place: usize) -> bool {
         self.reader.positions()[place].position.is_some()
     }
 
@@ -278,7 +282,7 @@ impl Task {
     }
 
     /// Reads until this is so.
-    pub fn until(&mut self, is_so: impl Fn(&Self) -> bool) {
+    pub(crate) fn until(&mut self, is_so: impl Fn(&Self) -> bool) {
         let began = Instant::now();
         while !is_so(self) {
             self.step().unwrap();
@@ -288,7 +292,7 @@ impl Task {
         }
     }
 
-    pub fn to_the_end(&mut self) {
+    pub(crate) fn read_to_end(&mut self) {
         let began = Instant::now();
         while !self.ended {
             self.step().unwrap();
@@ -297,7 +301,7 @@ impl Task {
     }
 
     /// Reads on for a while in which nothing may come.
-    pub fn quiet(&mut self) {
+    pub(crate) fn quiet(&mut self) {
         let (began, count) = (Instant::now(), self.records.len());
         while began.elapsed() < QUIET {
             self.step().unwrap();
@@ -306,7 +310,7 @@ impl Task {
     }
 
     /// Reads until it fails.
-    pub fn error(&mut self) -> String {
+    pub(crate) fn error(&mut self) -> String {
         let (began, count) = (Instant::now(), self.records.len());
         loop {
             if let Err(error) = self.step() {
@@ -317,7 +321,7 @@ impl Task {
         }
     }
 
-    pub fn by_partition(&self) -> BTreeMap<i32, Vec<String>> {
+    pub(crate) fn by_partition(&self) -> BTreeMap<i32, Vec<String>> {
         let mut all: BTreeMap<i32, Vec<String>> = BTreeMap::new();
         for record in &self.records {
             all.entry(record.partition).or_default().extend(record.value.clone());
@@ -339,14 +343,14 @@ fn read(at: EventTime, message: &Message<'_>) -> Read {
 }
 
 /// A job that writes what it reads to files, in a process of its own.
-pub struct Job {
+pub(crate) struct Job {
     room: Room,
     arguments: Vec<String>,
     process: Option<Running>,
 }
 
 impl Job {
-    pub fn start(services: &Services, topic: &str) -> Self {
+    pub(crate) fn start(services: &Services, topic: &str) -> Self {
         let arguments = ["--brokers", services.brokers(), "--topic", topic, "--out", "out"];
         let more = ["--epoch-interval", "100ms"];
         let arguments = arguments.iter().chain(&more).map(ToString::to_string).collect();
@@ -355,19 +359,19 @@ impl Job {
         job
     }
 
-    pub fn start_again(&mut self) {
+    pub(crate) fn start_again(&mut self) {
         let arguments: Vec<_> = self.arguments.iter().map(String::as_str).collect();
         self.process = Some(self.room.start(&arguments));
     }
 
     /// As `kill -9` does.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         let process = self.process.take().expect("it runs");
         assert_eq!(process.kill().code, None, "it ran until it was killed");
     }
 
     /// Waits until so many lines can be seen.
-    pub fn has_written(&mut self, count: usize) {
+    pub(crate) fn has_written(&mut self, count: usize) {
         let Self { room, process, .. } = self;
         let process = process.as_mut().expect("it runs");
         let written = || room.lines("out").len() >= count;
@@ -375,7 +379,7 @@ impl Job {
     }
 
     /// The lines that can be seen: partition, offset and value.
-    pub fn lines(&self) -> Vec<(u32, u64, String)> {
+    pub(crate) fn lines(&self) -> Vec<(u32, u64, String)> {
         let line = |line: String| {
             let mut fields = line.splitn(3, '\t');
             let mut next = || fields.next().expect("a line has three fields").to_owned();

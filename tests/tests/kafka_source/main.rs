@@ -1,8 +1,7 @@
 //! The Kafka source against a real broker.
 
-mod kafka_source {
-    pub mod rig;
-}
+#[cfg(test)]
+mod rig;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -13,7 +12,7 @@ use gear_core::effect::IoErrorKind;
 use gear_core::time::EventTime;
 use gear_tests::services::{Lease, lease};
 
-use kafka_source::rig::{Job, Task, Writer, fresh_topic, source};
+use rig::{Job, Task, Writer, fresh_topic, source};
 
 /// On the slowest machine; usually it is a tenth of it.
 const TEST_MAX: Duration = Duration::from_secs(240);
@@ -32,7 +31,7 @@ fn all_that_is_there_is_read_with_its_keys_headers_and_timestamps() {
     }
     writer.send_whole(&topic);
     let mut task = Task::new(source(&services, &topic).until_end());
-    task.to_the_end();
+    task.read_to_end();
     let by_partition = task.by_partition();
     for partition in 0..3 {
         let expected = (0..300).filter(|number| number % 3 == partition);
@@ -66,7 +65,7 @@ fn a_time_is_exactly_the_first_record_at_or_after_it() {
     ] {
         let since = Start::At(EventTime(micros));
         let mut task = Task::new(source(&services, &topic).from(since).until_end());
-        task.to_the_end();
+        task.read_to_end();
         let given = task.by_partition();
         for (partition, expected) in expected.iter().enumerate() {
             let given = given.get(&(partition as i32)).cloned().unwrap_or_default();
@@ -88,7 +87,7 @@ fn it_ends_behind_aborted_transactions_and_before_open_ones() {
     open.begin(&topic, 1, "open");
     let began = Instant::now();
     let mut task = Task::new(source(&services, &topic).until_end());
-    task.to_the_end();
+    task.read_to_end();
     assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
     let expected: BTreeMap<i32, Vec<String>> =
         [(0, vec!["a".into()]), (1, vec!["committed".into()])].into();
