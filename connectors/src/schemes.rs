@@ -50,10 +50,6 @@ impl Files for AnyFiles {
     fn read_at(&mut self, path: &str, offset: u64, buffer: &mut [u8]) -> Result<usize, IoError> {
         self.of(path).read_at(path, offset, buffer)
     }
-
-    fn service(&mut self, kind: &str) -> Option<&mut dyn std::any::Any> {
-        self.os.service(kind)
-    }
 }
 
 /// Performs requests whatever their paths are, one after the other.
@@ -266,7 +262,6 @@ mod remote {
             Self
         }
 
-        #[expect(clippy::unused_self, reason = "it has the face of the real one")]
         pub(super) fn perform(&self, request: &IoRequest) -> Result<(), IoError> {
             match request {
                 IoRequest::Write { path, .. }
@@ -282,7 +277,6 @@ mod remote {
 
 #[cfg(test)]
 mod tests {
-
     use tempfile::TempDir;
 
     use super::*;

@@ -16,6 +16,7 @@ mod files;
 mod location;
 #[cfg(feature = "hdfs")]
 mod objects;
+#[cfg(feature = "hdfs")]
 mod patience;
 #[cfg(feature = "hdfs")]
 mod performer;
@@ -32,10 +33,11 @@ pub use files::HdfsFiles;
 #[cfg(feature = "hdfs")]
 pub use objects::{Created, Objects};
 #[cfg(feature = "hdfs")]
+pub use patience::{LimitError, Limits};
+#[cfg(feature = "hdfs")]
 pub use performer::HdfsPerformer;
 
 pub use location::{Location, is_hdfs};
-pub use patience::{LimitError, Limits};
 pub use trouble::Fault;
 
 /// Bytes of a file that are one partition unless set: a block of HDFS as it comes, so that a task
