@@ -282,7 +282,6 @@ mod remote {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc;
 
     use tempfile::TempDir;
 
@@ -295,7 +294,7 @@ mod tests {
     }
 
     fn ask(threads: &IoThreads, task: TaskId, request: IoRequest) -> Result<Vec<u8>, IoError> {
-        let (sender, answer) = mpsc::channel();
+        let (sender, answer) = channel();
         let answer_to = Box::new(move |result| sender.send(result).expect("it is waited for"));
         assert!(threads.perform(task, request, answer_to).is_ok());
         answer.recv().expect("every request is answered")
@@ -306,7 +305,7 @@ mod tests {
         let folder = TempDir::new().expect("there is a folder");
         let path = folder.path().join("a").to_string_lossy().into_owned();
         let (_end, threads) = IoThreads::start(silently).expect("a thread starts");
-        let (sender, answers) = mpsc::channel();
+        let (sender, answers) = channel();
         for number in 0..100_u64 {
             let request =
                 IoRequest::Write { path: path.clone(), offset: number, bytes: vec![b'x'] };

@@ -10,7 +10,7 @@ struct Node {
     #[prost(string, tag = "2")]
     name: String,
     #[prost(message, repeated, tag = "3")]
-    nodes: Vec<Node>,
+    nodes: Vec<Self>,
     #[prost(sint32, repeated, tag = "4")]
     numbers: Vec<i32>,
 }

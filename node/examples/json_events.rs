@@ -57,7 +57,8 @@ pub fn job(app: &mut App<Options>) -> Result<()> {
         .source("lines", files::bytes_source(paths))
         .try_map::<Event, _, _>("parse", |line| json::decode(line))
         .dead_letters();
-    let letters = files::sink(format!("{out}/refused"), json::lines::<DeadLetter<'_>>());
+    let letters =
+        files::sink::<DeadLetter<'_>>(format!("{out}/refused"), json::lines::<DeadLetter<'_>>());
     refused.sink("refused", letters.suffix(".json"));
     events
         .event_time("time", |event| EventTime::from_seconds(event.at))
@@ -72,7 +73,7 @@ pub fn job(app: &mut App<Options>) -> Result<()> {
         })
         .sink(
             "counts",
-            files::sink(format!("{out}/counts"), json::lines::<Count>()).suffix(".json"),
+            files::sink::<Count>(format!("{out}/counts"), json::lines::<Count>()).suffix(".json"),
         );
     Ok(())
 }

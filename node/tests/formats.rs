@@ -10,7 +10,7 @@ mod json_events;
 use json_events::Event;
 
 /// The lines of the visible files below a folder, in order.
-fn lines(job: &Harness, folder: &str) -> Vec<String> {
+fn lines(job: &mut Harness, folder: &str) -> Vec<String> {
     let disk = job.disk();
     let names: Vec<String> =
         disk.names().filter(|name| name.starts_with(folder)).map(str::to_owned).collect();
@@ -46,11 +46,11 @@ fn events_are_counted_and_what_is_none_is_told_once() {
     job.run();
     (0..5).for_each(|_| job.advance(seconds(60)));
     assert!(job.is_finished());
-    let counts = lines(&job, "o/counts/part");
+    let counts = lines(&mut job, "o/counts/part");
     assert_eq!(counts.len(), 10, "{counts:?}");
     assert_eq!(counts[0], r#"{"kind":"k0","from":0,"count":30}"#);
     let letter = r#"{"operator":"parse","reason":"line 1 column 7: expected value","record_hex":"7b226174223aff"}"#;
-    assert_eq!(lines(&job, "o/refused/part"), [letter; 3]);
+    assert_eq!(lines(&mut job, "o/refused/part"), [letter; 3]);
     assert!(job.quarantined().is_empty());
 }
 

@@ -60,7 +60,7 @@ const WRITE_BYTES: usize = 512;
 /// app.source("lines", files::bytes_source(["orders.csv"]))
 ///     .filter("header", move |line| !header.is_header(line))
 ///     .try_map::<Order, _, _>("parse", move |line| rows.decode(line))
-///     .sink("orders", files::sink("out", csv::rows().lines::<Order>()).suffix(".csv"));
+///     .sink("orders", files::sink::<Order>("out", csv::rows().lines::<Order>()).suffix(".csv"));
 /// ```
 pub struct Rows {
     delimiter: u8,

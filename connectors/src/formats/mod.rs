@@ -22,7 +22,7 @@
 //!     app.source("lines", files::bytes_source(["orders.json"]))
 //!         .try_map::<Order, _, _>("parse", |line| json::decode(line))
 //!         .filter("known", |order| order.id > 0)
-//!         .sink("orders", files::sink("out", json::lines::<Order>()));
+//!         .sink("orders", files::sink::<Order>("out", json::lines::<Order>()));
 //! }
 //! # job(&mut App::new("job", (), Default::default()));
 //! ```

@@ -20,7 +20,7 @@ use sha2::{Digest as _, Sha256};
 use super::errors::{Code, Problem};
 use super::types::Done;
 use super::{Api, Peers};
-use crate::binaries::{BINARY_BYTES_MAX, Binaries, BinaryError, BinarySource, Upload};
+use crate::binaries::{BINARY_BYTES_MAX, BinaryError, BinarySource, Upload};
 use crate::client::ClientError;
 use crate::gossip::NodeInfo;
 use crate::security::{hex, unhex};
