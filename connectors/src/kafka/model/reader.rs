@@ -172,7 +172,7 @@ impl ModelConsumer {
             Ok(log) => log,
             Err(error) => {
                 let said = std::mem::replace(told, Told::Lost);
-                return (said != Told::Lost).then(|| match error {
+                return (said != Told::Lost).then_some(match error {
                     KafkaError::Unreachable { .. } => Event::Trouble(error),
                     KafkaError::Refused { .. } => Event::Failed(error),
                     _ => Event::OutOfRange { round },
