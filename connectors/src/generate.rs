@@ -387,7 +387,7 @@ mod tests {
         while out.len() < limit {
             match source.advance(&mut cx).unwrap() {
                 Advance::Record => out.push(source.current().1),
-                Advance::PartitionEnd(_) => {}
+                Advance::NewPartition(_) | Advance::PartitionEnd(_) => {}
                 Advance::Wait(_) | Advance::End => break,
                 Advance::Malformed { .. } => panic!("a generator makes no bad records"),
             }

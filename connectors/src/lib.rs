@@ -4,11 +4,14 @@
 //! `IoQueue` of its context. The drivers of that I/O are [`os`] for the operating system, [`hdfs`]
 //! for HDFS (with the feature `hdfs`), and [`model`] for a disk in memory that a simulator can
 //! crash; [`schemes`] chooses by the path.
+//!
+//! [`formats`] are what records are decoded with and encoded with.
 
 pub mod blackhole;
 pub mod collect;
 pub mod files;
 mod format;
+pub mod formats;
 pub mod generate;
 pub mod hdfs;
 pub mod kafka;

@@ -1,10 +1,13 @@
 //! A disk in memory that can crash, fill up and fail, the same way for the same seed.
 
+use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
 
 use gear_core::api::{FileInfo, Files};
 use gear_core::effect::{IoError, IoErrorKind, IoRequest};
 
+use crate::kafka::CONSUMERS;
+use crate::kafka::model::{ModelConsumers, ModelOffer};
 use crate::random::{SplitMix, mix};
 
 mod leases;
@@ -34,6 +37,7 @@ pub struct ModelDisk {
     loses_answer_in: Option<u64>,
     available: bool,
     leases: Option<Leases>,
+    kafka: Option<ModelOffer>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -63,6 +67,7 @@ impl ModelDisk {
             loses_answer_in: None,
             available: true,
             leases: None,
+            kafka: None,
         }
     }
 
@@ -75,6 +80,11 @@ impl ModelDisk {
     #[must_use]
     pub fn hdfs(seed: u64) -> Self {
         Self { leases: Some(Leases::new()), ..Self::new(seed) }
+    }
+
+    /// Whoever reads files here can read this cluster too.
+    pub fn offer_kafka(&mut self, consumers: ModelConsumers) {
+        self.kafka = Some(ModelOffer::new(consumers));
     }
 
     /// Puts a whole, synced file there; one of that name is replaced and has another identity.
@@ -422,6 +432,11 @@ impl Files for ModelDisk {
         let len = rest.len().min(buffer.len());
         buffer[..len].copy_from_slice(&rest[..len]);
         Ok(len)
+    }
+
+    fn service(&mut self, kind: &str) -> Option<&mut dyn Any> {
+        let kafka = self.kafka.as_mut().filter(|_| kind == CONSUMERS)?;
+        Some(kafka.consumers())
     }
 }
 

@@ -28,6 +28,8 @@ pub struct OsFiles {
     open: Handles,
     /// What `stat` last saw, at most [`LISTED_FILES_MAX`] by what a source lists.
     seen: BTreeMap<String, u64>,
+    #[cfg(feature = "kafka")]
+    kafka: crate::kafka::driver::Offer,
 }
 
 /// Performs what sinks ask for, in the order in which it is called.
@@ -120,6 +122,11 @@ impl Files for OsFiles {
                 other => return other.map_err(|error| failed(path, &error)),
             }
         }
+    }
+
+    #[cfg(feature = "kafka")]
+    fn service(&mut self, kind: &str) -> Option<&mut dyn std::any::Any> {
+        (kind == crate::kafka::CONSUMERS).then(|| self.kafka.consumers())
     }
 }
 

@@ -12,7 +12,10 @@ const KNOWN: [&str; 1] = ["kafka"];
 /// What talks to servers, one kind beside the other. Calls of one task to one server are performed
 /// in order, and do not wait for those of other tasks.
 #[derive(Debug, Default)]
-pub struct Services {}
+pub struct Services {
+    #[cfg(feature = "kafka")]
+    kafka: crate::kafka::driver::Producers,
+}
 
 impl Services {
     /// Performs a call, which is answered from another thread.
@@ -24,8 +27,14 @@ impl Services {
         body: Blob,
         answer: Answer,
     ) {
-        let _ = (task, command, body);
-        answer(Err(missing(service)));
+        match service {
+            #[cfg(feature = "kafka")]
+            crate::kafka::sink::SERVICE => self.kafka.call(task, command, body, answer),
+            _ => {
+                let _ = (task, command, body);
+                answer(Err(missing(service)));
+            }
+        }
     }
 }
 

@@ -230,7 +230,7 @@ pub(crate) mod tests {
                 Advance::Record => lines.push(source.current().1.to_owned()),
                 Advance::Malformed { position, .. } => malformed.push(position),
                 Advance::Wait(_) => thread::yield_now(),
-                Advance::PartitionEnd(_) => {}
+                Advance::NewPartition(_) | Advance::PartitionEnd(_) => {}
                 Advance::End => return Ok((lines, malformed)),
             }
         }

@@ -66,10 +66,7 @@ impl Outbox {
         let total = self.bytes.get() + frame.len();
         self.bytes.set(total);
         let mut chunks = self.chunks.borrow_mut();
-        match chunks.back_mut() {
-            Some(last) if last.len() >= JOINED_BYTES => {
-                chunks.push_back(Chunk::Frames(vec![frame]))
-            }
+        match chunks.back_mut().filter(|last| last.len() < JOINED_BYTES) {
             Some(Chunk::Frames(frames)) if frames.len() < FRAMES_MAX => frames.push(frame),
             _ => chunks.push_back(Chunk::Frames(vec![frame])),
         }

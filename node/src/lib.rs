@@ -17,6 +17,8 @@
 //! }
 //! ```
 //!
+//! The features `csv` and `protobuf` add formats of records to JSON, which is always there.
+//!
 //! The feature `server` adds what the program `gear-node` is made of: REST, gossip, command line
 //! and all that a cluster's nodes need and its jobs do not.
 
@@ -63,10 +65,17 @@ pub(crate) use embedded::notice as embedded_notice;
 
 /// What a job's author needs, in one line.
 pub mod prelude {
-    pub use gear_connectors::{blackhole, collect, files, generate, hdfs, socket, stdin, stdout};
+    #[cfg(feature = "csv")]
+    pub use gear_connectors::formats::csv;
+    pub use gear_connectors::formats::json;
+    #[cfg(feature = "protobuf")]
+    pub use gear_connectors::formats::protobuf;
+    pub use gear_connectors::{
+        blackhole, collect, files, generate, hdfs, kafka, socket, stdin, stdout,
+    };
     pub use gear_core::api::{
-        Key, ListState, MapState, Operator, OperatorContext, Owned, Process, ProcessContext,
-        Record, Ref, States, ValueState,
+        DeadLetter, Key, ListState, MapState, Operator, OperatorContext, Owned, Process,
+        ProcessContext, Record, Ref, States, ValueState,
     };
     pub use gear_core::clock::Watermarks;
     pub use gear_core::dag::Partitioner;

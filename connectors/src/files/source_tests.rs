@@ -44,7 +44,7 @@ fn read<S: Source>(
         match source.advance(&mut cx(disk))? {
             Advance::Record => out.push(Read::Line(bytes(source.current().1))),
             Advance::Malformed { position, .. } => out.push(Read::Bad(position)),
-            Advance::PartitionEnd(_) => {}
+            Advance::NewPartition(_) | Advance::PartitionEnd(_) => {}
             Advance::Wait(_) | Advance::End => break,
         }
     }
@@ -132,7 +132,7 @@ proptest! {
                 match source.advance(&mut cx(&mut disk)).unwrap() {
                     Advance::Record => found.push(Read::Line(text(source.current().1))),
                     Advance::Malformed { position, .. } => found.push(Read::Bad(position)),
-                    Advance::PartitionEnd(_) | Advance::Wait(_) => {}
+                    Advance::PartitionEnd(_) | Advance::NewPartition(_) | Advance::Wait(_) => {}
                     Advance::End => break,
                 }
             }

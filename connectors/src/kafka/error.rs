@@ -9,17 +9,20 @@ use super::settings::SettingError;
 pub enum KafkaError {
     /// No broker answers.
     #[error(
-        "no broker of {brokers} has answered for {seconds} s: {reason}; check the addresses, and \
-         that a broker runs and can be reached from here"
+        "no broker of {brokers} {}: {reason}; check the addresses, and that a broker runs and can \
+         be reached from here", silence(*seconds)
     )]
     Unreachable {
         /// The addresses.
         brokers: String,
-        /// The time in which none has answered, in seconds.
+        /// The time in which none has answered, in seconds; 0 if it just stopped.
         seconds: u64,
         /// What the client says.
         reason: String,
     },
+    /// The source names no topic.
+    #[error("the source names no topic: name one at least")]
+    NoTopic,
     /// The cluster does not know a topic.
     #[error(
         "there is no topic `{topic}` on {brokers}: check its name, or make it (it is not made by \
@@ -85,6 +88,13 @@ pub enum KafkaError {
         /// What the client says.
         reason: String,
     },
+}
+
+fn silence(seconds: u64) -> String {
+    match seconds {
+        0 => "answers".to_owned(),
+        _ => format!("has answered for {seconds} s"),
+    }
 }
 
 impl KafkaError {

@@ -8,7 +8,7 @@ use super::settings::ClientSettings;
 pub const CONSUMERS: &str = "kafka consumers";
 
 /// Makes consumers.
-pub trait Consumers: Send {
+pub trait Consumers: Send + Sync {
     /// How many partitions each of these topics has. Waits for the cluster, for a time of its own.
     ///
     /// # Errors
@@ -63,6 +63,13 @@ pub enum Request {
         /// An [`Event::Reached`] is wanted.
         ends: bool,
     },
+    /// Not to read this one any more.
+    Stop {
+        /// The number of the request that it belongs to.
+        round: u64,
+        /// The partition's number.
+        number: u32,
+    },
 }
 
 /// A place in a log.
@@ -99,12 +106,15 @@ pub enum Event {
     Offsets(Vec<Vec<Found>>),
     /// Records.
     Batch(Batch),
-    /// All that this partition held when the consumer came to its end has been given.
+    /// All that a partition has before this offset has been given, and all that it had then was
+    /// before it.
     Reached {
         /// Of the request.
         round: u64,
         /// Of the partition.
         number: u32,
+        /// The offset: behind the last record, or behind what ends a transaction.
+        offset: u64,
     },
     /// Where partitions end now, by their numbers.
     Ends {
@@ -113,7 +123,7 @@ pub enum Event {
         /// The number of a partition, and the offset behind its last record.
         ends: Vec<(u32, u64)>,
     },
-    /// A partition is not read, since there is no such offset in it.
+    /// A partition is not read, since there is no such offset in it, or no such partition.
     OutOfRange {
         /// Of the request.
         round: u64,
@@ -216,6 +226,12 @@ impl Batch {
     #[must_use]
     pub const fn bytes(&self) -> usize {
         self.bytes.len()
+    }
+
+    /// Bytes that it has room for.
+    #[must_use]
+    pub const fn capacity(&self) -> usize {
+        self.bytes.capacity()
     }
 
     /// Its records.

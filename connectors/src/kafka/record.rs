@@ -114,6 +114,11 @@ impl<'a> Headers<'a> {
         Ok(Self(bytes))
     }
 
+    /// Headers that were written by [`Self::put`].
+    pub(crate) const fn trusted(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
     /// Appends a header to encoded ones.
     pub fn put(header: Header<'_>, out: &mut Vec<u8>) {
         Ref::<str>::encode(&header.name, out);

@@ -196,6 +196,7 @@ pub struct IoQueue {
     /// Objects that were named.
     named: u64,
     refused: Option<String>,
+    warnings: Vec<String>,
 }
 
 /// What is asked of the checkpoint store for a sink.
@@ -261,6 +262,16 @@ impl IoQueue {
         self.refused = Some(reason);
     }
 
+    /// Goes on, but somebody should look: the user hears of it.
+    pub fn warn(&mut self, text: String) {
+        self.warnings.push(text);
+    }
+
+    /// What the user is to hear.
+    pub fn take_warnings(&mut self) -> Vec<String> {
+        core::mem::take(&mut self.warnings)
+    }
+
     pub(crate) const fn take_refused(&mut self) -> Option<String> {
         self.refused.take()
     }
@@ -317,12 +328,14 @@ impl IoQueue {
     }
 
     /// The last request so far: what comes to be done when all up to here is.
-    pub(crate) const fn mark(&self) -> Token {
+    #[must_use]
+    pub const fn mark(&self) -> Token {
         Token(self.last)
     }
 
     /// True if everything up to and with this request has been performed.
-    pub(crate) fn is_done(&self, mark: Token) -> bool {
+    #[must_use]
+    pub fn is_done(&self, mark: Token) -> bool {
         self.outstanding.first().is_none_or(|first| *first > mark)
     }
 

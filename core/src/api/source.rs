@@ -1,7 +1,10 @@
 //! Sources: where records come from, in partitions that can be replayed from a position.
 
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
 
 use crate::api::files::Files;
 use crate::api::record::Record;
@@ -16,6 +19,10 @@ pub trait SourceConnector: Send + Sync + 'static {
     type Source: Source;
 
     /// The names of the partitions there are now. Called before the tasks start.
+    ///
+    /// One that is named by [`growing`] stands for those of its group that turn up while its reader
+    /// runs, and which that finds itself ([`Advance::NewPartition`]). Once an epoch holds it, other
+    /// new names of its group are left to it, so that none is read twice.
     ///
     /// # Errors
     /// [`IoError`], for the user.
@@ -77,6 +84,51 @@ pub trait Source: Send + 'static {
     fn bytes_read(&self) -> u64 {
         0
     }
+
+    /// Something that the user should know although all goes on; each is given once.
+    fn notice(&mut self) -> Option<String> {
+        None
+    }
+
+    /// What people may want to see beside what every source has.
+    fn figures(&self) -> Vec<ConnectorFigure> {
+        Vec::new()
+    }
+}
+
+/// A figure of a connector, as it is now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectorFigure {
+    /// What it counts, in snake case with its unit: `lag_records`.
+    pub name: String,
+    /// Of what: a partition, for example.
+    pub of: String,
+    /// How much.
+    pub value: u64,
+}
+
+/// What the name of a partition that grows ends in.
+const GROWING: char = '+';
+/// What parts the group of a partition from the rest of its name.
+const GROUP_END: char = '#';
+
+/// The name of the partition that stands for the ones that turn up later in a group, of which it
+/// has so many: `events#4+`, in the group of `events#3`.
+#[must_use]
+pub fn growing(group: &str, count: u32) -> String {
+    format!("{group}{GROUP_END}{count}{GROWING}")
+}
+
+/// The group of a partition, and the partitions that it had, if the name was made by [`growing`].
+#[must_use]
+pub fn grows(name: &str) -> Option<(&str, u32)> {
+    let (group, count) = name.strip_suffix(GROWING)?.rsplit_once(GROUP_END)?;
+    Some((group, count.parse().ok()?))
+}
+
+/// The group in whose name the partition is, if it is in any.
+pub(crate) fn group(name: &str) -> Option<&str> {
+    name.rsplit_once(GROUP_END).map(|(group, _)| group)
 }
 
 /// What [`Source::advance`] found.
@@ -97,6 +149,8 @@ pub enum Advance {
         /// What is wrong with them.
         reason: String,
     },
+    /// A partition was found that is read from now on. Its number follows those that there are.
+    NewPartition(String),
     /// This partition holds nothing more; others may.
     PartitionEnd(u32),
     /// There will never be another.

@@ -11,6 +11,7 @@ use crate::effect::Effect;
 use crate::host::Faults;
 use crate::id::TaskId;
 use crate::message::Message;
+use crate::time::Time;
 
 impl<F: Faults> AppMaster<F> {
     pub(super) fn perform(&mut self, steps: Vec<Step>, out: &mut Vec<Effect>) {
@@ -27,6 +28,15 @@ impl<F: Faults> AppMaster<F> {
                 Step::Over(ending) => self.on_over(ending, out),
                 Step::Aged(aged) => self.notice_age(&aged, out),
             }
+        }
+    }
+
+    /// Somebody waits for the next epoch.
+    pub(super) fn hurry_epoch(&mut self, now: Time, out: &mut Vec<Effect>) {
+        if let Some(run) = &mut self.run {
+            let mut steps = Vec::new();
+            run.coordinator.hurry(now, &mut steps);
+            self.perform(steps, out);
         }
     }
 

@@ -369,12 +369,4 @@ impl<F: Faults> AppMaster<F> {
             self.hurry_epoch(now, out);
         }
     }
-
-    fn hurry_epoch(&mut self, now: Time, out: &mut Vec<Effect>) {
-        if let Some(run) = &mut self.run {
-            let mut steps = Vec::new();
-            run.coordinator.hurry(now, &mut steps);
-            self.perform(steps, out);
-        }
-    }
 }

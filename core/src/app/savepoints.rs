@@ -146,13 +146,11 @@ impl<F: Faults> AppMaster<F> {
 
     /// The savepoint may have come to need an epoch.
     fn hurry(&mut self, now: Time, out: &mut Vec<Effect>) {
-        let (Some((.., making)), Some(run)) = (&mut self.savepoints.making, &mut self.run) else {
+        let (Some((.., making)), Some(run)) = (&mut self.savepoints.making, &self.run) else {
             return;
         };
         if making.wants_epoch(run.coordinator.started()) {
-            let mut steps = Vec::new();
-            run.coordinator.hurry(now, &mut steps);
-            self.perform(steps, out);
+            self.hurry_epoch(now, out);
         }
     }
 

@@ -3,6 +3,7 @@
 //! An object of the log is a magic, the version of the format (u16), the CRC32C of the body (u32)
 //! and the body in postcard; the header's integers are little endian.
 
+use alloc::borrow::Cow;
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
@@ -291,9 +292,9 @@ impl Record {
         if crc32c::crc32c(body) != u32::from_le_bytes(*crc) {
             return Err(RecordError::Checksum);
         }
-        let mut body = body.to_vec();
+        let mut body = Cow::Borrowed(body);
         if version == BEFORE && body.first() == Some(&EPOCH) {
-            body.extend_from_slice(&NOTHING_ELSE);
+            body.to_mut().extend_from_slice(&NOTHING_ELSE);
         }
         let (mut record, rest): (Self, _) =
             postcard::take_from_bytes(&body).map_err(|_| RecordError::Malformed)?;

@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 use super::history::{Damaged, History};
 use super::record::{EpochRecord, TaskKey, object_name};
 use crate::api::key::groups_of_task;
+use crate::api::source::{group, grows};
 use crate::app::plan::{AppPlan, Guarantee, ProcessorPlan};
 use crate::id::{Epoch, LogNumber, TaskId};
 use crate::message::{ObjectRef, Partition, Pending, TaskDeployment, TaskSnapshot};
@@ -219,7 +220,13 @@ fn partitions_of(processor: &ProcessorPlan, old: &[&TaskSnapshot]) -> (Vec<Parti
     let before = partitions.len();
     // What a source reads is settled when it begins, unless it looks for more.
     if old.is_empty() || processor.discovers {
+        let growing: BTreeSet<String> =
+            partitions.keys().filter_map(|name| Some(grows(name)?.0.into())).collect();
         for name in &processor.partitions {
+            // Its reader may have found it already, or will.
+            if group(name).is_some_and(|group| growing.contains(group)) {
+                continue;
+            }
             let new = Partition { name: name.clone(), position: None, done: false };
             partitions.entry(name).or_insert(new);
         }
@@ -328,6 +335,15 @@ mod tests {
         assert_eq!((names(&settled[0]), settled[0].finished), (["a"].into(), true));
         let growing = deploy_processor(&source(1, &["a", "b"], true), &[&old], 1_024);
         assert_eq!((names(&growing[0]), growing[0].finished), (["b", "a"].into(), false));
+    }
+
+    #[test]
+    fn new_names_of_a_group_are_left_to_the_partition_that_grows() {
+        let partitions = [partition("t#0", false), partition("t#1+", false)].into();
+        let old = TaskSnapshot { partitions, ..TaskSnapshot::default() };
+        let now = ["t#0", "t#1", "t#2+", "u#0", "u#1+"];
+        let tasks = deploy_processor(&source(1, &now, true), &[&old], 1_024);
+        assert_eq!(names(&tasks[0]), ["t#0", "t#1+", "u#0", "u#1+"]);
     }
 
     #[test]

@@ -75,7 +75,7 @@ impl<O> App<O> {
         let mut builder = self.builder.borrow_mut();
         builder.claim(name);
         let id = builder.reserve();
-        let node = builder.node(name, Vec::new(), ModelOp::Source);
+        let node = builder.node(name, Vec::new(), String::new(), ModelOp::Source);
         let admin = Arc::clone(&connector);
         builder.sources.push(SourceInfo {
             processor: id,
@@ -89,6 +89,7 @@ impl<O> App<O> {
             operators: Vec::from([name.to_string()]),
             input: None,
             extra: Vec::new(),
+            dead_letters: Vec::new(),
             upstream: Vec::new(),
             parallelism: None,
             timed: false,
@@ -212,7 +213,16 @@ pub enum Content {
     /// A record: its event time, and its encoding.
     Record(EventTime, Vec<u8>),
     /// Bytes that are none.
-    Malformed(Vec<u8>),
+    Malformed {
+        /// The partition that they are in.
+        partition: String,
+        /// Their position there, as the source prints it.
+        position: String,
+        /// The bytes.
+        bytes: Vec<u8>,
+        /// Why they are none.
+        reason: String,
+    },
 }
 
 /// Waits of a source without a record between them from which on it is taken to be endless.
@@ -267,7 +277,7 @@ impl<S: SourceConnector> SourceAdmin for S {
     fn read_all(&self, files: &mut dyn Files) -> Result<Vec<Content>, String> {
         let names = SourceConnector::partitions(self, files).map_err(|error| error.to_string())?;
         let partition = |name| Partition { name, position: None, done: false };
-        let partitions: Vec<Partition> = names.into_iter().map(partition).collect();
+        let partitions: Vec<Partition> = names.iter().cloned().map(partition).collect();
         let mut source = self.source();
         let mut cx = SourceContext { now: Time::ZERO, wall: WallTime(0), files };
         source.open(&partitions, &mut cx)?;
@@ -282,12 +292,13 @@ impl<S: SourceConnector> SourceAdmin for S {
                     all.push(Content::Record(meta.at, bytes));
                     waits = 0;
                 }
-                Advance::Malformed { bytes, .. } => {
-                    all.push(Content::Malformed(bytes));
+                Advance::Malformed { partition, position, bytes, reason } => {
+                    let partition = names.get(partition as usize).cloned().unwrap_or_default();
+                    all.push(Content::Malformed { partition, position, bytes, reason });
                     waits = 0;
                 }
                 Advance::Wait(until) => cx.now = cx.now.max(until),
-                Advance::PartitionEnd(_) => {}
+                Advance::NewPartition(_) | Advance::PartitionEnd(_) => {}
                 Advance::End => return Ok(all),
             }
         }

@@ -38,6 +38,12 @@ pub enum JobError {
     /// A window without length.
     #[error("{0} has windows of no length or no slide: give it at least one microsecond")]
     EmptyWindow(String),
+    /// Dead letters of no operator, or of one whose are taken already.
+    #[error(
+        "there are no dead letters to be had at {0}: say .dead_letters() once, directly behind the \
+         operator that refuses records, before any fork, split or union"
+    )]
+    NoDeadLetters(String),
     /// The graph is not a valid one.
     #[error(transparent)]
     Graph(#[from] GraphError),
@@ -90,6 +96,8 @@ pub(crate) struct Draft {
     pub(crate) input: Option<Port>,
     pub(crate) extra: Vec<Port>,
     pub(crate) upstream: Vec<Upstream>,
+    /// The operators of the chain whose dead letters have a port.
+    pub(crate) dead_letters: Vec<(String, u32)>,
     pub(crate) parallelism: Option<u32>,
     pub(crate) timed: bool,
     /// Where the model's stream is.
@@ -128,9 +136,11 @@ impl Builder {
         &mut self,
         name: &str,
         inputs: Vec<(usize, u32)>,
+        reads: String,
         op: ModelOp,
     ) -> (usize, u32) {
-        self.model.nodes.push(ModelNode { name: name.to_string(), inputs, op });
+        let node = ModelNode { name: name.to_string(), inputs, reads, op, dead_letters: None };
+        self.model.nodes.push(node);
         (self.model.nodes.len() - 1, 0)
     }
 

@@ -9,7 +9,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use crate::api::key::Key;
 use crate::api::process::Process;
-use crate::api::record::{Owned, Record};
+use crate::api::record::{Owned, Record, type_name};
 use crate::api::state::State;
 use crate::dag::{Kind, Partitioner, Port};
 use crate::dsl::builder::{Connect, Draft, JobError};
@@ -45,7 +45,7 @@ impl<K: Key, T: Record, C: Flow<Out = T>, KF: KeyFn<T, K>> KeyedStream<K, T, C, 
         let (_, upstream, before) = self.stream.finish_keyed::<K, KF>(self.key);
         let mut shared = builder.borrow_mut();
         shared.claim(name);
-        let node = shared.node(name, Vec::from([node]), op);
+        let node = shared.node(name, Vec::from([node]), type_name::<T>(), op);
         let draft = Draft {
             id: shared.reserve(),
             uid: name.to_string(),
@@ -53,6 +53,7 @@ impl<K: Key, T: Record, C: Flow<Out = T>, KF: KeyFn<T, K>> KeyedStream<K, T, C, 
             operators: Vec::from([name.to_string()]),
             input: Some(port::<T>("in")),
             extra,
+            dead_letters: Vec::new(),
             upstream: Vec::from([upstream]),
             parallelism: None,
             timed: before.timed,
@@ -181,7 +182,9 @@ impl<T: Record, C: Flow<Out = T>> Stream<T, C> {
         let name: Arc<str> = Arc::from(draft.operators.last().unwrap_or(&draft.uid).as_str());
         let mut outputs = Vec::from([port::<T>("out")]);
         outputs.extend(draft.extra.iter().cloned());
-        let make = crate::dsl::builder::factory(move |task, outputs| {
+        let dead_letters = draft.dead_letters.clone();
+        let make = crate::dsl::builder::factory(move |task, mut outputs| {
+            outputs.give_dead_letters(&dead_letters);
             let route =
                 ByKey::<K, KF> { key: key.clone(), groups: task.key_groups, types: PhantomData };
             let lanes = outputs.lanes(0);

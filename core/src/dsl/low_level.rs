@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::marker::PhantomData;
 
 use crate::api::operator::Operator;
-use crate::api::record::Record;
+use crate::api::record::{Record, type_name};
 use crate::dag::{Kind, Partitioner};
 use crate::dsl::app::App;
 use crate::dsl::builder::{Connect, Draft, Shared};
@@ -61,7 +61,7 @@ impl GraphBuilder {
     {
         let mut shared = self.builder.borrow_mut();
         shared.claim(name);
-        let node = shared.node(name, Vec::from([node]), ModelOp::Opaque);
+        let node = shared.node(name, Vec::from([node]), type_name::<R::In>(), ModelOp::Opaque);
         let draft = Draft {
             id: shared.reserve(),
             uid: name.to_string(),
@@ -69,6 +69,7 @@ impl GraphBuilder {
             operators: Vec::from([name.to_string()]),
             input: Some(port::<R::In>("in")),
             extra: Vec::new(),
+            dead_letters: Vec::new(),
             upstream,
             parallelism: None,
             timed,

@@ -21,6 +21,11 @@
 //! any other record of that time: it counts as late, and goes to the late output if there is one.
 //! What depends on the order of records sees it where it comes in now. If it is refused once more
 //! it is put aside once more, with the new error.
+//!
+//! # Dead letters
+//! [`Stream::dead_letters`] gives what one operator refuses to a stream instead. There is nothing to
+//! replay then: the stream is the job's own. A record that is in the quarantine when its operator
+//! gets dead letters can still be given again, and what is refused once more goes to that stream.
 
 mod app;
 mod builder;

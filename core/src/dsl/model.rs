@@ -8,9 +8,13 @@ use alloc::vec::Vec;
 use crate::flow::window::Windows;
 use crate::time::EventTime;
 
-/// A step over one record: gets its event time and its bytes, and emits to ports.
-pub type ModelStep =
-    Arc<dyn Fn(EventTime, &[u8], &mut dyn FnMut(u32, EventTime, Vec<u8>)) + Send + Sync>;
+/// A step over one record: gets its event time and its bytes, and emits to ports; or says why the
+/// record is put aside.
+pub type ModelStep = Arc<
+    dyn Fn(EventTime, &[u8], &mut dyn FnMut(u32, EventTime, Vec<u8>)) -> Result<(), String>
+        + Send
+        + Sync,
+>;
 
 /// Every operator of a job, in the order in which they were named.
 #[derive(Clone, Default)]
@@ -26,8 +30,12 @@ pub struct ModelNode {
     pub name: String,
     /// What it reads: an earlier node, and the port of it.
     pub inputs: Vec<(usize, u32)>,
+    /// The type of the records that it reads; empty for a source.
+    pub reads: String,
     /// What it does.
     pub op: ModelOp,
+    /// The port on which it emits what it puts aside, each as a [`crate::api::DeadLetter`].
+    pub dead_letters: Option<u32>,
 }
 
 /// What an operator does.

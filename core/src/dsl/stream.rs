@@ -1,12 +1,13 @@
 //! Streams: operators without state, and where a stream parts, joins, and ends.
 
 use alloc::rc::Rc;
-use alloc::string::ToString;
+use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt::Display;
 use core::marker::PhantomData;
 
+use crate::api::dead_letter::DeadLetter;
 use crate::api::key::Key;
 use crate::api::record::{Owned, Record, Ref, type_name};
 use crate::api::sink::{Sink, SinkConnector, SinkTask};
@@ -22,7 +23,9 @@ use crate::dsl::model::{ModelOp, ModelStep};
 use crate::flow::push::Meta;
 use crate::flow::sink::SinkLogic;
 use crate::flow::stages::Emitter;
-use crate::flow::tail::{BorrowedKey, ByFunction, Emit, KeyFn, OneLane, OwnedKey, Route, Split};
+use crate::flow::tail::{
+    BorrowedKey, ByFunction, Emit, KeyFn, OneLane, OwnedKey, Route, Split, no_branch,
+};
 use crate::id::ProcessorId;
 use crate::time::EventTime;
 
@@ -54,10 +57,24 @@ where
     T: Record,
     F: Fn(EventTime, T::View<'_>, &mut dyn FnMut(u32, EventTime, Vec<u8>)) + Send + Sync + 'static,
 {
+    try_step::<T, _>(move |at, view, emit| {
+        f(at, view, emit);
+        Ok(())
+    })
+}
+
+/// A model step that decodes the record, and may refuse it.
+fn try_step<T, F>(f: F) -> ModelOp
+where
+    T: Record,
+    F: Fn(EventTime, T::View<'_>, &mut dyn FnMut(u32, EventTime, Vec<u8>)) -> Result<(), String>
+        + Send
+        + Sync
+        + 'static,
+{
     let step: ModelStep = Arc::new(move |at, bytes, emit| {
-        if let Ok(view) = T::decode(&mut &*bytes) {
-            f(at, view, emit);
-        }
+        let view = T::decode(&mut &*bytes).map_err(|malformed| malformed.to_string())?;
+        f(at, view, emit)
     });
     ModelOp::Step(step)
 }
@@ -78,7 +95,7 @@ impl<T: Record, C: Flow<Out = T>> Stream<T, C> {
     ) -> Stream<U, D> {
         let mut builder = self.builder.borrow_mut();
         builder.claim(name);
-        self.draft.node = builder.node(name, Vec::from([self.draft.node]), op);
+        self.draft.node = builder.node(name, Vec::from([self.draft.node]), type_name::<T>(), op);
         if self.flow.is_only_input() && self.draft.operators.is_empty() {
             self.draft.uid = name.to_string();
         }
@@ -108,10 +125,10 @@ impl<T: Record, C: Flow<Out = T>> Stream<T, C> {
         F: for<'r> Fn(&'r T::View<'_>) -> Result<U::View<'r>, E> + Clone + Send + Sync + 'static,
     {
         let model = f.clone();
-        let op = step::<T, _>(move |at, view, emit| {
-            if let Ok(out) = model(&view) {
-                emit(0, at, encoded::<U>(&out));
-            }
+        let op = try_step::<T, _>(move |at, view, emit| {
+            let out = model(&view).map_err(|error| error.to_string())?;
+            emit(0, at, encoded::<U>(&out));
+            Ok(())
         });
         self.then(name, op, |before, name| TryMapped { before, name, f, types: PhantomData })
     }
@@ -199,6 +216,51 @@ impl<T: Record, C: Flow<Out = T>> Stream<T, C> {
         Stream { builder: self.builder, flow, draft: self.draft }
     }
 
+    /// Gives what the operator before this refuses, with an error or a panic, to a stream of its
+    /// own, the second, instead of the quarantine. Behind a source, that is what it cannot read.
+    ///
+    /// Dead letters are output like any other: exactly once, with the epoch of their record. They
+    /// count nowhere as put aside, and `--on-bad-record fail` does not concern them. Where nobody
+    /// reads the stream, the records go to the quarantine.
+    ///
+    /// ```
+    /// # use gear_core::api::{DeadLetter, SinkConnector, Sink, SourceConnector, Source, Ref};
+    /// # use gear_core::dsl::App;
+    /// # fn job<S, N, D>(app: &mut App, lines: S, numbers_out: N, letters_out: D)
+    /// # where
+    /// #     S: SourceConnector<Source: Source<Out = Ref<str>>>,
+    /// #     N: SinkConnector<Sink: Sink<In = u64>>,
+    /// #     D: SinkConnector<Sink: Sink<In = DeadLetter<'static>>>,
+    /// # {
+    /// let (numbers, refused) = app
+    ///     .source("lines", lines)
+    ///     .try_map::<u64, _, _>("parse", |line| line.parse::<u64>())
+    ///     .dead_letters();
+    /// numbers.sink("numbers", numbers_out);
+    /// refused.sink("refused", letters_out);
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn dead_letters(mut self) -> (Self, Stream<DeadLetter<'static>>) {
+        let output = 1 + self.draft.extra.len() as u32;
+        match self.draft.operators.last() {
+            Some(name) if !self.draft.dead_letters.iter().any(|(other, _)| other == name) => {
+                self.draft
+                    .extra
+                    .push(port::<DeadLetter<'static>>(&alloc::format!("dead letters of {name}")));
+                self.draft.dead_letters.push((name.clone(), output));
+                let mut builder = self.builder.borrow_mut();
+                builder.model.nodes[self.draft.node.0].dead_letters = Some(output);
+            }
+            _ => {
+                let error = JobError::NoDeadLetters(self.draft.uid.clone());
+                self.builder.borrow_mut().errors.push(error);
+            }
+        }
+        let letters = side(&self, output, "dead-letters");
+        (self, letters)
+    }
+
     /// How many tasks run the chain that ends here.
     #[must_use]
     pub fn set_parallelism(mut self, parallelism: u32) -> Self {
@@ -216,7 +278,9 @@ impl<T: Record, C: Flow<Out = T>> Stream<T, C> {
         let name: Arc<str> = Arc::from(draft.operators.last().unwrap_or(&draft.uid).as_str());
         let mut outputs = Vec::from([port::<T>("out")]);
         outputs.extend(draft.extra.iter().cloned());
-        let make = factory(move |task, outputs| {
+        let dead_letters = draft.dead_letters.clone();
+        let make = factory(move |task, mut outputs| {
+            outputs.give_dead_letters(&dead_letters);
             let lanes = outputs.lanes(0);
             let name = Arc::clone(&name);
             flow.build(task, Emit { name, route: route(), lanes, outputs, types: PhantomData })
@@ -291,16 +355,18 @@ impl<T: Record, C: Flow<Out = T>> Stream<T, C> {
         }
         let Self { builder, flow, mut draft } = self;
         let model = f.clone();
-        let op = step::<T, _>(move |at, view, emit| {
+        let op = try_step::<T, _>(move |at, view, emit| {
             let branch = model(&view);
-            if branch < branches {
-                emit(branch as u32, at, encoded::<T>(&view));
+            if branch >= branches {
+                return Err(no_branch(branch, branches));
             }
+            emit(branch as u32, at, encoded::<T>(&view));
+            Ok(())
         });
         {
             let mut builder = builder.borrow_mut();
             builder.claim(name);
-            draft.node = builder.node(name, Vec::from([draft.node]), op);
+            draft.node = builder.node(name, Vec::from([draft.node]), type_name::<T>(), op);
         }
         if draft.operators.is_empty() {
             draft.uid = name.to_string();
@@ -346,7 +412,10 @@ impl<T: Record, C: Flow<Out = T>> Stream<T, C> {
         upstream.extend(others);
         let mut stream = input(builder, upstream, &draft, name);
         stream.draft.timed = timed;
-        stream.draft.node = stream.builder.borrow_mut().node(name, nodes, ModelOp::Union);
+        stream.draft.node = {
+            let mut builder = stream.builder.borrow_mut();
+            builder.node(name, nodes, type_name::<T>(), ModelOp::Union)
+        };
         stream
     }
 
@@ -386,7 +455,7 @@ impl<T: Record, C: Flow<Out = T>> Stream<T, C> {
         let (builder, upstream, _) = self.readable();
         let mut builder = builder.borrow_mut();
         builder.claim(name);
-        builder.node(name, Vec::from([node]), ModelOp::Sink);
+        builder.node(name, Vec::from([node]), type_name::<T>(), ModelOp::Sink);
         let connector = Arc::new(connector);
         let admin = Arc::clone(&connector);
         builder.sinks.push(SinkInfo { name: name.to_string(), connector: admin });
@@ -397,6 +466,7 @@ impl<T: Record, C: Flow<Out = T>> Stream<T, C> {
             operators: Vec::from([name.to_string()]),
             input: Some(port::<T>("in")),
             extra: Vec::new(),
+            dead_letters: Vec::new(),
             upstream,
             parallelism,
             timed,
@@ -436,6 +506,7 @@ pub(crate) fn input<T: Record>(
         operators: Vec::new(),
         input: Some(port::<T>("in")),
         extra: Vec::new(),
+        dead_letters: Vec::new(),
         upstream,
         parallelism: None,
         timed: before.timed,

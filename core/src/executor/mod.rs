@@ -142,8 +142,9 @@ impl<F: Faults> Executor<F> {
     pub fn task_figures(&mut self) -> BTreeMap<TaskId, TaskFigures> {
         let figures = self.tasks.iter_mut().map(|there| {
             let figures = there.task.figures();
+            let connector = there.task.connector_figures();
             let info = there.task.info();
-            (info.task, TaskFigures::new(info.uid.clone(), there.attempt, figures))
+            (info.task, TaskFigures::new(info.uid.clone(), there.attempt, figures, connector))
         });
         figures.collect()
     }

@@ -12,7 +12,7 @@ use crate::api::record::{Owned, Record};
 use crate::api::state::State;
 use crate::flow::logic::{Assignment, Captured, Cx, Logic, SnapshotOrder, Work, run_alone};
 use crate::flow::outputs::Outputs;
-use crate::flow::push::{Entered, Guard, Meta, Push, Quarantined, guarded, view_of};
+use crate::flow::push::{Entered, Guard, Meta, Push, Quarantined, guarded};
 use crate::flow::segment::Staged;
 use crate::flow::state::{Cursor, EntryId, SnapshotReader, SnapshotWriter, Table};
 use crate::flow::tail::KeyFn;
@@ -329,13 +329,9 @@ where
         if *self.name != *entry.operator {
             return Ok(self.staged.enter(entry, guard));
         }
-        let Some(view) = view_of::<T>(entry) else { return Ok(Entered::Changed) };
-        // One whose key cannot be told is the operator's to refuse again.
-        let hash = guarded(guard, || K::hash(&self.key.key(&view), 0));
-        if hash.is_ok_and(|hash| !self.table.owns(hash)) {
-            return Ok(Entered::Elsewhere);
-        }
-        run_alone::<T>(self, entry, &view, guard, cx)
+        run_alone::<T, _>(self, entry, (guard, cx), |it, view| {
+            it.table.owns(K::hash(&it.key.key(view), 0))
+        })
     }
 
     fn on_end(&mut self, _: &mut Cx<'_>) -> Result<(), String> {
@@ -473,13 +469,9 @@ impl<T: Record, K: Key, KF: KeyFn<T, K>, P: Push<T>> Logic for DistinctLogic<T, 
         if *self.name != *entry.operator {
             return Ok(self.staged.enter(entry, guard));
         }
-        let Some(view) = view_of::<T>(entry) else { return Ok(Entered::Changed) };
-        // One whose key cannot be told is the operator's to refuse again.
-        let hash = guarded(guard, || K::hash(&self.key.key(&view), 0));
-        if hash.is_ok_and(|hash| !self.table.owns(hash)) {
-            return Ok(Entered::Elsewhere);
-        }
-        run_alone::<T>(self, entry, &view, guard, cx)
+        run_alone::<T, _>(self, entry, (guard, cx), |it, view| {
+            it.table.owns(K::hash(&it.key.key(view), 0))
+        })
     }
 
     fn restore(&mut self, object: &SnapshotReader<'_>, epoch: Epoch) -> Result<(), String> {

@@ -6,10 +6,11 @@ use alloc::vec::Vec;
 use crate::api::files::Files;
 use crate::api::record::Record;
 use crate::api::sink::{Answered, IoQueue, Waiting, describe};
+use crate::api::source::ConnectorFigure;
 use crate::effect::IoError;
 use crate::flow::batch::Batch;
 use crate::flow::outputs::Outputs;
-use crate::flow::push::{Entered, Guard, Quarantined, guarded};
+use crate::flow::push::{Entered, Guard, Quarantined, guarded, view_of};
 use crate::flow::state::{SnapshotReader, SnapshotWriter};
 use crate::id::{Attempt, Epoch, TaskId, Token};
 use crate::message::{ObjectRef, Partition, Pending};
@@ -48,19 +49,24 @@ impl Work {
     }
 }
 
-/// Runs one record through a logic as if it had come over the channel that it came over at first.
+/// Runs the record of an entry through a logic as if it had come over the channel that it came over
+/// at first; `owns` says whether it is this task's.
 ///
 /// # Errors
 /// What the user should know.
-pub(crate) fn run_alone<T: Record>(
-    logic: &mut impl Logic,
+pub(crate) fn run_alone<T: Record, L: Logic>(
+    logic: &mut L,
     entry: &Quarantined,
-    view: &T::View<'_>,
-    guard: &mut dyn Guard,
-    cx: &mut Cx<'_>,
+    (guard, cx): (&mut dyn Guard, &mut Cx<'_>),
+    owns: impl Fn(&L, &T::View<'_>) -> bool,
 ) -> Result<Entered, String> {
+    let Some(view) = view_of::<T>(entry) else { return Ok(Entered::Changed) };
+    // One whose key cannot be told is the operator's to refuse again.
+    if guarded(guard, || owns(logic, &view)).is_ok_and(|owned| !owned) {
+        return Ok(Entered::Elsewhere);
+    }
     let mut batch = Batch::new(Vec::new(), true);
-    batch.push::<T>(entry.at, view);
+    batch.push::<T>(entry.at, &view);
     let channel = entry.partition.strip_prefix(CHANNEL).and_then(|number| number.parse().ok());
     let mut work = Work { batch, cursor: 0, port: 0, channel: channel.unwrap_or(0) };
     match guarded(guard, || logic.work(&mut work, cx)) {
@@ -258,6 +264,16 @@ pub trait Logic: Send {
     /// Records that came too late for their window.
     fn late(&self) -> u64 {
         0
+    }
+
+    /// Something that the user should know although all goes on; each is given once.
+    fn notice(&mut self) -> Option<String> {
+        None
+    }
+
+    /// Figures of its connector.
+    fn figures(&self) -> Vec<ConnectorFigure> {
+        Vec::new()
     }
 }
 

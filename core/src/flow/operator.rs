@@ -10,7 +10,7 @@ use crate::api::record::{Record, put_len, take, take_len};
 use crate::flow::batch::Mark;
 use crate::flow::logic::{Assignment, Captured, Cx, Logic, SnapshotOrder, Work, run_alone};
 use crate::flow::outputs::Outputs;
-use crate::flow::push::{Entered, Guard, Meta, Push, Quarantined, guarded, view_of};
+use crate::flow::push::{Entered, Guard, Meta, Push, Quarantined, guarded};
 use crate::flow::segment::Staged;
 use crate::flow::state::{SnapshotReader, SnapshotWriter};
 use crate::id::Epoch;
@@ -171,8 +171,7 @@ impl<R: Operator, P: Push<R::Out>> Logic for OperatorLogic<R, P> {
         if *self.name != *entry.operator {
             return Ok(self.staged.enter(entry, guard));
         }
-        let Some(view) = view_of::<R::In>(entry) else { return Ok(Entered::Changed) };
-        run_alone::<R::In>(self, entry, &view, guard, cx)
+        run_alone::<R::In, _>(self, entry, (guard, cx), |_, _| true)
     }
 
     fn on_watermark(&mut self, at: EventTime, cx: &mut Cx<'_>) -> Result<(), String> {

@@ -4,7 +4,8 @@ use alloc::collections::VecDeque;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use crate::api::record::{Record, type_name};
+use crate::api::dead_letter::DeadLetter;
+use crate::api::record::{Record, Ref, type_name};
 use crate::dag::Partitioner;
 use crate::flow::batch::{Batch, Mark};
 use crate::flow::logic::CHANNEL;
@@ -40,6 +41,8 @@ pub struct Outputs {
     quarantined: Vec<(u64, Quarantined)>,
     /// The names of a source's partitions, so that what is put aside says where it came from.
     partitions: Vec<String>,
+    /// The ports of operators whose dead letters somebody reads.
+    dead_letters: Vec<(String, usize)>,
     watermark: Option<EventTime>,
     /// The readers were told not to wait for the clock.
     idle: bool,
@@ -330,6 +333,25 @@ impl Outputs {
         self.partitions = partitions;
     }
 
+    /// What these operators put aside goes to ports, as far as somebody reads those.
+    pub(crate) fn give_dead_letters(&mut self, ports: &[(String, u32)]) {
+        for (operator, port) in ports {
+            if self.has_readers(*port as usize) {
+                self.dead_letters.push((operator.clone(), *port as usize));
+            }
+        }
+    }
+
+    fn port_of_dead_letters(&self, operator: &str) -> Option<usize> {
+        let mut ports = self.dead_letters.iter();
+        ports.find(|(name, _)| name == operator).map(|(_, port)| *port)
+    }
+
+    fn push_dead_letter(&mut self, port: usize, letter: &DeadLetter<'_>) {
+        let meta = Meta { at: letter.at, partition: 0 };
+        self.push::<DeadLetter<'static>>(port, 0, meta, letter);
+    }
+
     /// Puts a record aside.
     #[cold]
     pub fn quarantine<T: Record>(
@@ -341,17 +363,57 @@ impl Outputs {
     ) {
         let mut bytes = Vec::new();
         T::encode(view, &mut bytes);
+        let record = type_name::<T>();
+        if let Some(port) = self.port_of_dead_letters(operator) {
+            let letter = DeadLetter {
+                operator,
+                reason: &error,
+                partition: "",
+                position: "",
+                at: meta.at,
+                record_type: &record,
+                bytes: &bytes,
+            };
+            return self.push_dead_letter(port, &letter);
+        }
         let number = meta.partition;
         let named = self.partitions.get(number as usize).cloned();
         let partition = named.unwrap_or_else(|| alloc::format!("{CHANNEL}{number}"));
-        let record = type_name::<T>();
-        self.quarantine_bytes(operator, partition, String::new(), meta.at, record, bytes, error);
+        self.put_aside(operator, partition, String::new(), meta.at, record, bytes, error);
     }
 
     /// Puts bytes aside that never became a record.
     #[cold]
     #[expect(clippy::too_many_arguments, reason = "the context of a quarantined record, once")]
     pub fn quarantine_bytes(
+        &mut self,
+        operator: &str,
+        partition: String,
+        position: String,
+        at: EventTime,
+        record: String,
+        bytes: Vec<u8>,
+        error: String,
+    ) {
+        let Some(port) = self.port_of_dead_letters(operator) else {
+            return self.put_aside(operator, partition, position, at, record, bytes, error);
+        };
+        let mut encoded = Vec::new();
+        Ref::<[u8]>::encode(&bytes.as_slice(), &mut encoded);
+        let letter = DeadLetter {
+            operator,
+            reason: &error,
+            partition: &partition,
+            position: &position,
+            at,
+            record_type: &type_name::<Ref<[u8]>>(),
+            bytes: &encoded,
+        };
+        self.push_dead_letter(port, &letter);
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the context of a quarantined record, once")]
+    fn put_aside(
         &mut self,
         operator: &str,
         partition: String,
@@ -375,7 +437,24 @@ impl Outputs {
 
     /// Takes over what was put aside elsewhere.
     pub(crate) fn adopt_quarantined(&mut self, entries: Vec<Quarantined>) {
-        self.quarantined.extend(entries.into_iter().map(|entry| (self.record, entry)));
+        for entry in entries {
+            // One that was cut is no whole record any more.
+            match self.port_of_dead_letters(&entry.operator).filter(|_| !entry.cut) {
+                None => self.quarantined.push((self.record, entry)),
+                Some(port) => {
+                    let letter = DeadLetter {
+                        operator: &entry.operator,
+                        reason: &entry.error,
+                        partition: "",
+                        position: "",
+                        at: entry.at,
+                        record_type: &entry.record,
+                        bytes: &entry.bytes,
+                    };
+                    self.push_dead_letter(port, &letter);
+                }
+            }
+        }
     }
 
     /// True if something was put aside since it was last taken.

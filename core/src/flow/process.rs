@@ -15,7 +15,7 @@ use crate::flow::aggregate::restore;
 use crate::flow::batch::Mark;
 use crate::flow::logic::{Assignment, Captured, Cx, Logic, SnapshotOrder, Work, run_alone};
 use crate::flow::outputs::Outputs;
-use crate::flow::push::{Entered, Guard, Meta, Push, Quarantined, guarded, view_of};
+use crate::flow::push::{Entered, Guard, Meta, Push, Quarantined, guarded};
 use crate::flow::segment::Staged;
 use crate::flow::state::{Cursor, EntryId, SnapshotReader, SnapshotWriter, Table};
 use crate::flow::tail::KeyFn;
@@ -481,13 +481,9 @@ impl<R: Process, KF: KeyFn<R::In, R::Key>, P: Push<R::Out>> Logic for ProcessLog
         if *self.name != *entry.operator {
             return Ok(self.staged.enter(entry, guard));
         }
-        let Some(view) = view_of::<R::In>(entry) else { return Ok(Entered::Changed) };
-        // One whose key cannot be told is the operator's to refuse again.
-        let hash = guarded(guard, || R::Key::hash(&self.key.key(&view), 0));
-        if hash.is_ok_and(|hash| !self.tables.states.owns(hash)) {
-            return Ok(Entered::Elsewhere);
-        }
-        run_alone::<R::In>(self, entry, &view, guard, cx)
+        run_alone::<R::In, _>(self, entry, (guard, cx), |it, view| {
+            it.tables.states.owns(R::Key::hash(&it.key.key(view), 0))
+        })
     }
 
     fn on_watermark(&mut self, at: EventTime, _: &mut Cx<'_>) -> Result<(), String> {

@@ -8,7 +8,7 @@ use crate::api::sink::{Answered, Sink, SinkContext, Waiting};
 use crate::effect::IoError;
 use crate::flow::logic::{Assignment, Captured, Cx, Logic, SnapshotOrder, Work, run_alone};
 use crate::flow::outputs::Outputs;
-use crate::flow::push::{Entered, Guard, Meta, Quarantined, guarded, view_of};
+use crate::flow::push::{Entered, Guard, Meta, Quarantined, guarded};
 use crate::id::{Epoch, Token};
 use crate::limits::{RECORDS_PER_SLICE, SINK_BYTES_OUTSTANDING_MAX};
 
@@ -105,8 +105,7 @@ impl<S: Sink> Logic for SinkLogic<S> {
         if *self.name != *entry.operator {
             return Ok(Entered::Missing);
         }
-        let Some(view) = view_of::<S::In>(entry) else { return Ok(Entered::Changed) };
-        run_alone::<S::In>(self, entry, &view, guard, cx)
+        run_alone::<S::In, _>(self, entry, (guard, cx), |_, _| true)
     }
 
     fn idle(&mut self, cx: &mut Cx<'_>) {

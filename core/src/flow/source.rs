@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::api::record::{Record, type_name};
-use crate::api::source::{Advance, Source, SourceContext};
+use crate::api::source::{Advance, ConnectorFigure, Source, SourceContext};
 use crate::clock::Emit;
 use crate::flow::logic::{Assignment, Captured, Cx, Logic, Polled, SnapshotOrder, Work};
 use crate::flow::outputs::Outputs;
@@ -55,7 +55,7 @@ impl<S: Source, P: Push<S::Out>> SourceLogic<S, P> {
     #[inline]
     fn slice(&mut self, cx: &mut Cx<'_>) -> Result<Option<Polled>, String> {
         let mut context = SourceContext { now: cx.now, wall: cx.wall, files: cx.files };
-        let mut partition = u32::MAX;
+        let (mut partition, now) = (u32::MAX, cx.now);
         let most = context.files.records_per_turn();
         for _ in 0..RECORDS_PER_SLICE.min(most) {
             match self.source.advance(&mut context)? {
@@ -65,7 +65,7 @@ impl<S: Source, P: Push<S::Out>> SourceLogic<S, P> {
                     if meta.partition != partition {
                         partition = meta.partition;
                         if let Some(clocks) = self.next.clocks() {
-                            clocks.on_batch(partition, cx.now);
+                            clocks.on_batch(partition, now);
                         }
                     }
                     self.next.outputs().begin_record();
@@ -73,18 +73,26 @@ impl<S: Source, P: Push<S::Out>> SourceLogic<S, P> {
                     self.next.push(meta, view);
                     self.pushing = false;
                 }
-                other => return self.without_record(other),
+                other => return self.without_record(other, now),
             }
         }
         Ok(None)
     }
 
     #[cold]
-    fn without_record(&mut self, advance: Advance) -> Result<Option<Polled>, String> {
+    fn without_record(&mut self, advance: Advance, now: Time) -> Result<Option<Polled>, String> {
         match advance {
             Advance::Record => Ok(None),
             Advance::Wait(until) => Ok(Some(Polled::Wait(until))),
             Advance::End => Ok(Some(Polled::End)),
+            Advance::NewPartition(name) => {
+                if let Some(clocks) = self.next.clocks() {
+                    clocks.add(now);
+                }
+                self.partitions.push(name);
+                self.next.outputs().name_partitions(self.partitions.clone());
+                Ok(None)
+            }
             Advance::PartitionEnd(partition) => {
                 if let Some(clocks) = self.next.clocks() {
                     clocks.done(partition);
@@ -243,6 +251,14 @@ impl<S: Source, P: Push<S::Out>> Logic for SourceLogic<S, P> {
 
     fn read(&self) -> (u64, u64) {
         (self.records, self.source.bytes_read())
+    }
+
+    fn notice(&mut self) -> Option<String> {
+        self.source.notice()
+    }
+
+    fn figures(&self) -> Vec<ConnectorFigure> {
+        self.source.figures()
     }
 }
 

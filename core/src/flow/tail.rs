@@ -187,7 +187,7 @@ impl<T: Record, F: FnMut(&T::View<'_>) -> usize + Send> Push<T> for Split<T, F> 
     }
 }
 
-fn no_branch(port: usize, ports: usize) -> String {
+pub(crate) fn no_branch(port: usize, ports: usize) -> String {
     let mut text = "chose branch ".to_string();
     text.push_str(&port.to_string());
     text.push_str(" of ");

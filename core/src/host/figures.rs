@@ -7,6 +7,7 @@ use core::ops::AddAssign;
 
 use serde::{Deserialize, Serialize};
 
+use crate::api::ConnectorFigure;
 use crate::app::Stage;
 use crate::control::{AppOutcome, Peer};
 use crate::id::{AppId, AppTerm, Attempt, Epoch, ExecutorId, ProcessorId, TaskId};
@@ -67,11 +68,18 @@ pub struct TaskFigures {
     pub ended: bool,
     /// It reads from outside.
     pub is_source: bool,
+    /// What its connector shows beside.
+    pub connector: Vec<ConnectorFigure>,
 }
 
 impl TaskFigures {
     /// Of a task with this name, in this attempt.
-    pub(crate) fn new(uid: String, attempt: Attempt, figures: Figures) -> Self {
+    pub(crate) fn new(
+        uid: String,
+        attempt: Attempt,
+        figures: Figures,
+        connector: Vec<ConnectorFigure>,
+    ) -> Self {
         Self {
             uid,
             attempt,
@@ -94,6 +102,7 @@ impl TaskFigures {
             snapshot_bytes: figures.snapshot_bytes,
             ended: figures.ended,
             is_source: figures.is_source,
+            connector,
         }
     }
 }

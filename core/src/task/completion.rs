@@ -1,12 +1,13 @@
 //! What a task does with the answers to what it asked for: I/O, commits, objects of the store.
 
+use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use super::snapshot::retry_wait;
 use super::{Phase, Task, Turn, World};
 use crate::api::sink::Answered;
-use crate::effect::{Effect, IoError, Place, StoreReply};
+use crate::effect::{Effect, IoError, Level, Notice, Place, StoreReply};
 use crate::flow::logic::{Cx, TaskInfo};
 use crate::flow::state::SnapshotReader;
 use crate::host::Faults;
@@ -46,6 +47,11 @@ impl<F: Faults> Task<F> {
     pub(super) fn submit(&mut self, now: Time, fx: &mut Vec<Effect>) {
         let task = self.info.task;
         self.io.resume(now);
+        let warned = self.io.take_warnings().into_iter();
+        fx.extend(warned.map(|text| {
+            let text = format!("{}[{}]: {text}", self.info.uid, task.index);
+            Effect::Notice(Notice { level: Level::Warning, text })
+        }));
         for (token, request) in self.io.take_objects() {
             self.objects.ask(token, request, &mut self.snapshots);
         }

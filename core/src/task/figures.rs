@@ -1,7 +1,11 @@
 //! What people see of a task.
 
+use alloc::vec::Vec;
+
 use super::input::Input;
 use super::{Latency, Phase, Task};
+use crate::api::ConnectorFigure;
+use crate::effect::{Effect, Level, Notice};
 use crate::host::Faults;
 use crate::id::Epoch;
 use crate::time::Duration;
@@ -51,7 +55,26 @@ pub struct Figures {
     pub is_source: bool,
 }
 
+/// Figures of its connector that a task tells: enough for a topic's partitions, and few enough for
+/// a report.
+const CONNECTOR_FIGURES_MAX: usize = 1_000;
+
 impl<F: Faults> Task<F> {
+    /// Tells the user what its connector has to say.
+    pub(super) fn tell(&mut self, fx: &mut Vec<Effect>) {
+        while let Some(said) = self.logic.notice() {
+            let text = [self.info.uid.as_str(), ": ", &said].concat();
+            fx.push(Effect::Notice(Notice { level: Level::Warning, text }));
+        }
+    }
+
+    /// What its connector has to show.
+    pub(crate) fn connector_figures(&self) -> Vec<ConnectorFigure> {
+        let mut figures = self.logic.figures();
+        figures.truncate(CONNECTOR_FIGURES_MAX);
+        figures
+    }
+
     /// Bytes of state, of the batches that wait at the inputs, and of the outputs' buffers.
     pub fn allocated(&mut self) -> usize {
         let queued = self.inputs.iter().map(Input::bytes).sum::<usize>();

@@ -372,6 +372,7 @@ impl<F: Faults> Task<F> {
         }
         self.replays.read(world.now, &mut self.snapshots, fx);
         let turn = if self.is_source { self.poll(world)? } else { self.serve(world, fx)? };
+        self.tell(fx);
         self.aside()?;
         busy |= turn == Turn::Busy;
         Ok(if busy { Turn::Busy } else { turn })

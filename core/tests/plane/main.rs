@@ -5,6 +5,7 @@
 
 mod aggregates;
 mod alignment;
+mod dead_letters;
 mod expiring;
 mod graphs;
 mod operators;

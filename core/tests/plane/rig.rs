@@ -483,6 +483,16 @@ impl Rig {
     /// Takes the records that left by a port, in order.
     pub(crate) fn records<T: Owned>(&mut self, port: usize) -> Vec<(i64, T)> {
         let mut records = Vec::new();
+        self.each::<T>(port, |at, record| records.push((at.0, record)));
+        records
+    }
+
+    /// The same, for records that borrow.
+    pub(crate) fn each<T: Record>(
+        &mut self,
+        port: usize,
+        mut each: impl FnMut(EventTime, T::View<'_>),
+    ) {
         let ports = &self.ports_of_edges;
         self.out.retain(|(channel, item)| {
             let Item::Batch(batch) = item else { return true };
@@ -491,11 +501,10 @@ impl Rig {
             }
             let mut reader = batch.reader(0);
             while let Some((at, record)) = reader.next::<T>().expect("a record was encoded") {
-                records.push((at.0, record));
+                each(at, record);
             }
             false
         });
-        records
     }
 
     /// What a snapshot says was put aside.

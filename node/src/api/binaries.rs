@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use axum::Json;
-use axum::body::Body;
+use axum::body::{Body, BodyDataStream, Bytes};
 use axum::extract::{Path, State};
 use axum::http::header;
 use axum::response::{IntoResponse as _, Response};
@@ -20,7 +20,7 @@ use sha2::{Digest as _, Sha256};
 use super::errors::{Code, Problem};
 use super::types::Done;
 use super::{Api, Peers};
-use crate::binaries::{Binaries, BinaryError, BinarySource, Upload};
+use crate::binaries::{BINARY_BYTES_MAX, BinaryError, BinarySource, Upload};
 use crate::client::ClientError;
 use crate::gossip::NodeInfo;
 use crate::security::{hex, unhex};
@@ -187,30 +187,24 @@ pub(super) async fn put(
     Path(sha256): Path<String>,
     body: Body,
 ) -> Result<Json<Done>, Problem> {
+    let mut chunks = body.into_data_stream();
+    let answer = take(&api, &sha256, &mut chunks).await;
+    if !matches!(&answer, Err(problem) if problem.code == Code::Timeout) {
+        pass(&mut chunks).await;
+    }
+    answer.map(Json)
+}
+
+async fn take(api: &Api, sha256: &str, chunks: &mut BodyDataStream) -> Result<Done, Problem> {
     let digest: Digest = sha256.parse()?;
     let _turn = api.0.uploads.acquire().await.expect("it is never closed");
     let binaries = api.backend().binaries();
-    if binaries.path(&sha256).is_some() {
-        return Ok(Json(Done { done: format!("the binary {digest} was here already") }));
+    if binaries.path(sha256).is_some() {
+        return Ok(Done { done: format!("the binary {digest} was here already") });
     }
-    receive(binaries, digest, body).await?;
-    Ok(Json(Done { done: format!("the binary {digest} is here") }))
-}
-
-async fn receive(binaries: &Binaries, digest: Digest, body: Body) -> Result<(), Problem> {
     let mut upload = binaries.upload().map_err(|error| problem(&error))?;
     let mut hasher = Sha256::new();
-    let mut chunks = body.into_data_stream();
-    let silent = |_| {
-        let what = format!("nothing came for {} s: send it again", SILENCE_MAX.as_secs());
-        Problem::new(Code::Timeout, what)
-    };
-    while let Some(chunk) =
-        tokio::time::timeout(SILENCE_MAX, chunks.next()).await.map_err(silent)?
-    {
-        let chunk = chunk.map_err(|error| {
-            Problem::new(Code::BadRequest, format!("the upload broke off: {error}"))
-        })?;
+    while let Some(chunk) = next(chunks).await? {
         hasher.update(&chunk);
         upload.write(&chunk).map_err(|error| problem(&error))?;
     }
@@ -222,7 +216,31 @@ async fn receive(binaries: &Binaries, digest: Digest, body: Body) -> Result<(), 
     }
     let finished = tokio::task::spawn_blocking(move || upload.finish()).await;
     let finished = finished.map_err(|error| Problem::new(Code::Internal, error.to_string()))?;
-    finished.map(|_| ()).map_err(|error| problem(&error))
+    finished.map_err(|error| problem(&error))?;
+    Ok(Done { done: format!("the binary {digest} is here") })
+}
+
+/// The next bytes of an upload; none at its end.
+async fn next(chunks: &mut BodyDataStream) -> Result<Option<Bytes>, Problem> {
+    let chunk = tokio::time::timeout(SILENCE_MAX, chunks.next()).await.map_err(|_| {
+        let what = format!("nothing came for {} s: send it again", SILENCE_MAX.as_secs());
+        Problem::new(Code::Timeout, what)
+    })?;
+    chunk
+        .transpose()
+        .map_err(|error| Problem::new(Code::BadRequest, format!("the upload broke off: {error}")))
+}
+
+/// Lets the rest of an upload come: a client that is still sending when the connection closes would
+/// learn of that, and not of the answer.
+async fn pass(chunks: &mut BodyDataStream) {
+    let mut passed = 0;
+    while passed < BINARY_BYTES_MAX {
+        match next(chunks).await {
+            Ok(Some(chunk)) => passed += chunk.len() as u64,
+            Ok(None) | Err(_) => return,
+        }
+    }
 }
 
 fn problem(error: &BinaryError) -> Problem {

@@ -123,18 +123,15 @@ pub(super) async fn records(
 async fn leave<T: DeserializeOwned + From<Left>>(
     api: &Api,
     app: &AppStatus,
-    hopped: bool,
+    hopped: Hopped,
     (what, command): (&str, Command),
 ) -> Result<T, Problem> {
     let (process, elsewhere) = api.app_master(app)?;
     if let Some(node) = elsewhere {
-        if hopped {
-            let what = format!("the app master of {} has moved to {node}: ask again", app.app);
-            return Err(Problem::new(Code::NodeUnreachable, what));
-        }
-        let at = api.http_of(node)?;
         let path = format!("/api/v1/apps/{}/quarantine/{what}", app.app.0);
-        return api.0.peers.post(&at, &path, &json!({}), SAVEPOINT_TIME_MAX).await;
+        let master = format!("the app master of {}", app.app);
+        let asked = (path.as_str(), &json!({}));
+        return api.hand_on((node, &master), hopped, asked, SAVEPOINT_TIME_MAX).await;
     }
     match api.backend().command(process, command).await {
         Answer::Left(left) => Ok(left.into()),
@@ -156,7 +153,7 @@ fn log(principal: Option<Extension<Principal>>, done: &str, app: &AppStatus) {
 pub(super) async fn replay(
     State(api): State<Api>,
     Path(app): Path<String>,
-    Hopped(hopped): Hopped,
+    hopped: Hopped,
     principal: Option<Extension<Principal>>,
 ) -> Result<Json<QuarantineReplayed>, Problem> {
     let app = api.app(&app).await?;
@@ -174,7 +171,7 @@ pub(super) async fn replay(
 pub(super) async fn forget(
     State(api): State<Api>,
     Path(app): Path<String>,
-    Hopped(hopped): Hopped,
+    hopped: Hopped,
     principal: Option<Extension<Principal>>,
 ) -> Result<Json<QuarantineDropped>, Problem> {
     let app = api.app(&app).await?;

@@ -25,6 +25,7 @@ pub(super) fn collect(
         counters(all, labels, figures);
         gauges(all, labels, figures);
         latency(all, labels, &figures.latency);
+        connector(all, labels, figures);
         let names = ("gear_task_watermark_seconds", "gear_task_watermark_lag_seconds");
         watermark(all, names, labels, figures.watermark, now);
     }
@@ -68,6 +69,16 @@ fn gauges(all: &mut Families, task: &[Label<'_>], of: &TaskFigures) {
     let help = "How long the oldest epoch has been committed whose output is not yet visible";
     let age = of.output_age.as_secs_f64();
     all.gauge(("gear_task_output_age_seconds", help), task, age);
+}
+
+/// What connectors show: a source of Kafka, how far it is behind in each partition.
+fn connector(all: &mut Families, task: &[Label<'_>], of: &TaskFigures) {
+    let help = "What a connector shows of itself: `figure` says what, `of` says of what";
+    for figure in &of.connector {
+        let more = [("figure", figure.name.as_str()), ("of", figure.of.as_str())];
+        let labels: Vec<Label<'_>> = task.iter().copied().chain(more).collect();
+        all.gauge(("gear_connector", help), &labels, figure.value as f64);
+    }
 }
 
 /// How long what sources read takes to come to a task; nothing for a task that reads it itself.

@@ -1,6 +1,8 @@
 //! What outlives the machines: each app's checkpoint store, and the file system that its
 //! connectors read and write.
 
+use std::any::Any;
+
 use gear_connectors::model::ModelDisk;
 use gear_core::api::{FileInfo, Files};
 use gear_core::checkpoint::record::FOLDER;
@@ -75,6 +77,10 @@ impl Files for Paced<'_> {
 
     fn records_per_turn(&self) -> usize {
         self.records
+    }
+
+    fn service(&mut self, kind: &str) -> Option<&mut dyn Any> {
+        self.disk.service(kind)
     }
 }
 

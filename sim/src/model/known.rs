@@ -18,12 +18,6 @@ pub trait Known {
     /// Why it cannot be known.
     fn source(&self, name: &str) -> Result<Vec<Content>, String>;
 
-    /// True if an operator refuses a record with an error.
-    fn refuses(&self, operator: &str, record: &[u8]) -> bool {
-        let _ = (operator, record);
-        false
-    }
-
     /// What an operator written by hand makes of its input; none if that is not known.
     fn by_hand(&self, operator: &str, input: Vec<Record>) -> Option<ByHand> {
         let _ = (operator, input);
@@ -36,8 +30,8 @@ pub trait Known {
 pub struct ByHand {
     /// Its output.
     pub emitted: Vec<Record>,
-    /// What is put aside.
-    pub put_aside: Vec<Vec<u8>>,
+    /// What is put aside, and why.
+    pub put_aside: Vec<(Record, String)>,
 }
 
 /// A job of the workload, and its input.
@@ -55,14 +49,15 @@ impl Known for Workload<'_> {
         let partitions = self.sources[number].partitions.iter();
         let content = |entry: &Entry| match entry {
             Entry::Row(row) => Content::Record(event_time(row), encode(row)),
-            Entry::Malformed(bytes) => Content::Malformed(bytes.clone()),
+            // Nobody reads what the sources of the workload have to say of it.
+            Entry::Malformed(bytes) => Content::Malformed {
+                partition: String::new(),
+                position: String::new(),
+                bytes: bytes.clone(),
+                reason: String::new(),
+            },
         };
         Ok(partitions.flat_map(|partition| &partition.entries).map(content).collect())
-    }
-
-    fn refuses(&self, operator: &str, record: &[u8]) -> bool {
-        let salt = self.built.tries.iter().find(|(name, _)| name == operator);
-        salt.is_some_and(|(_, salt)| is_poison(&decode(record), *salt))
     }
 
     fn by_hand(&self, operator: &str, input: Vec<Record>) -> Option<ByHand> {
@@ -73,7 +68,7 @@ impl Known for Workload<'_> {
         for (at, bytes) in input {
             let row = decode(&bytes);
             if is_poison(&row, *salt) {
-                made.put_aside.push(bytes);
+                made.put_aside.push(((at, bytes), "poison".to_owned()));
                 continue;
             }
             let count = counts.entry(row.1).or_default();

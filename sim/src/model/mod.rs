@@ -5,7 +5,8 @@ mod known;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use gear_core::dsl::{Content, Model, ModelAggregate, ModelOp};
+use gear_core::api::{DeadLetter, Record as _, Ref};
+use gear_core::dsl::{Content, Model, ModelAggregate, ModelNode, ModelOp};
 use gear_core::flow::window::Windows;
 use gear_core::time::EventTime;
 
@@ -47,20 +48,16 @@ pub fn interpret(model: &Model, known: &dyn Known) -> Result<Expected, String> {
         for (from, port) in &node.inputs {
             input.extend(outputs[*from].get(port).into_iter().flatten().cloned());
         }
-        let mut run = Run { name: &node.name, expected: &mut expected, ports: BTreeMap::new() };
+        let mut run = Run { node, expected: &mut expected, ports: BTreeMap::new() };
         match &node.op {
             ModelOp::Source => run.source(known.source(&node.name)?),
             ModelOp::Step(step) => {
                 for (at, bytes) in input {
-                    if known.refuses(&node.name, &bytes) {
-                        run.put_aside(bytes);
-                        continue;
-                    }
                     let mut emitted = Vec::new();
                     let mut emit = |port, at, bytes| emitted.push((port, (at, bytes)));
-                    match catch(|| step(at, &bytes, &mut emit)) {
+                    match catch(|| step(at, &bytes, &mut emit)).flatten() {
                         Ok(()) => emitted.into_iter().for_each(|(port, it)| run.emit(port, it)),
-                        Err(_) => run.put_aside(bytes),
+                        Err(reason) => run.put_aside((at, bytes), &reason),
                     }
                 }
             }
@@ -85,7 +82,9 @@ pub fn interpret(model: &Model, known: &dyn Known) -> Result<Expected, String> {
                     .by_hand(&node.name, input)
                     .ok_or_else(|| format!("the model knows nothing of `{}`", node.name))?;
                 emitted.into_iter().for_each(|record| run.emit(0, record));
-                put_aside.into_iter().for_each(|bytes| run.put_aside(bytes));
+                for (record, reason) in put_aside {
+                    run.put_aside(record, &reason);
+                }
             }
         }
         outputs.push(run.ports);
@@ -95,7 +94,7 @@ pub fn interpret(model: &Model, known: &dyn Known) -> Result<Expected, String> {
 
 /// One operator at work.
 struct Run<'a> {
-    name: &'a str,
+    node: &'a ModelNode,
     expected: &'a mut Expected,
     ports: BTreeMap<u32, Vec<Record>>,
 }
@@ -105,15 +104,44 @@ impl Run<'_> {
         self.ports.entry(port).or_default().push(record);
     }
 
-    fn put_aside(&mut self, bytes: Vec<u8>) {
-        self.expected.quarantined.push((self.name.to_owned(), bytes));
+    fn put_aside(&mut self, (at, bytes): Record, reason: &str) {
+        let Some(port) = self.node.dead_letters else {
+            self.expected.quarantined.push((self.node.name.clone(), bytes));
+            return;
+        };
+        self.emit_letter(port, at, ["", ""], (&self.node.reads, &bytes), reason);
+    }
+
+    fn emit_letter(
+        &mut self,
+        port: u32,
+        at: EventTime,
+        [partition, position]: [&str; 2],
+        (record_type, bytes): (&str, &[u8]),
+        reason: &str,
+    ) {
+        let operator = &self.node.name;
+        let letter = DeadLetter { operator, reason, partition, position, at, record_type, bytes };
+        let mut encoded = Vec::new();
+        DeadLetter::encode(&letter, &mut encoded);
+        self.emit(port, (at, encoded));
     }
 
     fn source(&mut self, contents: Vec<Content>) {
         for content in contents {
             match content {
                 Content::Record(at, bytes) => self.emit(0, (at, bytes)),
-                Content::Malformed(bytes) => self.put_aside(bytes),
+                Content::Malformed { partition, position, bytes, reason } => {
+                    let Some(port) = self.node.dead_letters else {
+                        self.expected.quarantined.push((self.node.name.clone(), bytes));
+                        continue;
+                    };
+                    let mut encoded = Vec::new();
+                    Ref::<[u8]>::encode(&bytes.as_slice(), &mut encoded);
+                    let record = ("bytes", encoded.as_slice());
+                    let place = [partition.as_str(), position.as_str()];
+                    self.emit_letter(port, EventTime::MIN, place, record, &reason);
+                }
             }
         }
     }
@@ -130,7 +158,7 @@ impl Run<'_> {
                     }
                     values.insert(key, value);
                 }
-                Err(_) => self.put_aside(bytes),
+                Err(reason) => self.put_aside((at, bytes), &reason),
             }
         }
         if !updates {
@@ -160,7 +188,7 @@ impl Run<'_> {
             self.emit(0, (EventTime(end - 1), bytes));
         }
         let read = WindowInput { records: input, windows };
-        self.expected.windows.insert(self.name.to_owned(), read);
+        self.expected.windows.insert(self.node.name.clone(), read);
     }
 }
 

@@ -1,5 +1,6 @@
 //! A plan made a job, through the same builder that authors use.
 
+use gear_core::api::DeadLetter;
 use gear_core::clock::Watermarks;
 use gear_core::dsl::{App, FromInput, Job, Settings, Sliding, Stream, Tumbling};
 use gear_core::flow::window::Window;
@@ -39,8 +40,6 @@ pub struct Built {
     pub job: Job,
     /// What has to be compared, and how.
     pub sinks: Vec<Judged>,
-    /// Operators that refuse rows with an error: their names and salts.
-    pub tries: Vec<(String, u64)>,
     /// Operators written by hand: their names and salts.
     pub tallies: Vec<(String, u64)>,
 }
@@ -73,7 +72,6 @@ struct Builder<'a> {
     pool: Vec<Option<Plain>>,
     /// The late windows' streams in the pool: values and late records.
     late: Vec<(usize, usize, String, bool)>,
-    tries: Vec<(String, u64)>,
     tallies: Vec<(String, u64)>,
 }
 
@@ -85,13 +83,7 @@ struct Builder<'a> {
 pub fn build(plan: &Plan, build: &Build) -> Built {
     let settings = Settings { parallelism: build.parallelism, key_groups: build.key_groups };
     let mut app = App::new("simulated", (), settings);
-    let mut builder = Builder {
-        build,
-        pool: Vec::new(),
-        late: Vec::new(),
-        tries: Vec::new(),
-        tallies: Vec::new(),
-    };
+    let mut builder = Builder { build, pool: Vec::new(), late: Vec::new(), tallies: Vec::new() };
     for (number, rows) in build.sources.iter().enumerate() {
         let source = app.source(&format!("source-{number}"), rows.clone());
         builder.pool.push(Some(source.watermarks(build.watermarks.clone()).fork()));
@@ -100,7 +92,7 @@ pub fn build(plan: &Plan, build: &Build) -> Built {
         builder.step(number, *step);
     }
     let mut sinks = Vec::new();
-    let Builder { pool, late, tries, tallies, .. } = builder;
+    let Builder { pool, late, tallies, .. } = builder;
     for (place, stream) in pool.into_iter().enumerate() {
         if let Some(stream) = stream {
             let name = format!("sink-{place}");
@@ -119,7 +111,7 @@ pub fn build(plan: &Plan, build: &Build) -> Built {
     sinks.extend(judged);
     let job = app.finish();
     let job = job.unwrap_or_else(|errors| panic!("the plan {plan:?} is refused: {errors:?}"));
-    Built { job, sinks, tries, tallies }
+    Built { job, sinks, tallies }
 }
 
 impl Builder<'_> {
@@ -138,6 +130,7 @@ impl Builder<'_> {
                 self.pool.push(Some(no));
                 yes
             }
+            Op::DeadLetters => self.dead_letters(step, &name, stream),
             Op::Fork => {
                 let fork = stream.fork();
                 self.pool.push(Some(fork.clone()));
@@ -193,7 +186,6 @@ impl Builder<'_> {
             }
             Op::Chain => self.chain(step, name, stream),
             Op::TryMap => {
-                self.tries.push((name.to_owned(), salt));
                 self.parallel(step, stream.try_map::<Row, _, _>(name, move |row| tried(row, salt)))
             }
             Op::PanickingMap => {
@@ -214,10 +206,39 @@ impl Builder<'_> {
         }
     }
 
+    /// The operator that refuses rows stands between one that emits several for each, and one that
+    /// panics for some: then what it gave away for the same row has to be taken back.
+    fn dead_letters(&mut self, step: Step, name: &str, stream: Plain) -> Plain {
+        let salt = step.salt;
+        let panics = salt.is_multiple_of(4);
+        let (rows, letters) = stream
+            .flat_map::<Row, _>(&format!("{name}a"), move |row, out| {
+                (0..3).for_each(|copy| out.push(copied(&row, copy)));
+            })
+            .try_map::<Row, _, _>(&format!("{name}b"), move |row| {
+                assert!(!panics || !is_poison(row, salt ^ 1), "panics at {}", row.0);
+                tried(row, salt ^ 2)
+            })
+            .dead_letters();
+        let letters = letters.map(&format!("{name}l"), |letter: DeadLetter<'_>| {
+            let row = letter.record::<Row>().expect("it was a row");
+            let reason = letter
+                .reason
+                .bytes()
+                .fold(letter.at.0 as u64, |hash, byte| mix(hash ^ u64::from(byte)));
+            (mix(row.0 ^ reason), row.1, row.2, letter.operator.to_owned())
+        });
+        self.pool.push(Some(letters.fork()));
+        let rows = rows.map(&format!("{name}c"), move |row| {
+            assert!(!is_poison(&row, salt ^ 3), "poison");
+            row
+        });
+        self.parallel(step, rows)
+    }
+
     fn chain(&mut self, step: Step, name: &str, stream: Plain) -> Plain {
         let salt = step.salt;
         let tried_name = format!("{name}t");
-        self.tries.push((tried_name.clone(), salt ^ 1));
         let stream = stream
             .map(&format!("{name}a"), move |row| rekeyed(row, salt))
             .filter(&format!("{name}b"), move |row| !mix(row.0 ^ salt).is_multiple_of(5))

@@ -37,6 +37,8 @@ pub enum Op {
     /// Map, filter, flat_map and try_map in one chain.
     Chain,
     TryMap,
+    /// A chain whose second operator gives what it refuses to the second result.
+    DeadLetters,
     PanickingMap,
     PanickingFlatMap,
     Rebalance,
@@ -97,6 +99,10 @@ impl Plan {
             if op == Op::PanickingFold && exact && salt.is_multiple_of(2) {
                 op = Op::Tally;
             }
+            // Likewise.
+            if op == Op::TryMap && pool.len() < STREAMS_MAX && salt.is_multiple_of(2) {
+                op = Op::DeadLetters;
+            }
             plan.steps.push(Step { stream, op, salt, own_parallelism: random.permille(200) });
             apply(&mut pool, stream, op);
         }
@@ -154,7 +160,7 @@ impl Plan {
 
 fn apply(pool: &mut Vec<Known>, stream: usize, op: Op) {
     match op {
-        Op::Branch | Op::Fork => pool.push(pool[stream]),
+        Op::Branch | Op::Fork | Op::DeadLetters => pool.push(pool[stream]),
         Op::Union(other) => {
             pool[stream].timed &= pool[other].timed;
             pool[other].ended = true;

@@ -2,13 +2,16 @@
 //! are away, leaders that move, retention that overtakes a reader, topics that are made anew.
 
 mod log;
+mod producer;
 mod reader;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use log::{Log, ModelRecord, Read};
+pub use producer::{ModelProducers, ProducerFaults};
 pub use reader::ModelConsumers;
+pub(crate) use reader::ModelOffer;
 
 use super::error::KafkaError;
 
@@ -26,6 +29,7 @@ pub struct State {
     leaderless: BTreeSet<(String, u32)>,
     /// Topics that nobody may read.
     refused: BTreeSet<String>,
+    coordinator: producer::Coordinator,
 }
 
 #[derive(Debug)]

@@ -1,6 +1,8 @@
 //! Consumers of the cluster in memory.
 
+use std::any::Any;
 use std::collections::VecDeque;
+use std::fmt;
 
 use super::{ModelCluster, State};
 use crate::kafka::error::KafkaError;
@@ -16,7 +18,7 @@ const BATCH_RECORDS_MAX: u64 = 5;
 ///
 /// What they give, and when, is a function of the seed: sometimes nothing, sometimes few records,
 /// never what a real one would not give.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ModelConsumers {
     cluster: ModelCluster,
     random: SplitMix,
@@ -27,6 +29,35 @@ impl ModelConsumers {
     #[must_use]
     pub const fn new(cluster: ModelCluster, seed: u64) -> Self {
         Self { cluster, random: SplitMix(seed) }
+    }
+}
+
+/// What a model of a disk offers beside files.
+pub(crate) struct ModelOffer {
+    offered: Box<dyn Consumers>,
+    /// The same, for a clone.
+    consumers: ModelConsumers,
+}
+
+impl ModelOffer {
+    pub(crate) fn new(consumers: ModelConsumers) -> Self {
+        Self { offered: Box::new(consumers.clone()), consumers }
+    }
+
+    pub(crate) fn consumers(&mut self) -> &mut dyn Any {
+        &mut self.offered
+    }
+}
+
+impl Clone for ModelOffer {
+    fn clone(&self) -> Self {
+        Self::new(self.consumers.clone())
+    }
+}
+
+impl fmt::Debug for ModelOffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.consumers.fmt(f)
     }
 }
 
@@ -65,8 +96,15 @@ struct ModelConsumer {
 
 struct Reading {
     fetch: Fetch,
-    /// Its end, or that it is out of range, has been told.
-    told: bool,
+    told: Told,
+}
+
+/// What has been told of a partition since its last record: once is enough.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Told {
+    Nothing,
+    End,
+    Lost,
 }
 
 impl Consumer for ModelConsumer {
@@ -115,7 +153,12 @@ impl ModelConsumer {
             }
             Request::Fetch { round, from, ends } => {
                 (self.round, self.ends) = (round, ends);
-                self.reads = from.into_iter().map(|fetch| Reading { fetch, told: false }).collect();
+                self.reads =
+                    from.into_iter().map(|fetch| Reading { fetch, told: Told::Nothing }).collect();
+                None
+            }
+            Request::Stop { round, number } => {
+                self.reads.retain(|it| round != self.round || it.fetch.number != number);
                 None
             }
         }
@@ -128,19 +171,24 @@ impl ModelConsumer {
         let log = match state.visible(&fetch.partition.topic, fetch.partition.partition) {
             Ok(log) => log,
             Err(error) => {
-                let said = std::mem::replace(told, true);
-                return (!said).then_some(Event::Trouble(error));
+                let said = std::mem::replace(told, Told::Lost);
+                return (said != Told::Lost).then_some(match error {
+                    KafkaError::Unreachable { .. } => Event::Trouble(error),
+                    KafkaError::Refused { .. } => Event::Failed(error),
+                    _ => Event::OutOfRange { round },
+                });
             }
         };
         let Some(read) = log.read(fetch.offset, most, committed) else {
-            let said = std::mem::replace(told, true);
-            return (!said).then_some(Event::OutOfRange { round });
+            let said = std::mem::replace(told, Told::Lost);
+            return (said != Told::Lost).then_some(Event::OutOfRange { round });
         };
         if read.next == fetch.offset {
-            let said = std::mem::replace(told, true);
-            return (!said && ends).then_some(Event::Reached { round, number: fetch.number });
+            let said = std::mem::replace(told, Told::End);
+            let (number, offset) = (fetch.number, fetch.offset);
+            return (said != Told::End && ends).then_some(Event::Reached { round, number, offset });
         }
-        (fetch.offset, *told) = (read.next, false);
+        (fetch.offset, *told) = (read.next, Told::Nothing);
         let mut batch = Batch::default();
         batch.clear(round);
         for (offset, record) in &read.records {

@@ -280,9 +280,11 @@ fn objects_that_no_record_names_go_when_a_successor_begins() {
     let mut world = after_epochs(2);
     world.store.insert("state/count-0/t1-e99".into(), [].into());
     world.store.insert("state/readme".into(), [].into());
+    world.store.insert("output/count-0/t1-a1-e99-7".into(), [].into());
     let node = world.start(plan(2, 2));
     world.run_epochs(node, 1);
     assert!(!world.store.contains_key("state/count-0/t1-e99"));
+    assert!(!world.store.contains_key("output/count-0/t1-a1-e99-7"));
     assert!(world.store.contains_key("state/readme"));
 }
 
@@ -299,4 +301,6 @@ fn the_store_stays_small_and_keeps_its_fences() {
     assert!(world.store.contains_key(&object_name(LogNumber(1))), "the first fence");
     let state = world.store.keys().filter(|name| name.starts_with("state/")).count();
     assert!(state < 200, "{state} state objects");
+    let output = world.store.keys().filter(|name| name.starts_with("output/")).count();
+    assert!((1..60).contains(&output), "{output} objects with output");
 }

@@ -412,7 +412,8 @@ impl World {
         let ready = |task: &TaskDeployment| Message::Ready { task: task.task, attempt };
         let messages: Vec<Message> = deployment.tasks.iter().map(ready).collect();
         for restored in &deployment.tasks {
-            for object in restored.restore.iter().flatten() {
+            let output = restored.pending.iter().flat_map(|account| &account.objects);
+            for object in restored.restore.iter().flatten().chain(output.clone()) {
                 let is_there = self.store.contains_key(&object.name);
                 assert!(is_there, "{} has to be restored and is gone", object.name);
             }
@@ -420,6 +421,7 @@ impl World {
             let task = tasks.get_mut(&restored.task).expect("it is in the plan");
             task.last = deployment.epoch;
             task.snapshot.partitions = restored.partitions.clone();
+            task.snapshot.objects = output.cloned().collect();
             if let [chain] = restored.restore.as_slice() {
                 task.chains.insert(deployment.epoch, chain.clone());
                 task.snapshot.chain = chain.clone();
@@ -516,8 +518,14 @@ impl World {
         task.last = epoch;
         task.snapshot.chain = chain;
         task.snapshot.records += 1;
+        // Output waits for an epoch or two before nothing needs it any more.
+        let output = name.replacen("state/", "output/", 1) + "-1";
+        let waiting = task.snapshot.objects.len();
+        task.snapshot.objects.drain(..waiting.saturating_sub(self.random.below(3)));
+        task.snapshot.objects.push(ObjectRef { name: output.clone(), len: 0, crc: 0 });
+        task.snapshot.pending = [1].into();
         let snapshot = task.snapshot.clone();
-        self.store.insert(name, Vec::new());
+        self.store.extend([(name, Vec::new()), (output, Vec::new())]);
         self.tell(node, [Message::Snapshot { task: id, attempt, epoch, snapshot }].into());
     }
 

@@ -1,0 +1,659 @@
+//! Producers over librdkafka: one thread for each task that writes. It decides nothing: what the
+//! cluster did not do in time is told to the sink, which asks again.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
+
+use gear_core::effect::{Blob, IoError, IoErrorKind};
+use gear_core::id::TaskId;
+use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
+use rdkafka::client::ClientContext;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
+use rdkafka::error::{KafkaError as Client, RDKafkaErrorCode as Code};
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{
+    BaseProducer, BaseRecord, DeliveryResult, NoCustomPartitioner, Producer as _, ProducerContext,
+};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+use super::errors::{is_refusal, is_unknown};
+use crate::kafka::settings::ClientSettings;
+use crate::kafka::sink::{
+    Command, Mark, Records, Reply, SERVICE, Session, Stored, Values, decode, encode,
+};
+use crate::services::Answer;
+
+/// Time that a command may take; then the sink hears that it is not done.
+const COMMAND_TIME: Duration = Duration::from_secs(1);
+/// Time between two looks whether the cluster has everything. The library's own way of waiting
+/// rounds up to 100 ms.
+const LOOK: Duration = Duration::from_micros(500);
+/// Time for which the thread waits for a command before it looks for what the library tells.
+const IDLE: Duration = Duration::from_millis(500);
+/// Records put into the queue between two looks at what became of earlier ones.
+const SENDS_PER_POLL: u32 = 1_024;
+/// Records in a row that are as large as this are all that the queue of a producer holds, in KiB:
+/// twice what one may need to keep a broker busy for a second.
+const QUEUE_KIB: &str = "131072";
+/// What a producer is set to unless the job sets it.
+const DEFAULTS: [(&str, &str); 8] = [
+    // A broker that comes back is noticed at once: the library would wait for up to 10 s.
+    ("reconnect.backoff.ms", "50"),
+    ("reconnect.backoff.max.ms", "500"),
+    // As Kafka's own clients do.
+    ("partitioner", "murmur2_random"),
+    ("linger.ms", "5"),
+    ("batch.num.messages", "10000"),
+    ("batch.size", "1000000"),
+    ("queue.buffering.max.messages", "1000000"),
+    ("queue.buffering.max.kbytes", QUEUE_KIB),
+];
+/// The setting of a topic that bounds its batches.
+const TOPIC_LIMIT: &str = "max.message.bytes";
+
+type Work = (Vec<u8>, Blob, Answer);
+
+/// The producers of a process.
+#[derive(Default)]
+pub(crate) struct Producers {
+    threads: BTreeMap<TaskId, Sender<Work>>,
+}
+
+impl fmt::Debug for Producers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Producers").field("tasks", &self.threads.keys()).finish()
+    }
+}
+
+impl Producers {
+    /// Carries out a command on the thread of the task.
+    pub(crate) fn call(&mut self, task: TaskId, command: Vec<u8>, body: Blob, answer: Answer) {
+        let mut work = (command, body, answer);
+        if let Some(thread) = self.threads.get(&task) {
+            match thread.send(work) {
+                Ok(()) => return,
+                // It has panicked; what it had is lost, and the sink hears so.
+                Err(error) => work = error.0,
+            }
+        }
+        let (sender, incoming) = channel();
+        let named = thread::Builder::new().name("gear-kafka-write".to_owned());
+        match named.spawn(move || serve(&incoming)) {
+            Ok(_) => {
+                // The thread lives until its sender is gone.
+                let _ = sender.send(work);
+                self.threads.insert(task, sender);
+            }
+            Err(error) => {
+                let reason = format!("there can be no thread to write: {error}");
+                work.2(Err(failed(reason, IoErrorKind::Unavailable)));
+            }
+        }
+    }
+}
+
+fn serve(incoming: &Receiver<Work>) {
+    let mut worker = Worker::default();
+    loop {
+        match incoming.recv_timeout(IDLE) {
+            Ok((command, body, answer)) => {
+                let perform =
+                    || decode(&command).and_then(|command| worker.perform(command, &body));
+                let reply = catch_unwind(AssertUnwindSafe(perform)).unwrap_or_else(|_| {
+                    let reason = "the thread that writes has panicked".to_owned();
+                    Err(failed(reason, IoErrorKind::Other))
+                });
+                answer(reply.map(|reply| encode(&reply)));
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                worker.producers.values().for_each(|rd| rd.producer.poll(Duration::ZERO));
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+    }
+}
+
+/// What the library tells of a producer.
+#[derive(Default)]
+struct Told {
+    /// The first record that could not be delivered since the last look.
+    undelivered: Mutex<Option<(Code, String)>>,
+    /// What was said last of the cluster as a whole.
+    cluster: Mutex<Option<(Code, String)>>,
+}
+
+impl Told {
+    fn take_undelivered(&self) -> Option<(Code, String)> {
+        self.undelivered.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn cluster(&self) -> Option<(Code, String)> {
+        self.cluster.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl ClientContext for Told {
+    fn log(&self, _: RDKafkaLogLevel, _: &str, _: &str) {}
+
+    fn error(&self, error: Client, reason: &str) {
+        if let Some(code) = error.rdkafka_error_code() {
+            let mut cluster = self.cluster.lock().unwrap_or_else(PoisonError::into_inner);
+            *cluster = Some((code, reason.to_owned()));
+        }
+    }
+}
+
+impl ConsumerContext for Told {}
+
+impl ProducerContext for Told {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if let Err((error, _)) = result {
+            let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
+            let mut first = self.undelivered.lock().unwrap_or_else(PoisonError::into_inner);
+            first.get_or_insert_with(|| (code, error.to_string()));
+        }
+    }
+}
+
+/// What one task talks to.
+#[derive(Default)]
+struct Worker {
+    admin: Option<(Values, AdminClient<Told>)>,
+    /// By transactional id.
+    producers: BTreeMap<Option<String>, Rd>,
+}
+
+/// A producer of librdkafka, and how far it is.
+struct Rd {
+    session: Session,
+    /// Its transactional id, which names the group of its mark too; nothing if it has none.
+    id: String,
+    settings: Values,
+    producer: BaseProducer<Told, NoCustomPartitioner>,
+    /// Reads and names the group; made when it is needed.
+    group: Option<BaseConsumer<Told>>,
+    /// A transaction is open.
+    began: bool,
+    /// The mark is in the transaction.
+    marked: bool,
+    /// Sends that are done since the last commit or flush, and how far the next one is.
+    sends: u32,
+    position: usize,
+    /// Transactions that are committed.
+    commits: u32,
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        std::mem::take(&mut self.producers).into_values().for_each(end);
+    }
+}
+
+/// Ends a producer without waiting: librdkafka may take its time.
+fn end(rd: Rd) {
+    // Without a thread it is ended here.
+    let _ = thread::Builder::new().name("gear-kafka-end".to_owned()).spawn(move || drop(rd));
+}
+
+impl Worker {
+    fn perform(&mut self, command: Command, body: &[u8]) -> Result<Reply, IoError> {
+        let deadline = Instant::now() + COMMAND_TIME;
+        match command {
+            Command::Describe { settings, topic } => self.describe(settings, &topic),
+            Command::Open { session, settings, id } => self.open(session, settings, id),
+            Command::Look { session, id, topic } => match self.of(Some(id), session) {
+                Some(rd) => rd.look(&topic),
+                None => Ok(unknown()),
+            },
+            Command::Send { session, id, topic, number } => {
+                let transactional = id.is_some();
+                match self.of(id, session) {
+                    Some(rd) => rd.send((&topic, number, transactional), body, deadline),
+                    None => Ok(unknown()),
+                }
+            }
+            Command::Commit { session, id, topic, mark, number } => {
+                match self.of(Some(id), session) {
+                    Some(rd) => rd.commit((&topic, mark, number), deadline),
+                    None => Ok(unknown()),
+                }
+            }
+            Command::Flush { session } => match self.of(None, session) {
+                Some(rd) => rd.flush(deadline),
+                None => Ok(unknown()),
+            },
+        }
+    }
+
+    fn of(&mut self, id: Option<String>, session: Session) -> Option<&mut Rd> {
+        self.producers.get_mut(&id).filter(|rd| rd.session == session)
+    }
+
+    fn describe(&mut self, settings: Values, topic: &str) -> Result<Reply, IoError> {
+        if self.admin.as_ref().is_none_or(|(of, _)| *of != settings) {
+            let admin = config(&settings).create_with_context(Told::default());
+            let admin = admin.map_err(|error| creation(&settings, &error))?;
+            self.admin = Some((settings, admin));
+        }
+        let (settings, admin) = self.admin.as_ref().expect("it was made above");
+        let at = address(settings);
+        let metadata = admin.inner().fetch_metadata(Some(topic), COMMAND_TIME);
+        let metadata = metadata.map_err(|error| match admin.inner().context().cluster() {
+            Some((code, reason)) if is_refusal(code) => of_code(at, code, &reason),
+            _ => told(at, &error),
+        })?;
+        let found = metadata.topics().iter().find(|found| found.name() == topic);
+        let partitions = match found.map(|found| (found.error().map(Code::from), found)) {
+            Some((None, found)) if !found.partitions().is_empty() => found.partitions().len(),
+            Some((Some(code), _)) if !is_unknown(code) => {
+                return Err(of_code(at, code, &format!("the topic `{topic}`: {code}")));
+            }
+            _ => {
+                let reason = format!(
+                    "there is no topic `{topic}`: check its name, or make it (it is not made by \
+                     itself)"
+                );
+                return Err(IoError { path: at.to_owned(), reason, kind: IoErrorKind::NotFound });
+            }
+        };
+        let limit = limit(admin, topic);
+        self.admin = None;
+        Ok(Reply::Topic { partitions: partitions as u32, limit })
+    }
+
+    fn open(
+        &mut self,
+        session: Session,
+        settings: Values,
+        id: Option<String>,
+    ) -> Result<Reply, IoError> {
+        // An answer of it was lost, or it was not done in time: it goes on.
+        if self.of(id.clone(), session).is_none() {
+            self.producers.remove(&id).into_iter().for_each(end);
+            let mut config = config(&settings);
+            match &id {
+                Some(id) => config.set("transactional.id", id),
+                None => config.set("enable.idempotence", "true"),
+            };
+            let producer = config.create_with_context(Told::default());
+            let rd = Rd {
+                session,
+                id: id.clone().unwrap_or_default(),
+                producer: producer.map_err(|error| creation(&settings, &error))?,
+                settings,
+                group: None,
+                began: false,
+                marked: false,
+                sends: 0,
+                position: 0,
+                commits: 0,
+            };
+            self.producers.insert(id.clone(), rd);
+        }
+        let rd = self.producers.get(&id).expect("it was put there");
+        if id.is_none() {
+            return Ok(Reply::Done);
+        }
+        rd.producer.poll(Duration::ZERO);
+        match rd.producer.init_transactions(COMMAND_TIME) {
+            Ok(()) => Ok(Reply::Done),
+            Err(error) => rd.judge(&error),
+        }
+    }
+}
+
+impl Rd {
+    fn address(&self) -> &str {
+        address(&self.settings)
+    }
+
+    /// What an error of a transaction comes to.
+    fn judge(&self, error: &Client) -> Result<Reply, IoError> {
+        if let Some((code, reason)) = self.producer.client().fatal_error() {
+            return Ok(self.fatal(code, reason));
+        }
+        let Client::Transaction(wrong) = error else {
+            // The library's own wait, which is bounded.
+            return Err(self.late(&error.to_string()));
+        };
+        let (code, reason) = (wrong.code(), wrong.string());
+        if is_refusal(code) {
+            return Err(of_code(self.address(), code, &reason));
+        }
+        if wrong.is_fatal() {
+            return Ok(self.fatal(code, reason));
+        }
+        if wrong.is_retriable() {
+            return Err(self.late(&reason));
+        }
+        if is_permanent(code) {
+            return Err(of_code(self.address(), code, &reason));
+        }
+        Ok(Reply::Lost(format!("{reason} ({code:?})")))
+    }
+
+    fn fatal(&self, code: Code, reason: String) -> Reply {
+        match code {
+            Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch => {
+                Reply::Fenced(reason)
+            }
+            code => Reply::Lost(format!("{reason} ({code:?})")),
+        }
+    }
+
+    /// It was not done in time; if the cluster does not let this user in, it never will be.
+    fn late(&self, reason: &str) -> IoError {
+        match self.producer.client().context().cluster() {
+            Some((code, said)) if is_refusal(code) => of_code(self.address(), code, &said),
+            Some((_, said)) => {
+                let reason = format!("{reason}; {said}");
+                IoError { path: self.address().to_owned(), reason, kind: IoErrorKind::Unavailable }
+            }
+            None => {
+                let (path, reason) = (self.address().to_owned(), reason.to_owned());
+                IoError { path, reason, kind: IoErrorKind::Unavailable }
+            }
+        }
+    }
+
+    fn group(&mut self) -> Result<&BaseConsumer<Told>, IoError> {
+        if self.group.is_none() {
+            let mut config = config(&self.settings);
+            config.set("group.id", &self.id).set("enable.auto.commit", "false");
+            let made = config.create_with_context(Told::default());
+            self.group = Some(made.map_err(|error| creation(&self.settings, &error))?);
+        }
+        Ok(self.group.as_ref().expect("it was made above"))
+    }
+
+    fn look(&mut self, topic: &str) -> Result<Reply, IoError> {
+        let at = self.address().to_owned();
+        let mut wanted = TopicPartitionList::new();
+        wanted.add_partition(topic, MARK_PARTITION);
+        let found = self.group()?.committed_offsets(wanted, COMMAND_TIME);
+        let found = found.map_err(|error| told(&at, &error))?;
+        let elements = found.elements();
+        let Some(element) = elements.first() else { return Ok(Reply::Mark(None)) };
+        element.error().map_err(|error| told(&at, &error))?;
+        let Offset::Offset(offset) = element.offset() else { return Ok(Reply::Mark(None)) };
+        // What another program wrote there may not be text, which the library panics at.
+        let metadata = catch_unwind(AssertUnwindSafe(|| element.metadata().to_owned()));
+        Ok(Reply::Mark(Some(Mark::read(offset, &metadata.unwrap_or_default()))))
+    }
+
+    fn begin(&mut self) -> Result<Option<Reply>, IoError> {
+        if self.began {
+            return Ok(None);
+        }
+        // Behind a fatal error the library may not come back from this.
+        if let Some((code, reason)) = self.producer.client().fatal_error() {
+            return Ok(Some(self.fatal(code, reason)));
+        }
+        if let Err(error) = self.producer.begin_transaction() {
+            return self.judge(&error).map(Some);
+        }
+        self.began = true;
+        Ok(None)
+    }
+
+    fn send(
+        &mut self,
+        (topic, number, transactional): (&str, u32, bool),
+        body: &[u8],
+        deadline: Instant,
+    ) -> Result<Reply, IoError> {
+        if number < self.sends {
+            return Ok(Reply::Done);
+        }
+        if number > self.sends {
+            return Ok(Reply::Lost("what was to be sent before is missing".to_owned()));
+        }
+        if transactional && let Some(reply) = self.begin()? {
+            return Ok(reply);
+        }
+        let at = self.position;
+        let damaged = |error: &dyn fmt::Display| {
+            failed(format!("output that was to be sent is damaged: {error}"), IoErrorKind::Damaged)
+        };
+        let mut records = Records::new(body, at).map_err(|error| damaged(&error))?;
+        let mut count = 0_u32;
+        loop {
+            self.position = records.position();
+            let record = records.take_next().map_err(|error| damaged(&error))?;
+            let Some(record) = record else { break };
+            count = count.wrapping_add(1);
+            if count.is_multiple_of(SENDS_PER_POLL) {
+                self.producer.poll(Duration::ZERO);
+            }
+            if let Some(reply) = self.put(topic, &record, deadline)? {
+                return Ok(reply);
+            }
+        }
+        self.sends += 1;
+        self.position = 0;
+        self.producer.poll(Duration::ZERO);
+        Ok(Reply::Done)
+    }
+
+    /// Puts a record into the queue, and waits for room there.
+    fn put(
+        &self,
+        topic: &str,
+        record: &Stored<'_>,
+        deadline: Instant,
+    ) -> Result<Option<Reply>, IoError> {
+        let mut sent: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic);
+        (sent.key, sent.payload, sent.timestamp) = (record.key, record.value, record.timestamp);
+        sent.partition = record.partition.and_then(|number| i32::try_from(number).ok());
+        if !record.headers.is_empty() {
+            let mut headers = OwnedHeaders::new();
+            for header in record.headers.iter() {
+                headers = headers.insert(Header { key: header.name, value: header.value });
+            }
+            sent.headers = Some(headers);
+        }
+        loop {
+            let Err((error, back)) = self.producer.send(sent) else { return Ok(None) };
+            let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
+            if code != Code::QueueFull {
+                if let Some((code, reason)) = self.producer.client().fatal_error() {
+                    return Ok(Some(self.fatal(code, reason)));
+                }
+                if is_permanent(code) || is_refusal(code) {
+                    return Err(of_code(self.address(), code, &format!("`{topic}`: {code}")));
+                }
+                return Ok(Some(Reply::Lost(error.to_string())));
+            }
+            if Instant::now() >= deadline {
+                return Err(self.late("the queue of what is to be sent is full"));
+            }
+            self.producer.poll(LOOK);
+            sent = back;
+        }
+    }
+
+    /// Waits until the cluster has all that was sent.
+    fn drain(&self, deadline: Instant) -> Result<Option<Reply>, IoError> {
+        while self.producer.in_flight_count() > 0 {
+            if Instant::now() >= deadline {
+                return Err(self.late("what was sent is not acknowledged"));
+            }
+            self.producer.poll(LOOK);
+        }
+        let told = self.producer.client().context().take_undelivered();
+        let Some((code, reason)) = told else { return Ok(None) };
+        if let Some((code, reason)) = self.producer.client().fatal_error() {
+            return Ok(Some(self.fatal(code, reason)));
+        }
+        if is_permanent(code) || is_refusal(code) {
+            return Err(of_code(self.address(), code, &reason));
+        }
+        Ok(Some(Reply::Lost(reason)))
+    }
+
+    fn commit(
+        &mut self,
+        (topic, mark, number): (&str, Mark, u32),
+        deadline: Instant,
+    ) -> Result<Reply, IoError> {
+        if number < self.commits {
+            return Ok(Reply::Done);
+        }
+        if let Some(reply) = self.begin()? {
+            return Ok(reply);
+        }
+        if let Some(reply) = self.drain(deadline)? {
+            return Ok(reply);
+        }
+        if !self.marked {
+            let offset = Offset::Offset(i64::try_from(mark.epoch).unwrap_or(i64::MAX));
+            let mut offsets = TopicPartitionList::new();
+            let at = self.address().to_owned();
+            let mut element = offsets.add_partition(topic, MARK_PARTITION);
+            element.set_offset(offset).map_err(|error| told(&at, &error))?;
+            element.set_metadata(mark.metadata());
+            let Some(group) = self.group()?.group_metadata() else {
+                return Err(self.late("the group of the mark is not known yet"));
+            };
+            let sent = self.producer.send_offsets_to_transaction(&offsets, &group, COMMAND_TIME);
+            if let Err(error) = sent {
+                return self.judge(&error);
+            }
+            self.marked = true;
+        }
+        if let Err(error) = self.producer.commit_transaction(COMMAND_TIME) {
+            return self.judge(&error);
+        }
+        (self.began, self.marked, self.sends, self.position) = (false, false, 0, 0);
+        self.commits += 1;
+        Ok(Reply::Done)
+    }
+
+    fn flush(&mut self, deadline: Instant) -> Result<Reply, IoError> {
+        if let Some(reply) = self.drain(deadline)? {
+            return Ok(reply);
+        }
+        (self.sends, self.position) = (0, 0);
+        Ok(Reply::Done)
+    }
+}
+
+/// The partition under which the mark stands.
+const MARK_PARTITION: i32 = 0;
+
+fn unknown() -> Reply {
+    Reply::Lost("there is no such producer".to_owned())
+}
+
+fn address(settings: &Values) -> &str {
+    let brokers = settings.iter().find(|(name, _)| name == "bootstrap.servers");
+    brokers.map_or(SERVICE, |(_, brokers)| brokers)
+}
+
+fn config(settings: &Values) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    for (name, value) in DEFAULTS {
+        config.set(name, value);
+    }
+    for (name, value) in settings {
+        config.set(name, value);
+    }
+    config
+}
+
+/// Bytes of the largest batch that a topic takes; none if the cluster does not say.
+fn limit(admin: &AdminClient<Told>, topic: &str) -> Option<u32> {
+    let options = AdminOptions::new().request_timeout(Some(COMMAND_TIME));
+    let named = ResourceSpecifier::Topic(topic);
+    let asked = admin.describe_configs([&named], &options);
+    let found = wait(asked, COMMAND_TIME * 2)?.ok()?;
+    let found = found.into_iter().next()?.ok()?;
+    found.get(TOPIC_LIMIT)?.value.as_ref()?.parse().ok()
+}
+
+/// Waits for something that another thread does, for so long.
+fn wait<T>(future: impl Future<Output = T>, most: Duration) -> Option<T> {
+    struct Unpark(Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut future = pin!(future);
+    let deadline = Instant::now() + most;
+    loop {
+        if let Poll::Ready(value) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            return Some(value);
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return None;
+        }
+        thread::park_timeout(left);
+    }
+}
+
+fn failed(reason: String, kind: IoErrorKind) -> IoError {
+    IoError { path: SERVICE.to_owned(), reason, kind }
+}
+
+/// A client could not be made; no value of a setting is in what is said of it.
+fn creation(settings: &Values, error: &Client) -> IoError {
+    let reason = match error {
+        Client::ClientConfig(_, reason, name, _) if ClientSettings::may_be_shown(name) => {
+            format!("the setting `{name}` is refused: {reason}")
+        }
+        Client::ClientConfig(_, _, name, _) => format!(
+            "the setting `{name}` is refused: its value is not what librdkafka expects (it is not \
+             shown)"
+        ),
+        other => other.to_string(),
+    };
+    IoError { path: address(settings).to_owned(), reason, kind: IoErrorKind::Other }
+}
+
+fn told(at: &str, error: &Client) -> IoError {
+    let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
+    of_code(at, code, &error.to_string())
+}
+
+fn of_code(at: &str, code: Code, reason: &str) -> IoError {
+    let kind = match code {
+        code if is_refusal(code) => IoErrorKind::Denied,
+        code if is_unknown(code) => IoErrorKind::NotFound,
+        code if is_permanent(code) => IoErrorKind::Other,
+        _ => IoErrorKind::Unavailable,
+    };
+    IoError { path: at.to_owned(), reason: reason.to_owned(), kind }
+}
+
+/// It fails as often as it is tried.
+const fn is_permanent(code: Code) -> bool {
+    is_unknown(code)
+        || matches!(
+            code,
+            Code::MessageSizeTooLarge
+                | Code::MessageBatchTooLarge
+                | Code::InvalidRecord
+                | Code::InvalidTopic
+                | Code::InvalidTimestamp
+                | Code::InvalidTransactionTimeout
+                | Code::UnsupportedForMessageFormat
+                | Code::UnsupportedVersion
+                | Code::UnsupportedFeature
+                | Code::PolicyViolation
+                | Code::InvalidArgument
+        )
+}

@@ -1,0 +1,183 @@
+//! What a sink asks of a producer, and what it hears: the commands and answers of
+//! [`IoRequest::Call`](gear_core::effect::IoRequest::Call).
+//!
+//! A command that could not be carried out for now is asked again as it is, so a producer does not
+//! do twice what it has done.
+
+use gear_core::effect::{IoError, IoErrorKind};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+/// The name of the service.
+pub const SERVICE: &str = "kafka";
+
+/// Settings of a client, by their names.
+pub type Values = Vec<(String, String)>;
+
+/// A producer of a sink's task: what was asked of an earlier one is not carried out by a later one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Session {
+    /// The attempt of the task.
+    pub attempt: u64,
+    /// Its producers are numbered.
+    pub number: u32,
+}
+
+/// What a transaction commits beside its records: up to which epoch output has been produced. It is
+/// the offset of a consumer group that nobody joins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// All output up to and with this epoch has been produced.
+    pub epoch: u64,
+    /// The life of the sink to which the epoch belongs: one that starts over counts anew.
+    pub lineage: u64,
+    /// The attempt of the task that produced it.
+    pub attempt: u64,
+}
+
+impl Mark {
+    /// What is written beside the offset.
+    #[must_use]
+    pub fn metadata(&self) -> String {
+        format!("gear {:016x} {}", self.lineage, self.attempt)
+    }
+
+    /// The mark that an offset is; of no life that this program knows if something else wrote it.
+    #[must_use]
+    pub fn read(offset: i64, metadata: &str) -> Self {
+        let parsed = || {
+            let (lineage, attempt) = metadata.strip_prefix("gear ")?.split_once(' ')?;
+            Some((u64::from_str_radix(lineage, 16).ok()?, attempt.parse().ok()?))
+        };
+        let (lineage, attempt) = parsed().unwrap_or_default();
+        Self { epoch: u64::try_from(offset).unwrap_or(0), lineage, attempt }
+    }
+}
+
+/// What is asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Command {
+    /// What there is to know of a topic: [`Reply::Topic`].
+    Describe {
+        /// How to reach the cluster.
+        settings: Values,
+        /// The topic.
+        topic: String,
+    },
+    /// A new producer in the place of every earlier one: with a transactional id it fences whoever
+    /// has that id, in this process or in another, and a transaction of theirs is aborted.
+    Open {
+        /// The new producer.
+        session: Session,
+        /// How to reach the cluster.
+        settings: Values,
+        /// Its transactional id; none if it has no transactions.
+        id: Option<String>,
+    },
+    /// What was committed last of this id: [`Reply::Mark`].
+    Look {
+        /// The producer that is to know.
+        session: Session,
+        /// Its id, which is the name of the group too.
+        id: String,
+        /// Under which topic the mark stands.
+        topic: String,
+    },
+    /// Sends the records of the body, in a transaction if it has an id; answered once all are in
+    /// its queue.
+    Send {
+        /// The producer.
+        session: Session,
+        /// Its id.
+        id: Option<String>,
+        /// Where to.
+        topic: String,
+        /// Which of the sends since the last commit or flush this is, from 0.
+        number: u32,
+    },
+    /// Commits what was sent, with a mark; answered once the cluster has it.
+    Commit {
+        /// The producer.
+        session: Session,
+        /// Its id.
+        id: String,
+        /// Under which topic the mark stands.
+        topic: String,
+        /// The mark.
+        mark: Mark,
+        /// Which of the producer's commits this is, from 0.
+        number: u32,
+    },
+    /// Waits until the cluster has all that was sent.
+    Flush {
+        /// The producer.
+        session: Session,
+    },
+}
+
+/// What is answered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reply {
+    /// It is done.
+    Done,
+    /// A topic.
+    Topic {
+        /// How many partitions it has.
+        partitions: u32,
+        /// Bytes of the largest batch that it takes; none if the cluster does not say.
+        limit: Option<u32>,
+    },
+    /// What was committed last; none if there is nothing.
+    Mark(Option<Mark>),
+    /// The producer is of no more use, and whether the transaction was committed is not known.
+    Lost(String),
+    /// Another producer has the id, or the transaction took too long.
+    Fenced(String),
+}
+
+/// The bytes of a command or an answer.
+///
+/// # Panics
+/// Never: plain data encodes.
+pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
+    postcard::to_allocvec(value).expect("plain data encodes")
+}
+
+/// The command or answer that bytes are.
+///
+/// # Errors
+/// [`IoError`] if they are none: sink and driver are of one build.
+pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, IoError> {
+    match postcard::take_from_bytes(bytes) {
+        Ok((value, [])) => Ok(value),
+        _ => Err(IoError {
+            path: SERVICE.to_owned(),
+            reason: "what a sink and its producer say to each other is damaged; this is a defect \
+                     of Gear: please report it"
+                .to_owned(),
+            kind: IoErrorKind::Other,
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_is_read_back_and_what_others_wrote_is_of_no_life() {
+        let mark = Mark { epoch: 7, lineage: 0xab, attempt: 1 << 40 };
+        assert_eq!(Mark::read(7, &mark.metadata()), mark);
+        for other in ["", "gear", "gear x 1", "gear 1 y", "consumer 1 2"] {
+            assert_eq!(Mark::read(7, other), Mark { epoch: 7, lineage: 0, attempt: 0 });
+        }
+        assert_eq!(Mark::read(-1, "").epoch, 0);
+    }
+
+    #[test]
+    fn a_command_comes_back() {
+        let command = Command::Flush { session: Session { attempt: 3, number: 1 } };
+        let bytes = encode(&command);
+        assert_eq!(decode::<Command>(&bytes), Ok(command));
+        assert!(decode::<Command>(&bytes[..1]).is_err());
+    }
+}

@@ -1,0 +1,275 @@
+//! The sink: records to a topic, exactly once unless at least once was asked for.
+
+mod account;
+mod client;
+mod command;
+mod output;
+mod payload;
+mod plain;
+mod segment;
+#[cfg(test)]
+mod tests;
+mod transactional;
+
+use std::fmt;
+use std::sync::Arc;
+
+use gear_core::api::Record;
+use gear_core::api::sink::{Answered, Sink, SinkConnector, SinkContext, SinkTask, Waiting};
+use gear_core::effect::IoError;
+use gear_core::flow::push::Meta;
+use gear_core::id::{Epoch, Token};
+use gear_core::message::{ObjectRef, Pending};
+
+use client::{Client, Fill};
+use plain::Plain;
+use transactional::Transactional;
+
+pub use client::BACKOFF_MAX;
+pub use command::{Command, Mark, Reply, SERVICE, Session, Values, decode, encode};
+pub use payload::{Field, Payload};
+pub use segment::{Outgoing, Records, Stored};
+
+use super::settings::{ClientSettings, SettingError};
+
+/// Bytes of records that are kept, sent and fetched together: amortises a write to the checkpoint
+/// store, and is a small part of what a task may hold.
+pub const SEGMENT_BYTES: usize = 1_024 * 1_024;
+/// Bytes of output that a task holds in memory unless set, beside the checkpoint store: what a fast
+/// task puts out in an epoch of a second, and a small part of what a process may hold.
+pub const MEMORY_BYTES_DEFAULT: usize = 64 * 1_024 * 1_024;
+/// Settings that are the sink's own.
+const OWN: [(&str, &str); 4] = [
+    ("transactional.id", "it is made of the names of app, sink and task"),
+    ("enable.idempotence", "without it records could be doubled and change places"),
+    ("acks", "what fewer brokers have can be lost"),
+    ("enable.gapless.guarantee", "it is implied"),
+];
+
+/// Records to `topic` of the cluster that these brokers, as `host:port,host:port`, are of.
+///
+/// A pair is a key and a value, anything else a value; text and bytes as they are, numbers in
+/// decimal. [`sink_with`] fills records in any other way.
+pub fn sink<T: Payload>(brokers: impl Into<String>, topic: impl Into<String>) -> KafkaSink<T> {
+    sink_with(brokers, topic, |view, record: &mut Outgoing| T::fill(view, record))
+}
+
+/// Records to `topic`, each filled by a closure.
+pub fn sink_with<T: Record>(
+    brokers: impl Into<String>,
+    topic: impl Into<String>,
+    fill: impl for<'a> Fn(T::View<'a>, &mut Outgoing) + Send + Sync + 'static,
+) -> KafkaSink<T> {
+    KafkaSink {
+        settings: ClientSettings::new(brokers),
+        topic: topic.into(),
+        transactional: true,
+        unsure: Unsure::Stop,
+        memory: MEMORY_BYTES_DEFAULT,
+        fill: Arc::new(fill),
+    }
+}
+
+/// What to do with output of which it cannot be known whether it is in the topic.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Unsure {
+    /// Stop and say so.
+    #[default]
+    Stop,
+    /// Produce it: it may be there twice.
+    Produce,
+    /// Do not: it may be missing.
+    Skip,
+}
+
+/// Records to a topic; made by [`sink`] and [`sink_with`].
+///
+/// Unless [`Self::at_least_once`] is said, an epoch's output appears in one transaction after the
+/// epoch has committed, to readers that read committed records only. Each task has a transactional
+/// id, `gear.<app>.<sink>.<task>`, and commits an offset of a group of that name with it.
+pub struct KafkaSink<T: Record> {
+    settings: ClientSettings,
+    topic: String,
+    transactional: bool,
+    unsure: Unsure,
+    memory: usize,
+    fill: Arc<Fill<T>>,
+}
+
+impl<T: Record> KafkaSink<T> {
+    /// Sends records as they come, without transactions: after a failure some are there twice, and
+    /// readers see them before their epoch has committed.
+    #[must_use]
+    pub const fn at_least_once(mut self) -> Self {
+        self.transactional = false;
+        self
+    }
+
+    /// A setting of the client library, by librdkafka's name for it: TLS, SASL, compression.
+    #[must_use]
+    pub fn set(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.settings.set(name, value);
+        self
+    }
+
+    /// What to do when the broker has forgotten whether an epoch was produced: after seven days of
+    /// standstill, unless the cluster is set otherwise.
+    #[must_use]
+    pub const fn when_unsure(mut self, unsure: Unsure) -> Self {
+        self.unsure = unsure;
+        self
+    }
+
+    /// Bytes of output that a task holds in memory; more of it waits in the checkpoint store.
+    #[must_use]
+    pub const fn memory_bytes(mut self, bytes: usize) -> Self {
+        self.memory = bytes;
+        self
+    }
+
+    fn check(&self) -> Result<(), SettingError> {
+        self.settings.refuse(&OWN)
+    }
+}
+
+impl<T: Record> fmt::Debug for KafkaSink<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KafkaSink")
+            .field("settings", &self.settings)
+            .field("topic", &self.topic)
+            .field("transactional", &self.transactional)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<T: Record> SinkConnector for KafkaSink<T> {
+    type Sink = KafkaWriter<T>;
+
+    fn sink(&self, task: &SinkTask) -> KafkaWriter<T> {
+        let fill = Arc::clone(&self.fill);
+        let client = Client::new(self.settings.clone(), self.topic.clone(), fill);
+        let writer = if self.transactional {
+            let SinkTask { app, name, index, .. } = task;
+            let id = format!("gear.{app}.{name}.{index}");
+            let how = (self.unsure, self.memory);
+            Writer::Transactional(Transactional::new(client, how, id, task.attempt))
+        } else {
+            Writer::Plain(Plain::new(client, task.attempt))
+        };
+        KafkaWriter { writer, refused: self.check().err() }
+    }
+
+    fn transactional(&self) -> bool {
+        self.transactional
+    }
+}
+
+/// Writes the records of one task.
+pub struct KafkaWriter<T: Record> {
+    writer: Writer<T>,
+    /// A setting that nobody may set.
+    refused: Option<SettingError>,
+}
+
+enum Writer<T: Record> {
+    Transactional(Transactional<T>),
+    Plain(Plain<T>),
+}
+
+impl<T: Record> fmt::Debug for KafkaWriter<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KafkaWriter").field("waiting", &self.waiting()).finish_non_exhaustive()
+    }
+}
+
+impl<T: Record> Sink for KafkaWriter<T> {
+    type In = T;
+
+    fn open(&mut self, pending: &[Pending], cx: &mut SinkContext<'_>) -> Result<(), String> {
+        if let Some(error) = &self.refused {
+            return Err(error.to_string());
+        }
+        match &mut self.writer {
+            Writer::Transactional(writer) => writer.open(pending, cx),
+            Writer::Plain(writer) => {
+                writer.open(cx);
+                Ok(())
+            }
+        }
+    }
+
+    fn is_open(&self) -> bool {
+        match &self.writer {
+            Writer::Transactional(writer) => writer.is_open(),
+            Writer::Plain(writer) => writer.is_open(),
+        }
+    }
+
+    #[inline]
+    fn write(
+        &mut self,
+        meta: Meta,
+        view: T::View<'_>,
+        cx: &mut SinkContext<'_>,
+    ) -> Result<(), String> {
+        match &mut self.writer {
+            Writer::Transactional(writer) => writer.write(meta, view, cx),
+            Writer::Plain(writer) => writer.write(meta, view, cx),
+        }
+        Ok(())
+    }
+
+    fn idle(&mut self, cx: &mut SinkContext<'_>) {
+        if let Writer::Plain(writer) = &mut self.writer {
+            writer.idle(cx);
+        }
+    }
+
+    fn prepare(
+        &mut self,
+        epoch: Epoch,
+        _: bool,
+        cx: &mut SinkContext<'_>,
+    ) -> Result<Vec<u8>, String> {
+        match &mut self.writer {
+            Writer::Transactional(writer) => writer.prepare(epoch, cx),
+            Writer::Plain(writer) => {
+                writer.prepare(cx);
+                Ok(Vec::new())
+            }
+        }
+    }
+
+    fn objects(&self) -> Vec<ObjectRef> {
+        match &self.writer {
+            Writer::Transactional(writer) => writer.objects(),
+            Writer::Plain(_) => Vec::new(),
+        }
+    }
+
+    fn answered(
+        &mut self,
+        token: Token,
+        result: Result<Vec<u8>, IoError>,
+        cx: &mut SinkContext<'_>,
+    ) -> Result<Answered, String> {
+        match &mut self.writer {
+            Writer::Transactional(writer) => writer.answered(token, result, cx),
+            Writer::Plain(writer) => writer.answered(token, result, cx),
+        }
+    }
+
+    fn waiting(&self) -> Waiting {
+        match &self.writer {
+            Writer::Transactional(writer) => writer.waiting(),
+            Writer::Plain(writer) => writer.waiting(),
+        }
+    }
+
+    fn commit(&mut self, epoch: Epoch, cx: &mut SinkContext<'_>) -> Result<(), String> {
+        if let Writer::Transactional(writer) = &mut self.writer {
+            writer.commit(epoch, cx);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,445 @@
+//! The transactional writer: nothing is sent before its epoch has committed.
+//!
+//! A producer that dies takes its open transaction with it, so a transaction cannot be what is
+//! prepared at a barrier. What is prepared are segments in the checkpoint store, which the epoch's
+//! record names. Once the record exists they are produced in one short transaction, which commits
+//! the epoch's number as an offset too. A writer that goes on from a record fences every producer
+//! of the ids that it names, then reads that offset, which nobody can change any more, and then
+//! produces what is missing, in order, before it takes the first new record.
+//!
+//! All of this is one conversation with a producer: a request whose answer is followed by the next
+//! one in its place, until nothing is left to do. So what the writer has asked for is outstanding
+//! until the output of all epochs that have committed is in Kafka, and no later epoch's account is
+//! written down before.
+
+use std::time::Duration;
+
+use gear_core::api::Record;
+use gear_core::api::sink::{Answered, Request, SinkContext, Waiting};
+use gear_core::effect::{Blob, IoError};
+use gear_core::flow::push::Meta;
+use gear_core::id::{Attempt, Epoch, Token};
+use gear_core::message::{ObjectRef, Pending};
+use gear_core::time::Time;
+
+use super::account::Account;
+use super::client::{Client, call, misfit};
+use super::command::{Command, Mark, Reply, Session, decode};
+use super::output::{Id, Output, Segment, sizes, spill};
+use super::{SEGMENT_BYTES, Unsure};
+
+/// Time after which a mark is written anew though there is no output: brokers forget what an idle
+/// group has committed, after seven days unless set.
+const MARK_AGAIN: Duration = Duration::from_secs(24 * 3_600);
+/// What the client library takes for a transaction's time unless set.
+const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Writes the records of one task, each with its epoch.
+pub(super) struct Transactional<T: Record> {
+    client: Client<T>,
+    unsure: Unsure,
+    memory: usize,
+    attempt: Attempt,
+    /// The task's own id, then those of tasks that there are no more, until their output is
+    /// produced.
+    ids: Vec<Id>,
+    /// Segments of the open epoch.
+    segments: Vec<Segment>,
+    /// The request that is under way, and what it is for.
+    asked: Option<(Token, Step)>,
+    open: bool,
+}
+
+/// What is asked of a producer or of the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Describe,
+    Fence(usize),
+    Look(usize),
+    /// The content of the segment that is sent next.
+    Fetch(usize),
+    Send(usize),
+    Commit(usize),
+}
+
+impl<T: Record> Transactional<T> {
+    pub(super) fn new(
+        client: Client<T>,
+        (unsure, memory): (Unsure, usize),
+        id: String,
+        attempt: Attempt,
+    ) -> Self {
+        let own = Id::new(id, client.topic.clone(), 0, Time::ZERO);
+        let (ids, segments) = (vec![own], Vec::new());
+        Self { client, unsure, memory, attempt, ids, segments, asked: None, open: false }
+    }
+
+    pub(super) const fn is_open(&self) -> bool {
+        self.open
+    }
+
+    pub(super) fn open(
+        &mut self,
+        pending: &[Pending],
+        cx: &mut SinkContext<'_>,
+    ) -> Result<(), String> {
+        let mut others = Vec::new();
+        let mut own = None;
+        for account in pending {
+            for id in Id::of_account(&account.bytes, &account.objects, cx.now)? {
+                if id.name == self.ids[0].name {
+                    own = Some(id);
+                } else {
+                    others.push(id);
+                }
+            }
+        }
+        // A life of its own for one that has none: later than any before it.
+        let lineage = u64::try_from(cx.wall.0).unwrap_or(0).max(1);
+        let Id { name, topic, .. } = self.ids.remove(0);
+        self.ids.push(own.unwrap_or_else(|| Id::new(name, topic, lineage, cx.now)));
+        self.ids.append(&mut others);
+        self.converse(cx);
+        Ok(())
+    }
+
+    #[inline]
+    pub(super) fn write(&mut self, meta: Meta, view: T::View<'_>, cx: &mut SinkContext<'_>) {
+        self.client.write(meta, view, cx);
+        if self.client.buffer.len() >= SEGMENT_BYTES {
+            self.cut(cx);
+        }
+    }
+
+    pub(super) fn prepare(
+        &mut self,
+        epoch: Epoch,
+        cx: &mut SinkContext<'_>,
+    ) -> Result<Vec<u8>, String> {
+        self.cut(cx);
+        let segments = std::mem::take(&mut self.segments);
+        if !segments.is_empty() {
+            let output = Output { epoch: epoch.0, segments, since: None };
+            self.ids[0].outputs.push_back(output);
+        }
+        let ids = self.ids.iter().map(Id::account).collect();
+        Account { epoch: epoch.0, ids }.encode()
+    }
+
+    pub(super) fn objects(&self) -> Vec<ObjectRef> {
+        let segments = self.ids.iter().flat_map(Id::segments);
+        segments.map(|segment| segment.object.clone()).collect()
+    }
+
+    pub(super) fn commit(&mut self, epoch: Epoch, cx: &mut SinkContext<'_>) {
+        let own = &mut self.ids[0];
+        for output in own.outputs.iter_mut().filter(|output| output.epoch <= epoch.0) {
+            output.since.get_or_insert(cx.now);
+        }
+        own.unmarked |= cx.now.since(own.marked_at) >= MARK_AGAIN;
+        self.converse(cx);
+    }
+
+    pub(super) fn answered(
+        &mut self,
+        token: Token,
+        result: Result<Vec<u8>, IoError>,
+        cx: &mut SinkContext<'_>,
+    ) -> Result<Answered, String> {
+        let Some((_, step)) = self.asked.filter(|(asked, _)| *asked == token) else {
+            let kept = result.map_err(|error| gear_core::api::sink::describe(&error));
+            return kept.map(|_| self.kept(token));
+        };
+        let at = match result {
+            Err(error) => Some(self.client.unheard(&error, cx)?),
+            Ok(bytes) => {
+                self.client.heard();
+                self.hear(step, bytes, cx)?
+            }
+        };
+        let Some(step) = self.next() else {
+            self.asked = None;
+            self.rest(cx);
+            return Ok(Answered::Done);
+        };
+        self.asked = Some((token, step));
+        let request = self.ask(step, cx.now);
+        self.spill();
+        Ok(Answered::Again { request, at: at.unwrap_or(cx.now) })
+    }
+
+    pub(super) fn waiting(&self) -> Waiting {
+        let outputs = || self.ids.iter().flat_map(|id| &id.outputs);
+        let segments = self.ids.iter().flat_map(Id::segments).chain(&self.segments);
+        let (bytes, allocated) = sizes(segments);
+        let buffered = self.client.buffer.len();
+        Waiting {
+            bytes: bytes + buffered as u64,
+            allocated: allocated + buffered,
+            since: outputs().filter_map(|output| output.since).min(),
+        }
+    }
+
+    /// Makes a segment of what is buffered.
+    fn cut(&mut self, cx: &mut SinkContext<'_>) {
+        if let Some(bytes) = self.client.cut() {
+            let (object, token) = cx.io.keep(bytes.clone());
+            self.segments.push(Segment { object, bytes: Some(bytes), keeping: Some(token) });
+        }
+    }
+
+    /// A segment is in the store.
+    fn kept(&mut self, token: Token) -> Answered {
+        let segments = self.ids.iter_mut().flat_map(Id::segments_mut).chain(&mut self.segments);
+        for segment in segments {
+            segment.keeping.take_if(|keeping| *keeping == token);
+        }
+        self.spill();
+        Answered::Done
+    }
+
+    fn spill(&mut self) {
+        let allocated = self.waiting().allocated;
+        let segments = self.ids.iter_mut().flat_map(Id::segments_mut).chain(&mut self.segments);
+        spill(segments, allocated, self.memory);
+    }
+
+    /// Begins to talk to the producer, if there is anything to say and it is not being said.
+    fn converse(&mut self, cx: &mut SinkContext<'_>) {
+        if self.asked.is_some() {
+            return;
+        }
+        let Some(step) = self.next() else { return };
+        let token = match self.ask(step, cx.now) {
+            Request::Io(request) => cx.io.submit(request),
+            Request::Fetch(object) => cx.io.fetch(object),
+        };
+        self.asked = Some((token, step));
+    }
+
+    /// What is to be done next. All producers are fenced before any mark is read, and all marks are
+    /// read before anything is produced.
+    fn next(&self) -> Option<Step> {
+        if !self.client.is_described() {
+            return Some(Step::Describe);
+        }
+        let first = |has: fn(&Id) -> bool| self.ids.iter().position(|id| !has(id));
+        if let Some(id) = first(|id| id.fenced) {
+            return Some(Step::Fence(id));
+        }
+        if let Some(id) = first(|id| id.looked) {
+            return Some(Step::Look(id));
+        }
+        let next = |(number, id): (usize, &Id)| match id.due() {
+            Some(output) => Some(match output.segments.get(id.sent) {
+                Some(Segment { bytes: Some(_), .. }) => Step::Send(number),
+                Some(_) => Step::Fetch(number),
+                None => Step::Commit(number),
+            }),
+            None => id.unmarked.then_some(Step::Commit(number)),
+        };
+        self.ids.iter().enumerate().find_map(next)
+    }
+
+    /// All that could be done is.
+    fn rest(&mut self, cx: &SinkContext<'_>) {
+        self.open = true;
+        // What was produced for tasks that there are no more is none of this one's business.
+        self.ids.truncate(1);
+        debug_assert!(self.ids[0].due().is_none() && cx.now >= self.ids[0].marked_at);
+    }
+
+    fn ask(&mut self, step: Step, now: Time) -> Request {
+        if let Step::Send(id) | Step::Commit(id) = step {
+            self.ids[id].began.get_or_insert(now);
+        }
+        self.request(step)
+    }
+
+    fn request(&self, step: Step) -> Request {
+        let session = |id: &Id| Session { attempt: self.attempt.0, number: id.producer };
+        let mut body = Blob::default();
+        let command = match step {
+            Step::Describe => self.client.describe(),
+            Step::Fence(id) => {
+                let (session, name) = (session(&self.ids[id]), self.ids[id].name.clone());
+                Command::Open { session, settings: self.client.values(), id: Some(name) }
+            }
+            Step::Look(id) => {
+                let id = &self.ids[id];
+                let (name, topic) = (id.name.clone(), id.topic.clone());
+                Command::Look { session: session(id), id: name, topic }
+            }
+            Step::Fetch(id) => {
+                let id = &self.ids[id];
+                let output = id.due().expect("it was found due");
+                return Request::Fetch(output.segments[id.sent].object.clone());
+            }
+            Step::Send(id) => {
+                let id = &self.ids[id];
+                let segment = id.due().and_then(|output| output.segments.get(id.sent));
+                body = segment.and_then(|it| it.bytes.clone()).unwrap_or_default();
+                let (name, topic) = (Some(id.name.clone()), id.topic.clone());
+                let (session, number) = (session(id), id.sent as u32);
+                Command::Send { session, id: name, topic, number }
+            }
+            Step::Commit(id) => {
+                let id = &self.ids[id];
+                let epoch = id.due().map_or(id.known, |output| output.epoch);
+                let mark = Mark { epoch, lineage: id.lineage, attempt: self.attempt.0 };
+                let (name, topic) = (id.name.clone(), id.topic.clone());
+                let (session, number) = (session(id), id.commits);
+                Command::Commit { session, id: name, topic, mark, number }
+            }
+        };
+        Request::Io(call(&command, body))
+    }
+
+    /// Takes an answer; gives the time before which nothing more is asked, if it has to wait.
+    fn hear(
+        &mut self,
+        step: Step,
+        bytes: Vec<u8>,
+        cx: &mut SinkContext<'_>,
+    ) -> Result<Option<Time>, String> {
+        if let Step::Fetch(id) = step {
+            let id = &mut self.ids[id];
+            let sent = id.sent;
+            let output = id.outputs.front_mut();
+            if let Some(segment) = output.and_then(|output| output.segments.get_mut(sent)) {
+                segment.bytes = Some(bytes.into());
+            }
+            return Ok(None);
+        }
+        let reply: Reply = decode(&bytes).map_err(|error| error.to_string())?;
+        match (step, reply) {
+            (Step::Describe, Reply::Topic { partitions, limit }) => {
+                self.client.hear(partitions, limit)?;
+            }
+            (Step::Fence(id), Reply::Done) => {
+                self.ids[id].fenced = true;
+            }
+            (Step::Look(id), Reply::Mark(mark)) => self.judge(id, mark)?,
+            (Step::Send(id), Reply::Done) => self.ids[id].sent += 1,
+            (Step::Commit(id), Reply::Done) => self.produced(id, cx.now),
+            (
+                Step::Fence(id) | Step::Look(id) | Step::Send(id) | Step::Commit(id),
+                Reply::Lost(reason),
+            ) => {
+                self.ids[id].lose();
+                return Ok(Some(self.client.lost(&reason, cx)));
+            }
+            (
+                Step::Fence(id) | Step::Look(id) | Step::Send(id) | Step::Commit(id),
+                Reply::Fenced(reason),
+            ) => {
+                if !self.may_be_late(id, cx.now) {
+                    return Err(self.fenced(id, &reason));
+                }
+                // The broker ends a transaction that takes too long by fencing its producer.
+                self.ids[id].lose();
+                return Ok(Some(self.client.lost(&reason, cx)));
+            }
+            (_, reply) => return Err(misfit(&reply)),
+        }
+        Ok(None)
+    }
+
+    /// True if the transaction has been open for so long that the broker may have ended it.
+    fn may_be_late(&self, id: usize, now: Time) -> bool {
+        let set = self.client.settings.get("transaction.timeout.ms");
+        let set = set.and_then(|set| set.parse().ok()).map(Duration::from_millis);
+        let timeout = set.unwrap_or(TRANSACTION_TIMEOUT);
+        // Its clock is not this one's, and began before it.
+        self.ids[id].began.is_some_and(|began| now.since(began) >= timeout * 3 / 4)
+    }
+
+    fn fenced(&self, id: usize, reason: &str) -> String {
+        format!(
+            "another producer has the transactional id `{}` ({reason}): a later attempt of this \
+             task, which goes on in its place, or another job of the same name that writes to {}; \
+             if it is one, give either another name",
+            self.ids[id].name,
+            self.client.settings.brokers()
+        )
+    }
+
+    /// The transaction of the output that was due is committed, or a mark alone.
+    fn produced(&mut self, id: usize, now: Time) {
+        self.client.losses = 0;
+        let own = self.client.topic.clone();
+        let id = &mut self.ids[id];
+        let epoch = id.due().map_or(id.known, |output| output.epoch);
+        id.produced(epoch);
+        id.commits += 1;
+        (id.known, id.fresh, id.unmarked, id.marked_at) = (epoch, false, false, now);
+        self.follow(own);
+    }
+
+    /// The job may write to another topic than it did: once all is in that one, the mark moves.
+    fn follow(&mut self, topic: String) {
+        let own = &mut self.ids[0];
+        if own.looked && own.due().is_none() && own.topic != topic {
+            (own.topic, own.unmarked) = (topic, true);
+        }
+    }
+
+    /// What the mark says of the output that waits. Nobody else can change it: all earlier
+    /// producers are fenced.
+    fn judge(&mut self, number: usize, mark: Option<Mark>) -> Result<(), String> {
+        let attempt = self.attempt.0;
+        let id = &mut self.ids[number];
+        match mark.filter(|mark| mark.lineage == id.lineage) {
+            Some(mark) if mark.attempt > attempt => {
+                let reason = "a later attempt has committed".to_owned();
+                return Err(self.fenced(number, &reason));
+            }
+            Some(mark) if mark.epoch > id.highest() => {
+                // The job was taken back to an earlier epoch by hand. What it does from there has
+                // epochs that were produced before with other content: the mark goes back too.
+                id.produced(u64::MAX);
+                id.unmarked = true;
+            }
+            Some(mark) => {
+                id.produced(mark.epoch);
+                (id.fresh, id.known) = (false, id.known.max(mark.epoch));
+                id.unmarked &= mark.attempt != attempt;
+            }
+            None if id.fresh && mark.is_some_and(|mark| mark.lineage > id.lineage) => {
+                let reason = "one that was started later has committed".to_owned();
+                return Err(self.fenced(number, &reason));
+            }
+            None if id.fresh || id.due().is_none() => id.unmarked = true,
+            None => match self.unsure {
+                Unsure::Stop => return Err(self.unsure_of(number, mark)),
+                Unsure::Produce => {}
+                Unsure::Skip => {
+                    id.produced(u64::MAX);
+                    id.unmarked = true;
+                }
+            },
+        }
+        self.ids[number].looked = true;
+        let own = self.client.topic.clone();
+        self.follow(own);
+        Ok(())
+    }
+
+    fn unsure_of(&self, id: usize, mark: Option<Mark>) -> String {
+        let Id { name, topic, outputs, .. } = &self.ids[id];
+        let found = match mark {
+            None => "is gone (brokers forget those of idle groups, after 7 days unless set)",
+            Some(_) => "was written by another job, or by this one before it was started afresh",
+        };
+        let epochs = outputs.iter().filter(|output| output.since.is_some());
+        let epochs: Vec<String> = epochs.map(|output| output.epoch.to_string()).collect();
+        format!(
+            "whether the output of epoch {} is in the topic `{topic}` of {} is not known: the \
+             offset of the group `{name}`, which says it, {found}. Look at the topic, then start \
+             the sink with `.when_unsure(Unsure::Skip)` if the output is there, or with \
+             `.when_unsure(Unsure::Produce)` if it is not, or discard all state with `--fresh`",
+            epochs.join(", "),
+            self.client.settings.brokers()
+        )
+    }
+}

@@ -1,0 +1,52 @@
+//! The job that writes to Kafka while it is killed: numbers by key, in order.
+
+use std::process::ExitCode;
+
+use gear_node::prelude::*;
+
+/// Keys: each one's numbers come from one partition, in order.
+const KEYS: u64 = 64;
+
+#[derive(clap::Args, Clone, Debug)]
+struct Options {
+    /// Brokers
+    #[arg(long)]
+    brokers: String,
+
+    /// Topic to write to
+    #[arg(long)]
+    topic: String,
+
+    /// Records
+    #[arg(long)]
+    count: u64,
+
+    /// Records a second
+    #[arg(long)]
+    rate: u64,
+
+    /// Bytes of output in memory
+    #[arg(long, default_value_t = 64 * 1_024 * 1_024)]
+    output_memory: usize,
+
+    /// Bytes by which each value is longer
+    #[arg(long, default_value_t = 0)]
+    padding: usize,
+}
+
+fn main() -> ExitCode {
+    gear_node::main("kafka-out", job)
+}
+
+fn job(app: &mut App<Options>) -> Result<()> {
+    let Options { brokers, topic, count, rate, output_memory, padding } = app.options().clone();
+    app.source("numbers", generate::from_fn(count, 2, |number| number).rate(rate)).sink(
+        "out",
+        kafka::sink_with(brokers, topic, move |number: u64, record: &mut kafka::Outgoing| {
+            record.key_text(format_args!("k{}", number % KEYS));
+            record.value_text(format_args!("{}{:padding$}", number / KEYS, ""));
+        })
+        .memory_bytes(output_memory),
+    );
+    Ok(())
+}
