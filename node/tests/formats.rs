@@ -49,7 +49,10 @@ fn events_are_counted_and_what_is_none_is_told_once() {
     let counts = lines(&mut job, "o/counts/part");
     assert_eq!(counts.len(), 10, "{counts:?}");
     assert_eq!(counts[0], r#"{"kind":"k0","from":0,"count":30}"#);
-    let letter = r#"{"operator":"parse","reason":"line 1 column 7: expected value","record_hex":"7b226174223aff"}"#;
+    let letter = concat!(
+        r#"{"operator":"parse","reason":"line 1 column 7: expected value","#,
+        r#""record_hex":"7b226174223aff"}"#
+    );
     assert_eq!(lines(&mut job, "o/refused/part"), [letter; 3]);
     assert!(job.quarantined().is_empty());
 }

@@ -96,8 +96,13 @@ fn functions_fit_on_a_screen_or_two() {
             if !has_word(head, "fn") || is_field || line.ends_with(';') || line.ends_with('}') {
                 continue;
             }
-            // rustfmt puts the last brace of an item below its first letter.
-            let ends = |it: &&&str| it.strip_prefix(indent) == Some("}");
+            // rustfmt puts the last brace of an item below its first letter, and the end of a long
+            // signature that has no body.
+            let ends = |it: &&&str| {
+                it.strip_prefix(indent).is_some_and(|rest| {
+                    rest == "}" || (rest.starts_with(')') && rest.ends_with(';'))
+                })
+            };
             let count = lines[first..].iter().take_while(|it| !ends(it)).count() + 1;
             let is_body = lines[first..].iter().any(|it| ends(&it));
             if is_body && count > FUNCTION_LINES_MAX {

@@ -23,8 +23,8 @@
 //! it is put aside once more, with the new error.
 //!
 //! # Dead letters
-//! [`Stream::dead_letters`] gives what one operator refuses to a stream instead. There is nothing to
-//! replay then: the stream is the job's own. A record that is in the quarantine when its operator
+//! [`Stream::dead_letters`] gives what one operator refuses to a stream instead. There is nothing
+//! to replay then: the stream is the job's own. A record that is in the quarantine when its operator
 //! gets dead letters can still be given again, and what is refused once more goes to that stream.
 
 mod app;

@@ -71,8 +71,8 @@ pub struct StartOptions {
     pub label: Vec<String>,
 
     /// Checkpoint store that every node reaches, such as file:///mnt/gear, or s3://BUCKET/FOLDER,
-    /// gs://, az:// or hdfs:// in builds with it [default: a folder in the data folder, for clusters on one
-    /// machine that share it]
+    /// gs://, az:// or hdfs:// in builds with it [default: a folder in the data folder, for
+    /// clusters on one machine that share it]
     #[arg(long, env = "GEAR_NODE_CHECKPOINTS", value_name = "URL")]
     pub checkpoints: Option<String>,
 

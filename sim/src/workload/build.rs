@@ -222,10 +222,8 @@ impl Builder<'_> {
             .dead_letters();
         let letters = letters.map(&format!("{name}l"), |letter: DeadLetter<'_>| {
             let row = letter.record::<Row>().expect("it was a row");
-            let reason = letter
-                .reason
-                .bytes()
-                .fold(letter.at.0 as u64, |hash, byte| mix(hash ^ u64::from(byte)));
+            // Not its event time: that of an update is of whichever row came last.
+            let reason = letter.reason.bytes().fold(0, |hash, byte| mix(hash ^ u64::from(byte)));
             (mix(row.0 ^ reason), row.1, row.2, letter.operator.to_owned())
         });
         self.pool.push(Some(letters.fork()));
