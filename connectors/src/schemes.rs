@@ -50,6 +50,10 @@ impl Files for AnyFiles {
     fn read_at(&mut self, path: &str, offset: u64, buffer: &mut [u8]) -> Result<usize, IoError> {
         self.of(path).read_at(path, offset, buffer)
     }
+
+    fn service(&mut self, kind: &str) -> Option<&mut dyn std::any::Any> {
+        self.os.service(kind)
+    }
 }
 
 /// Performs requests whatever their paths are, one after the other.

@@ -82,6 +82,7 @@ impl World {
             let status = cluster.app(app);
             status.committed.0 >= stood.0 + more || status.outcome.is_some()
         });
+        self.committed();
     }
 
     fn kill(&mut self, victim: Victim) {

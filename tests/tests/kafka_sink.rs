@@ -88,10 +88,12 @@ fn output_waits_for_a_broker_that_is_killed_with_and_without_the_job() {
     let Some(services) = lease(TEST_MAX) else { return };
     services.topic("waits", PARTITIONS, &[]).expect("it is made");
     let room = Room::new(JOB);
-    let count = COUNT.to_string();
+    // The source goes on while the broker is away.
+    let count = 3 * COUNT;
+    let count_text = count.to_string();
     // Little of it in memory: most is fetched from the checkpoint store when it is produced.
     let more =
-        ["--count", &count, "--rate", "12000", "--output-memory", "20000", "--padding", "100"];
+        ["--count", &count_text, "--rate", "12000", "--output-memory", "20000", "--padding", "100"];
     let arguments = arguments(services.brokers(), "waits", &more);
     // With the job; the next one finds no broker at first.
     kill_again_and_again(&room, &arguments, 4, |round, moment| match (round, moment) {
@@ -106,7 +108,7 @@ fn output_waits_for_a_broker_that_is_killed_with_and_without_the_job() {
     services.kill("kafka").expect("it runs");
     services.start_again("kafka").expect("it starts");
     let _ = job.wait().ok();
-    judge(&services, "waits", COUNT);
+    judge(&services, "waits", count);
 }
 
 #[test]
