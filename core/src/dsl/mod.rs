@@ -24,8 +24,9 @@
 //!
 //! # Dead letters
 //! [`Stream::dead_letters`] gives what one operator refuses to a stream instead. There is nothing
-//! to replay then: the stream is the job's own. A record that is in the quarantine when its operator
-//! gets dead letters can still be given again, and what is refused once more goes to that stream.
+//! to replay then: the stream is the job's own. A record that is in the quarantine when its
+//! operator gets dead letters can still be given again, and what is refused once more goes to that
+//! stream.
 
 mod app;
 mod builder;
