@@ -12,7 +12,7 @@ const JOB: &str = env!("CARGO_BIN_EXE_job_kafka_out");
 const KEYS: u64 = 64;
 /// On the slowest machine; usually it is a tenth of it.
 const TEST_MAX: Duration = Duration::from_secs(300);
-const COUNT: u64 = 60_000;
+const COUNT: u64 = 90_000;
 const PARTITIONS: u32 = 3;
 
 /// How the job is called.
@@ -89,7 +89,7 @@ fn output_waits_for_a_broker_that_is_killed_with_and_without_the_job() {
     services.topic("waits", PARTITIONS, &[]).expect("it is made");
     let room = Room::new(JOB);
     // The source goes on while the broker is away.
-    let count = 3 * COUNT;
+    let count = 2 * COUNT;
     let count_text = count.to_string();
     // Little of it in memory: most is fetched from the checkpoint store when it is produced.
     let more =
