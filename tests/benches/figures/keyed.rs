@@ -6,6 +6,8 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use gear_connectors::{blackhole, generate};
+use gear_core::api::sink::{Sink, SinkConnector};
+use gear_core::dsl::App;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::jobs::{self, How, Watch};
@@ -37,16 +39,19 @@ pub(crate) fn rows() -> Vec<Row> {
 }
 
 fn gear(records: u64, how: How) -> f64 {
-    let (took, _) = jobs::run(how, |app| {
-        app.source(
-            "keys",
-            generate::source().keys(KEYS).count(records).map(|_, random| key(random)),
-        )
+    let (took, _) = jobs::run(how, |app| describe(app, records, blackhole::sink()));
+    records as f64 / took / 1e6
+}
+
+/// The job: random numbers, counted by key, and what takes the counts at the end.
+pub(crate) fn describe<S>(app: &mut App, records: u64, sink: S)
+where
+    S: SinkConnector<Sink: Sink<In = (u64, u64)>>,
+{
+    app.source("keys", generate::source().keys(KEYS).count(records).map(|_, random| key(random)))
         .key_by(|key: &u64| *key)
         .count("count")
-        .sink("drop", blackhole::sink());
-    });
-    records as f64 / took / 1e6
+        .sink("drop", sink);
 }
 
 fn key(random: u64) -> u64 {
@@ -78,7 +83,8 @@ impl Hasher for Xxh3 {
     }
 }
 
-fn plain(records: u64) -> f64 {
+/// Counts as many in one loop.
+pub(crate) fn plain(records: u64) -> f64 {
     let watch = Watch::start();
     let mut counts: HashMap<u64, u64, BuildHasherDefault<Xxh3>> = HashMap::default();
     for sequence in 0..records {

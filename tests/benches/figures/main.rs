@@ -1,6 +1,10 @@
 //! The figures that Gear promises, each measured beside its reference in the same run.
 //!
-//! `cargo bench -p gear-tests --bench figures [-- NAME...] [--json] [--rounds N] [--cpu] [--list]`
+//! `cargo bench -p gear-tests --bench figures [-- NAME...] [--json] [--rounds N] [--cpu]
+//! [--alone] [--list]`
+//!
+//! `FIGURES_RECORDS` in the environment is how many records the rows of two processes have, for a
+//! quick try.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark that cannot be set up ends")]
 
@@ -52,11 +56,13 @@ struct Wish {
     names: Vec<String>,
     json: bool,
     rounds: usize,
+    /// Without the references.
+    alone: bool,
     list: bool,
 }
 
 fn main() -> ExitCode {
-    let mut wish = Wish { names: Vec::new(), json: false, rounds: 5, list: false };
+    let mut wish = Wish { names: Vec::new(), json: false, rounds: 5, alone: false, list: false };
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
@@ -64,6 +70,7 @@ fn main() -> ExitCode {
             "--bench" => {}
             "--json" => wish.json = true,
             "--cpu" => jobs::BY_CPU.store(true, Ordering::Relaxed),
+            "--alone" => wish.alone = true,
             "--list" => wish.list = true,
             "--rounds" => {
                 let rounds = arguments.next().and_then(|number| number.parse().ok());
@@ -86,7 +93,7 @@ fn main() -> ExitCode {
         println!("{}", table::head());
     }
     for row in rows {
-        let result = row.measure(wish.rounds);
+        let result = row.measure(wish.rounds, wish.alone);
         println!("{}", if wish.json { table::json(&result) } else { table::line(&result) });
     }
     ExitCode::SUCCESS

@@ -77,9 +77,10 @@ impl Row {
     }
 
     /// Measures in alternation, so that both meet the same weather on the machine. The first pair
-    /// warms up and does not count.
-    pub(crate) fn measure(self, rounds: usize) -> Measured {
-        let Pair { mut subject, mut reference } = (self.prepare)();
+    /// warms up and does not count. `alone` leaves the reference out.
+    pub(crate) fn measure(self, rounds: usize, alone: bool) -> Measured {
+        let Pair { mut subject, reference } = (self.prepare)();
+        let mut reference = reference.filter(|_| !alone);
         let mut values = Vec::new();
         let mut others = Vec::new();
         for round in 0..=rounds.max(1) {
@@ -103,12 +104,13 @@ impl Measured {
         Some(median(&pairs.map(|(value, other)| value / other).collect::<Vec<f64>>()))
     }
 
-    pub(crate) fn is_met(&self) -> bool {
+    /// None if the reference that says it was left out.
+    pub(crate) fn is_met(&self) -> Option<bool> {
         let value = median(&self.values);
         match self.target {
-            Target::Ratio(target) => self.ratio().is_some_and(|ratio| ratio >= target),
-            Target::AtLeast(target) => value >= target,
-            Target::AtMost(target) => value <= target,
+            Target::Ratio(target) => self.ratio().map(|ratio| ratio >= target),
+            Target::AtLeast(target) => Some(value >= target),
+            Target::AtMost(target) => Some(value <= target),
         }
     }
 }

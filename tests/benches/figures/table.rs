@@ -75,7 +75,7 @@ pub(crate) fn line(measured: &Measured) -> String {
         reference,
         measured.ratio().map_or_else(String::new, |ratio| format!("{:.0} %", ratio * 100.0)),
         target(measured.target),
-        if measured.is_met() { "met".into() } else { "missed".into() },
+        measured.is_met().map_or("", |met| if met { "met" } else { "missed" }).into(),
     ])
 }
 

@@ -1,5 +1,7 @@
 //! From one process of the operating system to another, over loopback.
 
+mod counted;
+mod framed;
 mod machine;
 mod masters;
 mod raw;
@@ -23,7 +25,7 @@ use gear_core::host::process::Process;
 use gear_core::host::{AppConfig, AppProcess, ExecutorConfig, ExecutorProcess, NoFaults};
 use gear_core::id::{AppId, AppTerm, ExecutorId, Incarnation, TaskId};
 use gear_core::task::{QuarantinePolicy, TaskOptions};
-use gear_core::time::seconds;
+use gear_core::time::{Duration, seconds};
 use gear_net::runtime::{Runtime, TransportChoice, spawned};
 use gear_net::tcp::Tcp;
 use gear_net::tls::Tls;
@@ -32,9 +34,9 @@ use gear_net::{EventLoop, Limits, Listener, Transport};
 use hdrhistogram::Histogram;
 
 use crate::jobs::{self, How};
-use crate::latency;
 use crate::row::{Row, Target};
 use crate::threads::{Hundred, parse};
+use crate::{keyed, latency};
 use machine::drivers;
 use masters::{Led, MASTERS};
 
@@ -49,16 +51,29 @@ const MEASURED: &str = "measured ";
 /// What is printed of the latency.
 const QUANTILES: [f64; 3] = [0.5, 0.99, 0.999];
 
+/// Exactly once, as jobs run unless they are told otherwise.
+const EPOCHS: Option<Duration> = Some(seconds(1));
+
 const APP: AppId = AppId(1);
 const CLUSTER: u64 = 1;
 const TOKEN: u64 = 1;
-pub(crate) const RECORDS: u64 = 50_000_000;
+
+/// Records of a run: enough for some epochs of a second. In the environment, so that all processes
+/// have the same.
+pub(crate) fn records() -> u64 {
+    const RECORDS: u64 = 50_000_000;
+    let set = std::env::var("FIGURES_RECORDS").ok();
+    set.map_or(RECORDS, |text| text.parse().expect("FIGURES_RECORDS is a number"))
+}
 
 pub(crate) fn rows() -> Vec<Row> {
     let latency = |name, quantile: f64, target| {
         Row::beside(name, "us", Target::AtMost(target), "a bare socket", move || {
             (
-                Box::new(move || pair("latency", "epoll", Some(quantile))),
+                Box::new(move || {
+                    let (values, _) = pair("latency", "epoll", EPOCHS);
+                    values[QUANTILES.iter().position(|it| *it == quantile).unwrap()]
+                }),
                 Box::new(move || raw::latency(quantile)),
             )
         })
@@ -69,17 +84,35 @@ pub(crate) fn rows() -> Vec<Row> {
             "M records/s",
             0.75,
             "raw TCP, the best of 5 sizes of a write",
-            || (Box::new(|| pair("records", "epoll", None)), Box::new(raw::best)),
+            || (Box::new(|| one_way("epoll")), Box::new(raw::best)),
+        ),
+        Row::against(
+            "two bare processes, frames as Gear's links",
+            "M records/s",
+            0.75,
+            "raw TCP, the best of 5 sizes of a write",
+            || (Box::new(framed::receive), Box::new(raw::best)),
         ),
         Row::against("two processes over io_uring", "M records/s", 0.95, "over epoll", || {
-            (
-                Box::new(|| pair("records", "io_uring", None)),
-                Box::new(|| pair("records", "epoll", None)),
-            )
+            (Box::new(|| one_way("io_uring")), Box::new(|| one_way("epoll")))
         }),
         Row::against("two processes over mTLS", "M records/s", 0.6, "a bare rustls pair", || {
-            (Box::new(|| pair("records", "tls", None)), Box::new(tls::bare))
+            (Box::new(|| one_way("tls")), Box::new(tls::bare))
         }),
+        Row::against(
+            "two processes, keyed count, 1 M keys",
+            "M records/s",
+            0.6,
+            "plain loop, same hash",
+            || (Box::new(|| keyed(None)), Box::new(|| keyed::plain(records()))),
+        ),
+        Row::against(
+            "two processes, keyed count, epochs of 1 s",
+            "M records/s",
+            0.95,
+            "without epochs",
+            || (Box::new(|| keyed(EPOCHS)), Box::new(|| keyed(None))),
+        ),
         latency("two processes at 50,000 records/s, p50", 0.5, 100.0),
         latency("two processes at 50,000 records/s, p99", 0.99, 1_000.0),
         latency("two processes at 50,000 records/s, p99.9", 0.999, 5_000.0),
@@ -91,6 +124,7 @@ pub(crate) fn child(arguments: &[String]) -> ExitCode {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
         ["raw", to, size] => raw::send(to, size.parse().unwrap()),
+        ["framed", to] => framed::send(to),
         ["paced", to] => raw::pace(to),
         ["tls", to, store] => tls::send(to, Path::new(store)),
         ["executor", job, transport, id, store] => {
@@ -138,8 +172,9 @@ fn found() -> Found {
 fn job(name: &str, found: &Found) -> Job {
     jobs::job(How::on_threads(2), |app| match name {
         "records" => {
-            app.source("records", Hundred::new(RECORDS)).sink("parse", raw::timed(parse()));
+            app.source("records", Hundred::new(records())).sink("parse", raw::timed(parse()));
         }
+        "keyed" => keyed::describe(app, records(), counted::sink(records())),
         _ => latency::describe(app, found),
     })
 }
@@ -202,8 +237,22 @@ fn executor(name: &str, transport: &str, id: ExecutorId, store: &Path) {
     }
 }
 
-/// Runs a job in two processes, its app master here; gives what the sink has measured.
-fn pair(name: &str, transport: &str, quantile: Option<f64>) -> f64 {
+/// Records from one to the other.
+fn one_way(transport: &str) -> f64 {
+    let (values, used) = pair("records", transport, EPOCHS);
+    rate(values[0], &used)
+}
+
+/// Numbers of a source in one process, counted by key in the other one. The counts go to a sink
+/// beside the source.
+fn keyed(epochs: Option<Duration>) -> f64 {
+    let (values, used) = pair("keyed", "epoll", epochs);
+    rate(values[0], &used)
+}
+
+/// Runs a job in two processes, its app master here; gives what the sink has measured, and the
+/// seconds that each process has used of the processor.
+fn pair(name: &str, transport: &str, epochs: Option<Duration>) -> (Vec<f64>, Vec<f64>) {
     let folder = jobs::temporary();
     let store: PathBuf = folder.path().join("store");
     std::fs::create_dir_all(&store).unwrap();
@@ -222,7 +271,7 @@ fn pair(name: &str, transport: &str, quantile: Option<f64>) -> f64 {
         order: order(Role::AppMaster(AppTerm(1))),
         incarnation: Incarnation(1),
         masters: BTreeMap::from([(MASTERS, masters::address())]),
-        plan: plan(&job(name, &found())),
+        plan: plan(&job(name, &found()), epochs),
     };
     let app = Led::new(AppProcess::new(config), executors);
     drive(app, transport, &store, |_| {});
@@ -238,10 +287,7 @@ fn pair(name: &str, transport: &str, quantile: Option<f64>) -> f64 {
         let status = child.wait().unwrap();
         assert!(status.success(), "an executor has ended with {status}");
     }
-    match quantile {
-        None => rate(values[0], &used),
-        Some(quantile) => values[QUANTILES.iter().position(|it| *it == quantile).unwrap()],
-    }
+    (values, used)
 }
 
 /// M records/s by the time that passed; or by what the busier of the processes has used of the
@@ -249,15 +295,14 @@ fn pair(name: &str, transport: &str, quantile: Option<f64>) -> f64 {
 fn rate(passed: f64, used: &[f64]) -> f64 {
     let busier = used.iter().copied().fold(0.0, f64::max);
     let seconds = if jobs::BY_CPU.load(Ordering::Relaxed) { busier } else { passed };
-    RECORDS as f64 / seconds / 1e6
+    records() as f64 / seconds / 1e6
 }
 
-/// A job of two tasks, with an epoch each second.
-fn plan(job: &Job) -> AppPlan {
+/// A job with one task of each processor, of which neighbours sit apart.
+fn plan(job: &Job, epochs: Option<Duration>) -> AppPlan {
     let identity = Identity { app: "wire".into(), digest: 1, arguments: String::new() };
     let mut plan = AppPlan::new(identity, 1);
-    plan.epoch_interval = Some(seconds(1));
-    let mut tasks = Vec::new();
+    plan.epoch_interval = epochs;
     for (id, processor) in job.graph.with_ids() {
         let source = job.sources.iter().find(|source| source.processor == id);
         let files = &mut OsFiles::default();
@@ -271,9 +316,9 @@ fn plan(job: &Job) -> AppPlan {
                 .map_or_else(Vec::new, |source| source.connector.partitions(files).unwrap()),
             discovers: false,
         });
-        tasks.push(TaskId { processor: id, index: 0 });
     }
-    // Neighbours sit apart.
-    plan.placement = Placement::Executors { wanted: 2, channels: vec![(tasks[0], tasks[1])] };
+    let task = |processor| TaskId { processor, index: 0 };
+    let channels = job.graph.edges.iter().map(|edge| (task(edge.from), task(edge.to))).collect();
+    plan.placement = Placement::Executors { wanted: 2, channels };
     plan
 }

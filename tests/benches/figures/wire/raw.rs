@@ -12,11 +12,11 @@ use gear_core::message::Pending;
 
 use hdrhistogram::Histogram;
 
-use super::{MEASURED, RECORDS};
+use super::{MEASURED, records};
 use crate::jobs::Watch;
 use crate::latency;
 
-const RECORD: usize = 100;
+pub(crate) const RECORD: usize = 100;
 const SIZES: [usize; 5] = [48 << 10, 64 << 10, 96 << 10, 128 << 10, 256 << 10];
 
 /// The best of several sizes of a write.
@@ -41,21 +41,21 @@ fn receive(size: usize) -> f64 {
 /// Parses all records.
 pub(crate) fn parse(mut stream: impl Read, size: usize) {
     let mut buffer = vec![0; size + RECORD];
-    let (mut held, mut sum, mut records) = (0, 0_u64, 0);
-    while records < RECORDS {
+    let (mut held, mut sum, mut parsed, all) = (0, 0_u64, 0, records());
+    while parsed < all {
         let count = stream.read(&mut buffer[held..]).unwrap();
         assert!(count > 0, "records are missing");
         held += count;
         let whole = buffer[..held].chunks_exact(RECORD);
         let rest = whole.remainder().len();
         for record in whole {
-            sum = sum.wrapping_add(u64::from_le_bytes(record[1..9].try_into().unwrap()));
-            records += 1;
+            sum = sum.wrapping_add(number(record));
+            parsed += 1;
         }
         buffer.copy_within(held - rest..held, 0);
         held = rest;
     }
-    assert_eq!(sum, RECORDS * (RECORDS - 1) / 2);
+    assert_eq!(sum, all * (all - 1) / 2);
 }
 
 /// Sends records in writes of about this size.
@@ -69,17 +69,29 @@ pub(crate) fn send(to: &str, size: usize) {
 pub(crate) fn fill(mut stream: impl Write, size: usize) {
     let mut buffer = Vec::with_capacity(size + RECORD);
     let mut body = [7; RECORD - 1];
-    for number in 0..RECORDS {
+    for number in 0..records() {
         if buffer.len() + RECORD > size {
             stream.write_all(&buffer).unwrap();
             buffer.clear();
         }
-        body[..8].copy_from_slice(&number.to_le_bytes());
-        buffer.push(body.len() as u8);
-        buffer.extend_from_slice(&body);
+        append(&mut buffer, &mut body, number);
     }
     stream.write_all(&buffer).unwrap();
     stream.flush().unwrap();
+}
+
+/// Appends the record of this number.
+#[inline(always)]
+pub(crate) fn append(buffer: &mut Vec<u8>, body: &mut [u8; RECORD - 1], number: u64) {
+    body[..8].copy_from_slice(&number.to_le_bytes());
+    buffer.push(body.len() as u8);
+    buffer.extend_from_slice(body);
+}
+
+/// The number of a record.
+#[inline(always)]
+pub(crate) fn number(record: &[u8]) -> u64 {
+    u64::from_le_bytes(record[1..9].try_into().unwrap())
 }
 
 /// How long records are on their way that another process writes one by one, each at its time, to
@@ -134,7 +146,7 @@ where
     type Sink = TimedSink<S::Sink>;
 
     fn sink(&self, task: &SinkTask) -> Self::Sink {
-        TimedSink { inner: self.0.sink(task), began: None, records: 0 }
+        TimedSink { inner: self.0.sink(task), began: None, records: 0, last: records() }
     }
 
     fn transactional(&self) -> bool {
@@ -147,6 +159,8 @@ pub(crate) struct TimedSink<S> {
     began: Option<Instant>,
     /// Records that have come, until the time of the last is printed.
     records: u64,
+    /// How many there are.
+    last: u64,
 }
 
 impl<S: Sink<In = Ref<[u8]>>> Sink for TimedSink<S> {
@@ -172,7 +186,9 @@ impl<S: Sink<In = Ref<[u8]>>> Sink for TimedSink<S> {
         cx: &mut SinkContext<'_>,
     ) -> Result<Vec<u8>, String> {
         // The last record may be followed by a barrier before it is known to be the last.
-        if let (RECORDS, Some(began)) = (self.records, self.began) {
+        if let Some(began) = self.began
+            && self.records == self.last
+        {
             self.records = 0;
             println!("{MEASURED}{}", began.elapsed().as_secs_f64());
         }
