@@ -7,11 +7,12 @@ use gear_core::control::Address;
 use gear_net::runtime::{Runtime, TransportChoice};
 use gear_net::tcp::Tcp;
 use gear_net::tls::{LOOK_INTERVAL, NODE_NAME, Tls, TlsAccepting, TlsError, TlsFiles};
-use gear_net::{Chopped, Listener, Transport, halves};
+use gear_net::{Chopped, Listener, ReadHalf, Transport, halves};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd,
 };
 use tempfile::TempDir;
+use tokio::task::LocalSet;
 
 mod suite;
 
@@ -228,6 +229,35 @@ async fn a_stranger_who_says_nothing_holds_nobody_up() {
     let served = tokio::time::timeout(Duration::from_secs(20), both).await;
     let (_, read) = served.expect("the other one is served");
     assert_eq!(read.expect("it came"), 5);
+}
+
+#[tokio::test]
+async fn a_reader_hears_though_the_writer_has_asked_the_socket_last() {
+    let node = Node::of(&authority("the authority"));
+    let tls = node.tls(Tcp::new());
+    let mut listener = tls.listen(&suite::anywhere()).await.expect("there is a port");
+    let address = listener.address();
+    // Each half in a task of its own, so that waking one is not to wake the other.
+    let local = LocalSet::new();
+    let (read, mut write) = tls.dial(&address).await.expect("it listens");
+    let reading = local.spawn_local(answer(read));
+    local.spawn_local(async move {
+        halves::write_all(&mut write, &mut b"hello".to_vec()).await.expect("it listens");
+        // It has nothing more to say, and is not gone.
+        std::future::pending::<()>().await;
+    });
+    local.spawn_local(async move {
+        let (read, mut write) = listener.accept().await.expect("somebody connects");
+        assert_eq!(answer(read).await, 5);
+        halves::write_all(&mut write, &mut b"hello".to_vec()).await.expect("it reads");
+        std::future::pending::<()>().await;
+    });
+    let heard = local.run_until(tokio::time::timeout(Duration::from_secs(20), reading)).await;
+    assert_eq!(heard.expect("the answer comes").expect("no panic"), 5);
+}
+
+async fn answer(mut half: impl ReadHalf) -> usize {
+    halves::read(&mut half, &mut Vec::with_capacity(9)).await.expect("it comes")
 }
 
 #[test]

@@ -245,6 +245,11 @@ impl<R: ReadHalf, W: WriteHalf> Session<R, W> {
                 let piece = &piece[..piece.len().min(WRITE_BYTES - self.early)];
                 let taken = self.tls.writer().write(piece)?;
                 self.early += taken;
+                // The socket wakes whoever has asked it last, which now is a writer that may have
+                // nothing more to say: the reader has to ask again.
+                if let Some(reader) = self.waiting[Side::Reader as usize].take() {
+                    reader.wake();
+                }
                 return Poll::Ready(Ok(taken));
             }
             Poll::Pending => return Poll::Pending,
