@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use gear_net::tls::{NODE_NAME, TlsFiles};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::WebPkiClientVerifier;
@@ -28,10 +28,12 @@ pub(crate) fn files(store: &Path) -> TlsFiles {
 /// Makes them.
 pub(crate) fn make(store: &Path) {
     let mut authority = CertificateParams::new(Vec::new()).unwrap();
+    authority.distinguished_name.push(DnType::CommonName, "the pair's authority");
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
     let key = KeyPair::generate().unwrap();
-    let node = CertificateParams::new(vec![NODE_NAME.into()]).unwrap();
+    let mut node = CertificateParams::new(vec![NODE_NAME.into()]).unwrap();
+    node.distinguished_name.push(DnType::CommonName, "a process of the pair");
     let node = node.signed_by(&key, &authority).unwrap();
     let files = files(store);
     std::fs::write(files.ca, authority.pem()).unwrap();
