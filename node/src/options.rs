@@ -39,7 +39,7 @@ pub struct RuntimeOptions {
     pub state: Option<PathBuf>,
 
     /// Store of the job's epochs and commit log in place of that folder, such as
-    /// hdfs://host:port/gear; a lock stays in the folder
+    /// hdfs://host:port/gear or s3://bucket/gear; a lock stays in the folder
     #[arg(long, env = "GEAR_CHECKPOINTS", value_name = "URL")]
     pub checkpoints: Option<String>,
 

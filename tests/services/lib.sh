@@ -12,7 +12,7 @@ cache=${GEAR_SERVICES_CACHE:-$target/services}
 # Tests run in another folder than who calls them: what is relative begins at the root.
 [[ $cache == /* ]] || cache=$root/$cache
 # In the order in which they are started.
-NAMES=(namenode datanode1 datanode2 kafka)
+NAMES=(namenode datanode1 datanode2 kafka s3)
 
 # What the scripts exit with where there can be no servers: no Java, or nothing to download from.
 UNAVAILABLE=69
@@ -28,8 +28,12 @@ LOG_LINES=20
 # dials, and apart from those of the other tests.
 PORTS_FROM=10000
 PORT_BLOCKS=700
-LISTENERS=(KAFKA CONTROLLER NAMENODE NAMENODE_HTTP
-  DATANODE1 DATANODE1_IPC DATANODE1_HTTP DATANODE2 DATANODE2_IPC DATANODE2_HTTP)
+LISTENERS=(KAFKA KAFKA_SASL CONTROLLER NAMENODE NAMENODE_HTTP
+  DATANODE1 DATANODE1_IPC DATANODE1_HTTP DATANODE2 DATANODE2_IPC DATANODE2_HTTP S3)
+# The bucket that there is from the start, and who may use it.
+BUCKET=gear
+S3_KEY_ID=gear
+S3_SECRET=known-to-every-test
 
 # Servers load their classes from archives, but those that are started to make these.
 archives=use
@@ -57,7 +61,7 @@ set_libraries() {
   major=$(sed -n 's/.* version "\([0-9]*\).*/\1/p' <<<"$version")
   ((${major:-0} >= 17)) || unavailable "a JDK of 17 or later is needed; $java says: $version"
   # Archives of classes are good for one JVM and one place.
-  key=$(cat "$services/pom.xml" "$services"/servers/{kafka,hdfs}.xml - <<<"$version $cache" |
+  key=$(cat "$services/pom.xml" "$services"/servers/{kafka,hdfs,s3}.xml - <<<"$version $cache" |
     cksum | cut -d ' ' -f 1)
   libraries=$cache/libraries-$key
   # While the cache is filled, its own programs are run.
@@ -131,6 +135,8 @@ write_settings() {
   # Hadoop's programs want both files, and do not mind which has what.
   cp "$dir/hadoop/core-site.xml" "$dir/hadoop/hdfs-site.xml"
   sed "$script" "$services/servers/server.properties" >"$dir/server.properties"
+  sed "$script;s,@KEY_ID@,$S3_KEY_ID,;s,@SECRET@,$S3_SECRET," \
+    "$services/servers/s3.properties" >"$dir/s3.properties"
 }
 
 # An empty folder for the broker. The number is the cluster's: 16 bytes in base64.
@@ -147,6 +153,11 @@ new_hdfs_data() {
   cp -R "$libraries/formatted/data" "$dir/namenode"
   sed "s/^clusterID=.*/clusterID=gear-$RANDOM-$RANDOM-$$/" \
     "$libraries/formatted/data/current/VERSION" >"$version"
+}
+
+# An empty bucket, which is a folder.
+new_s3_data() {
+  mkdir -p "$dir/s3/data/$BUCKET"
 }
 
 # What a page of a server says: page PORT PATH.
@@ -170,7 +181,7 @@ running() {
   echo "$pid"
 }
 
-# The jars of kafka or hdfs. An archive of classes is good for one order only, and for no folders.
+# The jars of one of them. An archive of classes is good for one order only, and for no folders.
 class_path() {
   local jar path=
   for jar in "$libraries/$1"/*.jar; do
@@ -197,7 +208,7 @@ set_options() {
   options+=(${GEAR_SERVICES_JVM:-})
 }
 
-# Becomes a program with the class path of kafka or hdfs: java_main kafka|hdfs ARGUMENTS...
+# Becomes a program with the class path of one of them: java_main kafka|hdfs|s3 ARGUMENTS...
 java_main() {
   local path
   path=$(class_path "$1")
@@ -220,6 +231,10 @@ launch() {
       # Kafka brings a second library for logs, which is not used and says so.
       options+=(-Dlog4j2.statusLoggerLevel=OFF)
       command=(kafka "${options[@]}" kafka.Kafka "$dir/server.properties")
+      ;;
+    s3)
+      set_options s3 s3
+      command=(s3 "${options[@]}" org.gaul.s3proxy.Main --properties "$dir/s3.properties")
       ;;
     namenode)
       set_options namenode namenode
@@ -256,6 +271,7 @@ serves() {
   local log=$dir/$1/log http_port=${1^^}_HTTP
   case $1 in
     kafka) grep -qs 'Kafka Server started' "$log" && listens "$KAFKA" ;;
+    s3) grep -qs 'Started ogsoejs.Server@' "$log" && listens "$S3" ;;
     namenode) grep -qs 'RPC up at' "$log" && listens "$NAMENODE" ;;
     datanode*)
       # Without a NameNode it has nobody to serve for.

@@ -73,14 +73,16 @@ impl Room {
         fs::write(path, content).expect("the file can be written");
     }
 
-    /// A command in this folder that runs the program, with nothing of Gear in its environment.
+    /// A command in this folder that runs the program, with nothing of Gear nor of a cloud in its
+    /// environment.
     #[must_use]
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(self.program);
         command.args(arguments).current_dir(self.folder.path()).stdin(Stdio::null());
         for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("GEAR_") {
-                command.env_remove(name);
+            let begin = name.to_string_lossy();
+            if ["GEAR_", "AWS_", "AZURE_", "GOOGLE_"].iter().any(|it| begin.starts_with(it)) {
+                command.env_remove(&name);
             }
         }
         command

@@ -1,5 +1,5 @@
-//! Real servers for the tests that talk to them: a Kafka broker, and an HDFS of a `NameNode` and
-//! two `DataNode`s. `tests/services` has the scripts that start them, and says more.
+//! Real servers for the tests that talk to them: a Kafka broker, an HDFS of a `NameNode` and two
+//! `DataNode`s, and an S3 server. `tests/services` has the scripts that start them, and says more.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -18,13 +18,21 @@ use thiserror::Error;
 use crate::watchdog::{Watch, watch};
 
 /// The servers' names.
-pub const NAMES: [&str; 4] = ["namenode", "datanode1", "datanode2", "kafka"];
+pub const NAMES: [&str; 5] = ["namenode", "datanode1", "datanode2", "kafka", "s3"];
+
+/// The bucket of the S3 server.
+pub const BUCKET: &str = "gear";
+/// Who may use it, as in `tests/services/lib.sh`: the id of the key, and the key.
+pub const S3_KEY: (&str, &str) = ("gear", "known-to-every-test");
+/// A user of the broker's listener with passwords, who may do what he was granted, and the password,
+/// as in `tests/services/servers/server.properties`.
+pub const GUEST: (&str, &str) = ("guest", "known-to-every-test");
 
 /// `required`: not to have servers is a failure. `off`: there are to be none.
 const WANTED: &str = "GEAR_TEST_SERVICES";
 /// What the scripts exit with where there can be no servers.
 const UNAVAILABLE: i32 = 69;
-/// The first start on a machine downloads 110 MB, and makes archives of classes.
+/// The first start on a machine downloads 140 MB, and makes archives of classes.
 const WARM_MAX: Duration = Duration::from_secs(900);
 /// The scripts themselves wait for 60 s at most.
 const COMMAND_MAX: Duration = Duration::from_secs(120);
@@ -63,7 +71,9 @@ pub struct Services {
     /// Its end tells the supervisor that nobody needs the servers any more.
     input: Option<ChildStdin>,
     brokers: String,
+    sasl_brokers: String,
     hdfs_url: String,
+    s3_endpoint: String,
 }
 
 /// The servers of a test binary, in the hands of one test.
@@ -137,7 +147,7 @@ pub fn are_possible() -> Result<bool, ServicesError> {
     let Some(reason) = why_impossible(&wanted, script("warm"))? else { return Ok(true) };
     static SAID: Once = Once::new();
     SAID.call_once(|| {
-        let line = format!("\nNOT TESTED WITH REAL SERVERS (Kafka, HDFS): {reason}\n");
+        let line = format!("\nNOT TESTED WITH REAL SERVERS (Kafka, HDFS, S3): {reason}\n");
         say(&line);
     });
     Ok(false)
@@ -220,8 +230,19 @@ impl Services {
             let mut values = addresses.lines().filter_map(|line| line.strip_prefix(name));
             values.next().and_then(|it| it.strip_prefix('=')).map(str::to_owned)
         };
-        if let (Some(brokers), Some(hdfs_url)) = (address("KAFKA_BROKERS"), address("HDFS_URL")) {
-            return Ok(Some(Self { folder, supervisor, input, brokers, hdfs_url }));
+        let names = ["KAFKA_BROKERS", "KAFKA_SASL_BROKERS", "HDFS_URL", "S3_ENDPOINT"];
+        if let [Some(brokers), Some(sasl_brokers), Some(hdfs_url), Some(s3_endpoint)] =
+            names.map(address)
+        {
+            return Ok(Some(Self {
+                folder,
+                supervisor,
+                input,
+                brokers,
+                sasl_brokers,
+                hdfs_url,
+                s3_endpoint,
+            }));
         }
         drop(input);
         let _ = supervisor.wait();
@@ -234,10 +255,39 @@ impl Services {
         &self.brokers
     }
 
+    /// The same where clients have to say who they are (SASL/PLAIN without TLS), such as [`GUEST`].
+    #[must_use]
+    pub fn sasl_brokers(&self) -> &str {
+        &self.sasl_brokers
+    }
+
     /// The HDFS: `hdfs://host:port`.
     #[must_use]
     pub fn hdfs_url(&self) -> &str {
         &self.hdfs_url
+    }
+
+    /// The S3 server: `http://host:port`.
+    #[must_use]
+    pub fn s3_endpoint(&self) -> &str {
+        &self.s3_endpoint
+    }
+
+    /// The environment of a process that is to use the S3 server.
+    #[must_use]
+    pub fn s3_variables(&self) -> [(&'static str, &str); 4] {
+        [
+            ("AWS_ENDPOINT_URL", &self.s3_endpoint),
+            ("AWS_ALLOW_HTTP", "true"),
+            ("AWS_ACCESS_KEY_ID", S3_KEY.0),
+            ("AWS_SECRET_ACCESS_KEY", S3_KEY.1),
+        ]
+    }
+
+    /// The folder in which the S3 server keeps the objects of its bucket as files.
+    #[must_use]
+    pub fn bucket(&self) -> PathBuf {
+        self.folder.join("s3/data").join(BUCKET)
     }
 
     /// The folder with all that the servers have written.
@@ -296,6 +346,15 @@ impl Services {
     ) -> Result<(), ServicesError> {
         let partitions = partitions.to_string();
         self.run("topic", &[&[name, &partitions], settings].concat()).map(drop)
+    }
+
+    /// Says what users may do, with the options of Kafka's own program, such as `["--add",
+    /// "--allow-principal", "User:guest", "--operation", "Read", "--topic", "words"]`.
+    ///
+    /// # Errors
+    /// If the broker refuses.
+    pub fn acl(&self, options: &[&str]) -> Result<(), ServicesError> {
+        self.run("acl", options).map(drop)
     }
 
     /// Appends `key<TAB>value` lines to a topic, by Kafka's own producer.

@@ -43,15 +43,19 @@ fn each_can_be_killed_and_started_again_with_its_port_and_its_data() {
     let _watch = watch("kill and start", TEST_MAX);
     let Some(services) = start() else { return };
     let brokers = services.brokers().to_owned();
+    let s3 = services.s3_endpoint().strip_prefix("http://").expect("it is a URL").to_owned();
     let name_node = services.hdfs_url().strip_prefix("hdfs://").expect("it is a URL").to_owned();
     services.topic("words", 1, &[]).unwrap();
     services.produce("words", "a\tone\nb\ttwo\n").unwrap();
     let file = services.folder().join("file");
     fs::write(&file, "what is kept\n").expect("there is room");
     services.hdfs(&["-put", &file.to_string_lossy(), "/file"]).unwrap();
-    for (name, address) in
-        [("kafka", Some(&brokers)), ("datanode1", None), ("namenode", Some(&name_node))]
-    {
+    for (name, address) in [
+        ("kafka", Some(&brokers)),
+        ("datanode1", None),
+        ("namenode", Some(&name_node)),
+        ("s3", Some(&s3)),
+    ] {
         let before = services.pid(name).expect("it runs");
         services.kill(name).unwrap();
         assert_eq!(services.pid(name), None, "{name}");

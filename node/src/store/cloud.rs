@@ -5,6 +5,8 @@
 //! of its name, which a commit log needs; the probe at submit finds a server that does not.
 
 use std::sync::Arc;
+#[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
+use std::time::Duration;
 
 use object_store::ObjectStore;
 use url::Url;
@@ -82,15 +84,12 @@ pub(crate) fn environment(url: &str) -> Vec<(std::ffi::OsString, std::ffi::OsStr
 #[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
 fn within<S: ObjectStore>(
     url: &Url,
-    opened: object_store::Result<S>,
+    opened: Result<S, String>,
 ) -> Result<Arc<dyn ObjectStore>, StoreError> {
-    let failed = |error: &dyn std::error::Error| StoreError::Open {
-        url: url.to_string(),
-        reason: super::describe(error),
-    };
+    let failed = |reason| StoreError::Open { url: url.to_string(), reason };
     let folder = object_store::path::Path::from_url_path(url.path());
-    let folder = folder.map_err(|error| failed(&error))?;
-    let bucket = opened.map_err(|error| failed(&error))?;
+    let folder = folder.map_err(|error| failed(super::describe(&error)))?;
+    let bucket = opened.map_err(failed)?;
     Ok(Arc::new(object_store::prefix::PrefixStore::new(bucket, folder)))
 }
 
@@ -101,23 +100,52 @@ fn provide_encryption() {
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
+/// How often the client itself repeats a request that a server was too busy for: less than a second
+/// in all, since whoever asked repeats it too, and tells the user that it does.
+#[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
+fn retries() -> object_store::RetryConfig {
+    const RETRIES: usize = 2;
+    const WAIT_MIN: Duration = Duration::from_millis(100);
+    const WAIT_MAX: Duration = Duration::from_millis(400);
+    let mut retries = object_store::RetryConfig { max_retries: RETRIES, ..Default::default() };
+    retries.backoff.init_backoff = WAIT_MIN;
+    retries.backoff.max_backoff = WAIT_MAX;
+    retries
+}
+
 #[cfg(feature = "s3")]
-fn s3(url: &Url) -> object_store::Result<object_store::aws::AmazonS3> {
-    use object_store::aws::{AmazonS3Builder, S3ConditionalPut};
+fn s3(url: &Url) -> Result<object_store::aws::AmazonS3, String> {
+    use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey as Key, S3ConditionalPut};
 
     provide_encryption();
-    let builder = AmazonS3Builder::from_env().with_url(url.as_str());
-    builder.with_conditional_put(S3ConditionalPut::ETagMatch).build()
+    let builder = AmazonS3Builder::from_env().with_url(url.as_str()).with_retry(retries());
+    let endpoint =
+        [Key::S3Endpoint, Key::Endpoint].iter().find_map(|it| builder.get_config_value(it));
+    let allowed = builder.get_config_value(&Key::Client(object_store::ClientConfigKey::AllowHttp));
+    let is_plain = endpoint.is_some_and(|it| it.starts_with("http:"));
+    if is_plain && allowed.is_none_or(|it| it == "false") {
+        let reason = "its endpoint (AWS_ENDPOINT_URL) is plain HTTP: set AWS_ALLOW_HTTP=true if that \
+                      is meant, or give one of https";
+        return Err(reason.into());
+    }
+    let builder = builder.with_conditional_put(S3ConditionalPut::ETagMatch);
+    builder.build().map_err(|error| super::describe(&error))
 }
 
 #[cfg(feature = "gcs")]
-fn gcs(url: &Url) -> object_store::Result<object_store::gcp::GoogleCloudStorage> {
+fn gcs(url: &Url) -> Result<object_store::gcp::GoogleCloudStorage, String> {
+    use object_store::gcp::GoogleCloudStorageBuilder;
+
     provide_encryption();
-    object_store::gcp::GoogleCloudStorageBuilder::from_env().with_url(url.as_str()).build()
+    let builder = GoogleCloudStorageBuilder::from_env().with_url(url.as_str());
+    builder.with_retry(retries()).build().map_err(|error| super::describe(&error))
 }
 
 #[cfg(feature = "azure")]
-fn azure(url: &Url) -> object_store::Result<object_store::azure::MicrosoftAzure> {
+fn azure(url: &Url) -> Result<object_store::azure::MicrosoftAzure, String> {
+    use object_store::azure::MicrosoftAzureBuilder;
+
     provide_encryption();
-    object_store::azure::MicrosoftAzureBuilder::from_env().with_url(url.as_str()).build()
+    let builder = MicrosoftAzureBuilder::from_env().with_url(url.as_str());
+    builder.with_retry(retries()).build().map_err(|error| super::describe(&error))
 }

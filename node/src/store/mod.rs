@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
@@ -19,6 +20,11 @@ mod tests;
 
 #[cfg(feature = "server")]
 pub(crate) use cloud::environment;
+
+/// How long a store is waited for that does not answer a probe: somebody waits in front of it.
+const PROBE_WAIT_MAX: Duration = Duration::from_secs(8);
+/// Between two tries.
+const PROBE_PAUSE: Duration = Duration::from_millis(500);
 
 /// Why a checkpoint store cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -137,12 +143,13 @@ impl CheckpointStore {
     }
 
     /// Checks that the store does what a commit log needs, with an object under this name, which
-    /// no other probe may use.
+    /// no other probe may use. One that does not answer is waited for, some seconds.
     ///
     /// # Errors
     /// [`StoreError::Probe`] with what it did instead.
     pub async fn probe(&self, name: &str) -> Result<(), StoreError> {
         let store: &dyn ObjectStore = &*self.objects;
+        let wrong = |reason| StoreError::Probe { url: self.url.clone(), reason };
         let prefix = format!("probes/{name}");
         let object = format!("{prefix}/object");
         let create = |content: &[u8]| StoreRequest::Create {
@@ -152,6 +159,22 @@ impl CheckpointStore {
         let get = || StoreRequest::Get { name: object.clone() };
         let list = || StoreRequest::List { prefix: format!("{prefix}/") };
         let delete = || StoreRequest::Delete { name: object.clone() };
+        let began = Instant::now();
+        loop {
+            match perform(store, get()).await {
+                StoreReply::Missing => break,
+                StoreReply::Failed { retriable: true, .. } if began.elapsed() < PROBE_WAIT_MAX => {
+                    tokio::time::sleep(PROBE_PAUSE).await;
+                }
+                StoreReply::Failed { reason, .. } => {
+                    return Err(wrong(format!("asked for an object: {reason}")));
+                }
+                reply => {
+                    let reason = format!("asked for an object that nobody made: {reply:?}");
+                    return Err(wrong(reason));
+                }
+            }
+        }
         let steps = [
             ("create an object", create(b"first"), StoreReply::Done),
             ("refuse to create it again", create(b"second"), StoreReply::Exists),
@@ -163,12 +186,13 @@ impl CheckpointStore {
         for (what, request, wanted) in steps {
             let reply = perform(store, request).await;
             if reply != wanted {
-                let url = self.url.clone();
-                let reason = match reply {
+                return Err(wrong(match reply {
                     StoreReply::Failed { reason, .. } => format!("asked to {what}: {reason}"),
+                    StoreReply::Done if wanted == StoreReply::Exists => {
+                        format!("asked to {what}, it replaced it")
+                    }
                     reply => format!("asked to {what}, it answered {reply:?}"),
-                };
-                return Err(StoreError::Probe { url, reason });
+                }));
             }
         }
         Ok(())
@@ -254,9 +278,18 @@ async fn put(store: &dyn ObjectStore, name: &str, bytes: Blob, mode: PutMode) ->
     let options = PutOptions { mode, ..PutOptions::default() };
     match store.put_opts(&name.into(), PutPayload::from(Bytes::from_owner(bytes)), options).await {
         Ok(_) => StoreReply::Done,
+        Err(Error::AlreadyExists { source, .. }) if is_undecided(&*source) => {
+            StoreReply::Failed { reason: describe(&*source), retriable: true }
+        }
         Err(Error::AlreadyExists { .. }) => StoreReply::Exists,
         Err(error) => failed(&error),
     }
+}
+
+/// True if S3 says that somebody else is about to create or to remove what was to be created:
+/// whether there will be one is not known, and the client takes it for a yes.
+fn is_undecided(error: &dyn std::error::Error) -> bool {
+    describe(error).contains("ConditionalRequestConflict")
 }
 
 async fn get(store: &dyn ObjectStore, name: &str) -> Result<Vec<u8>, Error> {
@@ -284,7 +317,7 @@ fn failed(error: &Error) -> StoreReply {
     StoreReply::Failed { reason: describe(error), retriable }
 }
 
-/// The error and what caused it, in one line.
+/// The error, what caused it, and what can be done about it, in one line.
 fn describe(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -296,5 +329,30 @@ fn describe(error: &dyn std::error::Error) -> String {
         }
         cause = error.source();
     }
-    text
+    let advice = if text.contains(MACHINE_KEYS) {
+        "; there are no keys in the environment, and this machine has none of its own"
+    } else if text.contains("403 Forbidden") || text.contains("401 Unauthorized") {
+        "; look at the keys in the environment, and at what they may do"
+    } else {
+        ""
+    };
+    without_page(&text) + advice
+}
+
+/// Where a machine in a cloud is asked for keys of its own.
+const MACHINE_KEYS: &str = "//169.254.169.254/";
+
+/// What is said without the page of XML that a server has said it with, but for its code and its
+/// message: a wrong signature comes with a dozen lines about how it would be right.
+fn without_page(text: &str) -> String {
+    let Some(begin) = text.find("<?xml").or_else(|| text.find("<Error>")) else {
+        return text.to_owned();
+    };
+    let (before, page) = text.split_at(begin);
+    let part = |name: &str| {
+        let (_, rest) = page.split_once(&format!("<{name}>"))?;
+        Some(rest.split_once('<')?.0.split_whitespace().collect::<Vec<_>>().join(" "))
+    };
+    let said: Vec<String> = ["Code", "Message"].into_iter().filter_map(part).collect();
+    format!("{before}{}", said.join(": "))
 }

@@ -23,7 +23,7 @@ async fn a_probe_that_meets_another_is_refused_by_name() {
     let store = store(&folder);
     put(&*store.objects, "probes/here/object", Blob::from(vec![1]), PutMode::Create).await;
     let error = store.probe("here").await.expect_err("it is taken");
-    assert!(error.to_string().contains("create an object"), "{error}");
+    assert!(error.to_string().contains("an object that nobody made"), "{error}");
 }
 
 #[tokio::test]
@@ -43,6 +43,19 @@ async fn apps_have_folders_of_their_own() {
     let names = perform(&*one, StoreRequest::List { prefix: "log/".into() }).await;
     assert_eq!(names, StoreReply::Names(vec!["log/1".into()]));
     assert!(folder.path().join("apps/app-2/log/1").exists());
+}
+
+#[test]
+fn a_page_of_a_server_is_told_by_its_code_and_its_message() {
+    let page = "403 Forbidden: <?xml version='1.0'?>\n<Error>\n<Code>SignatureDoesNotMatch</Code>\n\
+                <Message>It is\nnot yours.</Message><StringToSign>AWS4</StringToSign></Error>";
+    assert_eq!(without_page(page), "403 Forbidden: SignatureDoesNotMatch: It is not yours.");
+    assert_eq!(without_page("<Error><Code>Busy"), "");
+    assert_eq!(without_page("no page"), "no page");
+    let denied = Error::Generic { store: "S3", source: page.into() };
+    let denied = describe(&denied);
+    assert!(denied.contains("SignatureDoesNotMatch") && denied.contains("the keys"), "{denied}");
+    assert!(!denied.contains("StringToSign"), "{denied}");
 }
 
 #[test]
