@@ -19,6 +19,7 @@ macro_rules! targets {
 }
 targets! {
     app_master,
+    avro_decode,
     commit_log,
     connector_open,
     csv_decode,

@@ -8,7 +8,7 @@
 //! that are added while it runs are read too.
 
 use std::process::ExitCode;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use gear_node::prelude::*;
 
@@ -39,13 +39,7 @@ fn main() -> ExitCode {
 /// Writes what it reads.
 pub fn job(app: &mut App<Options>) -> Result<()> {
     let Options { brokers, topic, since, out } = app.options().clone();
-    let start = match since {
-        None => kafka::Start::Earliest,
-        Some(since) => {
-            let micros = since.duration_since(UNIX_EPOCH)?.as_micros();
-            kafka::Start::At(EventTime(i64::try_from(micros)?))
-        }
-    };
+    let start = since.map_or(kafka::Start::Earliest, kafka::Start::from);
     let source = kafka::source(brokers, topic).from(start).discover_every(seconds(5));
     let lines = files::sink::<kafka::Message<'static>>(out, |message, out| {
         out.extend_from_slice(format!("{}\t{}\t", message.partition, message.offset).as_bytes());

@@ -17,7 +17,7 @@
 //! }
 //! ```
 //!
-//! The features `csv` and `protobuf` add formats of records to JSON, which is always there.
+//! The features `avro`, `csv` and `protobuf` add formats of records to JSON, which is always there.
 //!
 //! The feature `server` adds what the program `gear-node` is made of: REST, gossip, command line
 //! and all that a cluster's nodes need and its jobs do not.
@@ -65,6 +65,8 @@ pub(crate) use embedded::notice as embedded_notice;
 
 /// What a job's author needs, in one line.
 pub mod prelude {
+    #[cfg(feature = "avro")]
+    pub use gear_connectors::formats::avro;
     #[cfg(feature = "csv")]
     pub use gear_connectors::formats::csv;
     pub use gear_connectors::formats::json;

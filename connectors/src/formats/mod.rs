@@ -31,6 +31,8 @@
 //! each format bounds how deeply it nests. An error says where in the record it is, and holds no
 //! more of the record than [`REASON_BYTES_MAX`].
 
+#[cfg(feature = "avro")]
+pub mod avro;
 pub mod confluent;
 #[cfg(feature = "csv")]
 pub mod csv;
@@ -78,7 +80,7 @@ pub enum Error {
 }
 
 /// The bytes, if they are no more than are decoded.
-#[cfg(any(feature = "csv", feature = "json", feature = "protobuf"))]
+#[cfg(any(feature = "avro", feature = "csv", feature = "json", feature = "protobuf"))]
 #[inline]
 fn bounded(bytes: &[u8]) -> Result<&[u8], Error> {
     if bytes.len() > DECODED_BYTES_MAX {
@@ -88,7 +90,7 @@ fn bounded(bytes: &[u8]) -> Result<&[u8], Error> {
 }
 
 /// The beginning of what `error` says.
-#[cfg(any(feature = "csv", feature = "json", feature = "protobuf"))]
+#[cfg(any(feature = "avro", feature = "csv", feature = "json", feature = "protobuf"))]
 #[cold]
 fn reason(error: impl fmt::Display) -> String {
     let mut reason = Reason(String::new());
@@ -114,7 +116,7 @@ impl fmt::Write for Reason {
     }
 }
 
-#[cfg(all(test, any(feature = "csv", feature = "json", feature = "protobuf")))]
+#[cfg(all(test, any(feature = "avro", feature = "csv", feature = "json", feature = "protobuf")))]
 mod tests {
     use super::*;
 

@@ -20,6 +20,7 @@ pub use port::{
 };
 pub use record::{Header, Headers, Message};
 pub use settings::{ClientSettings, SettingError};
+pub use sink::dead_letter;
 pub use sink::{Field, KafkaSink, KafkaWriter, Outgoing, Payload, Unsure, sink, sink_with};
 pub use source::{
     Bytes, DISCOVER_EVERY_DEFAULT, FETCHED_AHEAD_KIB, KafkaReader, KafkaSource, Shape, Start, Text,

@@ -3,6 +3,7 @@
 mod account;
 mod client;
 mod command;
+pub mod dead_letter;
 mod output;
 mod payload;
 mod plain;
@@ -49,7 +50,8 @@ const OWN: [(&str, &str); 4] = [
 /// Records to `topic` of the cluster that these brokers, as `host:port,host:port`, are of.
 ///
 /// A pair is a key and a value, anything else a value; text and bytes as they are, numbers in
-/// decimal. [`sink_with`] fills records in any other way.
+/// decimal. A [`DeadLetter`](gear_core::api::DeadLetter) is its payload, with headers that
+/// [`dead_letter`] names. [`sink_with`] fills records in any other way.
 pub fn sink<T: Payload>(brokers: impl Into<String>, topic: impl Into<String>) -> KafkaSink<T> {
     sink_with(brokers, topic, |view, record: &mut Outgoing| T::fill(view, record))
 }

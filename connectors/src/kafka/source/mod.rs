@@ -11,11 +11,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use gear_core::api::{Files, SourceConnector};
 use gear_core::effect::{IoError, IoErrorKind};
 use gear_core::time::{Duration, EventTime, WallTime};
 
+pub(crate) use position::place;
 pub use reader::KafkaReader;
 pub use shape::{Bytes, Shape, Text, Whole};
 
@@ -67,6 +69,17 @@ impl Start {
     #[must_use]
     pub const fn at(time: WallTime) -> Self {
         Self::At(EventTime(time.0))
+    }
+}
+
+impl From<SystemTime> for Start {
+    /// [`Self::At`] of a time on the wall, to the microsecond.
+    fn from(time: SystemTime) -> Self {
+        let micros = |span: Duration| i64::try_from(span.as_micros()).unwrap_or(i64::MAX);
+        Self::At(EventTime(match time.duration_since(UNIX_EPOCH) {
+            Ok(since) => micros(since),
+            Err(before) => -micros(before.duration()),
+        }))
     }
 }
 

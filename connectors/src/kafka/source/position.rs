@@ -32,6 +32,20 @@ pub(super) fn names(topic: &str, count: u32, more: bool, out: &mut Vec<String>) 
     }
 }
 
+/// A record's place, as people see it: `events#3:17`.
+pub(super) fn printed(partition: &str, offset: u64) -> String {
+    format!("{partition}:{offset}")
+}
+
+/// What [`printed`] has made of a partition and an offset; none of what other sources print.
+pub(crate) fn place(partition: &str, position: &str) -> Option<(TopicPartition, u64)> {
+    let offset = position.strip_prefix(partition)?.strip_prefix(':')?.parse().ok()?;
+    match Named::parse(partition) {
+        Ok(Named::One(of)) => Some((of, offset)),
+        _ => None,
+    }
+}
+
 impl Named {
     /// Reads a name.
     ///

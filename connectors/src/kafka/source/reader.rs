@@ -8,12 +8,11 @@ use std::sync::Arc;
 use gear_core::api::Record;
 use gear_core::api::source::{Advance, ConnectorFigure, Source, SourceContext};
 use gear_core::flow::push::Meta;
-use gear_core::limits::QUARANTINED_BYTES_MAX;
 use gear_core::message::Partition;
 use gear_core::time::{Duration, EventTime, Time};
 
 use super::decide::{Bounds, Decision, Gone, Known, decide, mark, micros, start_millis};
-use super::position::{Mark, Named, Position, Progress, name};
+use super::position::{Mark, Named, Position, Progress, name, printed};
 use super::shape::Shape;
 use super::{Plan, consumers};
 use crate::kafka::error::KafkaError;
@@ -220,8 +219,8 @@ impl<S: Shape> KafkaReader<S> {
         let value = self.batch.parts(&entry).value.unwrap_or_default();
         Advance::Malformed {
             partition: entry.number,
-            position: format!("{}:{}", part.name, entry.offset),
-            bytes: value[..value.len().min(QUARANTINED_BYTES_MAX)].to_vec(),
+            position: printed(&part.name, entry.offset),
+            bytes: value.to_vec(),
             reason: reason.to_owned(),
         }
     }

@@ -91,8 +91,8 @@ impl<S: Shape> Task<S> {
             Advance::PartitionEnd(number) => {
                 self.ended.push(self.names[*number as usize].clone());
             }
-            Advance::Malformed { position, reason, .. } => {
-                self.aside.push(format!("{position} {reason}"));
+            Advance::Malformed { position, reason, bytes, .. } => {
+                self.aside.push(format!("{position} {reason} ({} bytes)", bytes.len()));
             }
             Advance::End => {}
         }
@@ -505,14 +505,17 @@ fn a_partition_that_turns_up_is_read_from_its_first_record_on_and_only_once() {
 fn values_alone_put_aside_what_is_none() {
     let cluster = cluster(1, &[(0, 1, "a"), (0, 1, "b")]);
     let none = ModelRecord { value: None, ..ModelRecord::new("k", "", 1) };
-    let binary = ModelRecord { value: Some(vec![0xff]), ..ModelRecord::new("k", "", 1) };
+    let binary = ModelRecord { value: Some(vec![0xff; 100_000]), ..ModelRecord::new("k", "", 1) };
     cluster.append("t", 0, none);
     cluster.append("t", 0, binary);
     cluster.append("t", 0, ModelRecord::new("k", "c", 1));
     let mut task = Task::new(topic().text().until_end(), &cluster, 8);
     assert!(task.drain().unwrap());
     assert_eq!(task.values(), ["a", "b", "c"]);
-    assert_eq!(task.aside, ["t#0:2 the record has no value", "t#0:3 the value is not UTF-8"]);
+    // All of it: what is kept in the quarantine is cut there.
+    let aside =
+        ["t#0:2 the record has no value (0 bytes)", "t#0:3 the value is not UTF-8 (100000 bytes)"];
+    assert_eq!(task.aside, aside);
     let mut task = Task::new(topic().bytes().until_end(), &cluster, 8);
     task.drain().unwrap();
     assert_eq!((task.given.len(), task.aside.len()), (4, 1));
