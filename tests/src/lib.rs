@@ -4,6 +4,7 @@ pub mod chaos;
 pub mod cluster;
 #[cfg(feature = "services")]
 pub mod kafka;
+pub mod kills;
 pub mod namespaces;
 pub mod process;
 pub mod programs;
