@@ -77,18 +77,23 @@ impl Cluster {
     #[must_use]
     pub fn start(program: &'static str, nodes: usize, masters: usize) -> Self {
         let mut cluster = Self::new(program, masters);
+        cluster.start_nodes(nodes);
+        cluster
+    }
+
+    /// Adds the first nodes of the cluster, starts them, and waits until they can be asked.
+    pub fn start_nodes(&mut self, nodes: usize) {
         for _ in 0..nodes {
-            let node = cluster.add();
-            cluster.start_node(node);
+            let node = self.add();
+            self.start_node(node);
             // So that the masters are the first ones.
-            if node + 1 == masters {
-                cluster.wait_for("the cluster is formed", |cluster| cluster.leader().is_some());
+            if node + 1 == self.masters {
+                self.wait_for("the cluster is formed", |cluster| cluster.leader().is_some());
             }
         }
-        cluster.wait_for("every node is ready", |cluster| {
+        self.wait_for("every node is ready", |cluster| {
             (0..nodes).all(|node| cluster.is_ready(node))
         });
-        cluster
     }
 
     /// Whether a node says that it can be asked.

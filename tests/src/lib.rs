@@ -2,8 +2,12 @@
 
 pub mod chaos;
 pub mod cluster;
+#[cfg(feature = "services")]
+pub mod kafka;
+pub mod kills;
 pub mod namespaces;
 pub mod process;
+pub mod programs;
 pub mod rest;
 pub mod services;
 pub mod system;

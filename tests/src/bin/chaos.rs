@@ -2,13 +2,13 @@
 //!
 //! `cargo run -p gear-tests --bin chaos -- --minutes 30 --seed 7`
 
-use std::path::PathBuf;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
 use gear_tests::chaos::Chaos;
 use gear_tests::chaos::measure::Bench;
+use gear_tests::programs::programs;
 
 /// Runs a cluster of real processes, hurts it by a plan that follows from a seed, and compares what
 /// its job leaves with the simulator's reference model.
@@ -41,9 +41,10 @@ struct Options {
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    let Some((node, job)) = programs() else { return ExitCode::FAILURE };
+    let built = programs(&[], &["node_program", "job_chaos"]);
+    let Some([node, job]) = built.as_deref() else { return ExitCode::FAILURE };
     if let Some(times) = options.measure {
-        let mut bench = Bench::start(&node, &job);
+        let mut bench = Bench::start(node, job);
         println!("{}", bench.leader(times));
         println!("{}", bench.executor(times));
         println!("{}", bench.worker(times));
@@ -58,7 +59,7 @@ fn main() -> ExitCode {
         let chaos = Chaos {
             nodes: options.nodes as usize,
             rate: options.rate,
-            ..Chaos::new(&node, &job, seed, lasts)
+            ..Chaos::new(node, job, seed, lasts)
         };
         let report = chaos.run();
         println!("{report}");
@@ -67,19 +68,4 @@ fn main() -> ExitCode {
         }
     }
     ExitCode::SUCCESS
-}
-
-/// The programs that the cluster runs, built as this one is.
-fn programs() -> Option<(PathBuf, PathBuf)> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut build = Command::new(cargo);
-    build.args(["build", "--quiet", "--package", "gear-tests"]);
-    build.args(["--bin", "node_program", "--bin", "job_chaos"]);
-    build.current_dir(gear_tests::root());
-    if !cfg!(debug_assertions) {
-        build.arg("--release");
-    }
-    let built = build.status().is_ok_and(|status| status.success());
-    let folder = std::env::current_exe().ok()?.parent()?.to_owned();
-    built.then(|| (folder.join("node_program"), folder.join("job_chaos")))
 }

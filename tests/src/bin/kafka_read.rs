@@ -16,17 +16,9 @@ use gear_connectors::os::OsFiles;
 use gear_core::api::source::{Advance, Source as _, SourceConnector as _, SourceContext};
 use gear_core::message::Partition;
 use gear_core::time::{Time, WallTime};
-use gear_tests::services::Services;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
+use gear_tests::kafka::{Broker, consumer, fill};
 use rdkafka::config::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::message::Message as _;
-use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
-use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-/// Longer than anything takes.
-const PATIENCE: Duration = Duration::from_secs(120);
 /// Bytes of a record's value.
 const RECORD_BYTES: usize = 100;
 
@@ -52,21 +44,12 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let services = match &arguments.brokers {
-        Some(_) => None,
-        None => match Services::start() {
-            Ok(services) => services,
-            Err(error) => {
-                eprintln!("{error}");
-                return ExitCode::FAILURE;
-            }
-        },
+    let Some(broker) = Broker::reach(arguments.brokers.as_deref()) else {
+        return ExitCode::FAILURE;
     };
-    let started = services.as_ref().map(|it| it.brokers().to_owned());
-    let Some(brokers) = arguments.brokers.clone().or(started) else { return ExitCode::FAILURE };
     let topic = format!("read-{}", std::process::id());
-    fill(&brokers, &topic, &arguments);
-    let source = kafka::source(&brokers, [topic.as_str()]).until_end();
+    prepare(&broker, &topic, &arguments);
+    let source = kafka::source(broker.address(), [topic.as_str()]).until_end();
     let expected = arguments.records * RECORD_BYTES as u64;
     let (mut best_bare, mut best_source) = (f64::MAX, f64::MAX);
     for round in 1..=arguments.rounds {
@@ -93,51 +76,20 @@ fn timed(read: impl FnOnce() -> u64, expected: u64) -> f64 {
     seconds
 }
 
-fn fill(brokers: &str, topic: &str, arguments: &Arguments) {
+fn prepare(broker: &Broker, topic: &str, arguments: &Arguments) {
+    broker.make_topic(topic, arguments.partitions);
     let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", brokers);
-    let admin: AdminClient<DefaultClientContext> = config.create().expect("the settings are right");
-    let new = [NewTopic::new(topic, arguments.partitions, TopicReplication::Fixed(1))];
-    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("there is room");
-    runtime.block_on(admin.create_topics(&new, &AdminOptions::new())).expect("the broker answers");
+    config.set("bootstrap.servers", broker.address());
     config.set("linger.ms", "5").set("batch.num.messages", "10000");
     config.set("batch.size", "1000000").set("queue.buffering.max.messages", "500000");
-    let producer: ThreadedProducer<DefaultProducerContext> =
-        config.create().expect("the settings are right");
-    let value = [b'x'; RECORD_BYTES];
-    for number in 0..arguments.records {
-        let partition = (number % arguments.partitions as u64) as i32;
-        let record = || BaseRecord::<(), _>::to(topic).partition(partition).payload(&value[..]);
-        while producer.send(record()).is_err() {
-            sleep(Duration::from_millis(5));
-        }
-    }
-    producer.flush(PATIENCE).expect("the broker takes them");
+    fill(&config, topic, arguments.partitions, arguments.records, &[b'x'; RECORD_BYTES]);
 }
 
 /// What can be had with librdkafka.
 fn bare(source: &KafkaSource<Whole>, topic: &str, arguments: &Arguments) -> u64 {
-    let mut config = ClientConfig::new();
-    for (name, value) in source.settings().expect("none is the source's own").iter() {
-        config.set(name, value);
-    }
-    let consumer: BaseConsumer = config.create().expect("the settings are right");
-    let mut from = TopicPartitionList::new();
-    for partition in 0..arguments.partitions {
-        from.add_partition_offset(topic, partition, Offset::Offset(0)).expect("it is an offset");
-    }
-    consumer.assign(&from).expect("the partitions are there");
-    let (mut records, mut bytes) = (0, 0);
-    while records < arguments.records {
-        match consumer.poll(PATIENCE) {
-            Some(Ok(message)) => {
-                records += 1;
-                bytes += message.payload().map_or(0, <[u8]>::len) as u64;
-            }
-            other => panic!("{other:?}"),
-        }
-    }
-    bytes
+    let settings = source.settings().expect("none is the source's own");
+    let consumer = consumer(&settings, topic, arguments.partitions);
+    gear_tests::kafka::read(&consumer, arguments.records)
 }
 
 /// A task of the source, without an engine around it.

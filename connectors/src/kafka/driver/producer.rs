@@ -28,7 +28,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use super::errors::{is_refusal, is_unknown};
 use crate::kafka::settings::ClientSettings;
 use crate::kafka::sink::{
-    Command, Mark, Records, Reply, SERVICE, Session, Stored, Values, decode, encode,
+    Command, DEFAULTS, Mark, Records, Reply, SERVICE, Session, Stored, Values, decode, encode,
 };
 use crate::services::Answer;
 
@@ -41,22 +41,6 @@ const LOOK: Duration = Duration::from_micros(500);
 const IDLE: Duration = Duration::from_millis(500);
 /// Records put into the queue between two looks at what became of earlier ones.
 const SENDS_PER_POLL: u32 = 1_024;
-/// Records in a row that are as large as this are all that the queue of a producer holds, in KiB:
-/// twice what one may need to keep a broker busy for a second.
-const QUEUE_KIB: &str = "131072";
-/// What a producer is set to unless the job sets it.
-const DEFAULTS: [(&str, &str); 8] = [
-    // A broker that comes back is noticed at once: the library would wait for up to 10 s.
-    ("reconnect.backoff.ms", "50"),
-    ("reconnect.backoff.max.ms", "500"),
-    // As Kafka's own clients do.
-    ("partitioner", "murmur2_random"),
-    ("linger.ms", "5"),
-    ("batch.num.messages", "10000"),
-    ("batch.size", "1000000"),
-    ("queue.buffering.max.messages", "1000000"),
-    ("queue.buffering.max.kbytes", QUEUE_KIB),
-];
 /// The setting of a topic that bounds its batches.
 const TOPIC_LIMIT: &str = "max.message.bytes";
 

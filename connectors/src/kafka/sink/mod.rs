@@ -39,6 +39,22 @@ pub const SEGMENT_BYTES: usize = 1_024 * 1_024;
 /// Bytes of output that a task holds in memory unless set, beside the checkpoint store: what a fast
 /// task puts out in an epoch of a second, and a small part of what a process may hold.
 pub const MEMORY_BYTES_DEFAULT: usize = 64 * 1_024 * 1_024;
+/// Records in a row that are as large as this are all that the queue of a producer holds, in KiB:
+/// twice what one may need to keep a broker busy for a second.
+const QUEUE_KIB: &str = "131072";
+/// What a producer is set to unless the job sets it.
+pub(crate) const DEFAULTS: [(&str, &str); 8] = [
+    // A broker that comes back is noticed at once: the library would wait for up to 10 s.
+    ("reconnect.backoff.ms", "50"),
+    ("reconnect.backoff.max.ms", "500"),
+    // As Kafka's own clients do.
+    ("partitioner", "murmur2_random"),
+    ("linger.ms", "5"),
+    ("batch.num.messages", "10000"),
+    ("batch.size", "1000000"),
+    ("queue.buffering.max.messages", "1000000"),
+    ("queue.buffering.max.kbytes", QUEUE_KIB),
+];
 /// Settings that are the sink's own.
 const OWN: [(&str, &str); 4] = [
     ("transactional.id", "it is made of the names of app, sink and task"),
@@ -127,6 +143,20 @@ impl<T: Record> KafkaSink<T> {
     pub const fn memory_bytes(mut self, bytes: usize) -> Self {
         self.memory = bytes;
         self
+    }
+
+    /// All settings of librdkafka that a producer of this sink has, but for the transactional id
+    /// and the largest batch, which the topic decides on.
+    ///
+    /// # Errors
+    /// A setting that the sink decides on was set.
+    pub fn settings(&self) -> Result<ClientSettings, SettingError> {
+        self.check()?;
+        let mut all = self.settings.clone();
+        for (name, value) in DEFAULTS {
+            all.set_default(name, value);
+        }
+        Ok(all)
     }
 
     fn check(&self) -> Result<(), SettingError> {

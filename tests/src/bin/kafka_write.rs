@@ -1,0 +1,171 @@
+//! How fast the transactional Kafka sink writes, beside a bare producer with the same settings that
+//! commits as often.
+//!
+//! `cargo run --release -p gear-tests --features services --bin kafka_write`
+//!
+//! Both write the same records, each to a topic of its own, in turn; the time is from the making of
+//! the client, or of the job, until the last record is committed. What was written is counted by a
+//! consumer that reads committed records only. The first round warms the broker.
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use gear_connectors::kafka::ClientSettings;
+use gear_core::dsl::Settings;
+use gear_node::RuntimeOptions;
+use gear_node::prelude::{App, Result, generate, kafka};
+use gear_tests::kafka::{Broker, Transactions, consumer, median, read};
+use gear_tests::watchdog::watch;
+use tempfile::TempDir;
+
+/// Bytes of a record's value.
+const RECORD_BYTES: usize = 100;
+/// Longer than any run takes.
+const BOUND: Duration = Duration::from_secs(1_800);
+
+/// What can be told.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// Brokers that run; without it one is started
+    #[arg(long, value_name = "HOST:PORT")]
+    brokers: Option<String>,
+
+    /// Records that are written
+    #[arg(long, value_name = "N", default_value_t = 4_000_000)]
+    records: u64,
+
+    /// Partitions of a topic
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    partitions: i32,
+
+    /// Time between two epochs, and between two transactions of the bare producer
+    #[arg(long, value_name = "TIME", default_value = "1s",
+          value_parser = humantime::parse_duration)]
+    epoch_interval: Duration,
+
+    /// Times that each writes them
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    rounds: u32,
+}
+
+/// What the job is told.
+#[derive(clap::Args, Clone, Debug)]
+struct Options {
+    brokers: String,
+    topic: String,
+    records: u64,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let _watch = watch("the figures of the Kafka sink", BOUND);
+    let Some(broker) = Broker::reach(arguments.brokers.as_deref()) else {
+        return ExitCode::FAILURE;
+    };
+    let (mut barely, mut by_gear) = (Vec::new(), Vec::new());
+    for round in 0..=arguments.rounds {
+        let bare = written(&broker, &arguments, &format!("bare-{round}"), bare);
+        let gear = written(&broker, &arguments, &format!("gear-{round}"), gear);
+        let name = if round == 0 { "warm-up".to_owned() } else { format!("round {round}") };
+        println!(
+            "{name}: bare producer {bare:.3} M records/s, sink {gear:.3}: {:.0} %",
+            100.0 * gear / bare
+        );
+        if round > 0 {
+            barely.push(bare);
+            by_gear.push(gear);
+        }
+    }
+    if barely.is_empty() {
+        return ExitCode::SUCCESS;
+    }
+    let ratios: Vec<f64> = barely.iter().zip(&by_gear).map(|(bare, gear)| gear / bare).collect();
+    let best = |figures: &[f64]| figures.iter().copied().fold(0.0, f64::max);
+    let of_best = best(&by_gear) / best(&barely);
+    println!(
+        "{} rounds: bare producer {:.3} M records/s, sink {:.3} (medians); ratio {:.0} % (median), \
+         {:.0} % (best of each); aim 80 %",
+        arguments.rounds,
+        median(barely),
+        median(by_gear),
+        100.0 * median(ratios),
+        100.0 * of_best
+    );
+    ExitCode::SUCCESS
+}
+
+/// Millions of records a second that this writes to a new topic, in which they are all there then.
+fn written(
+    broker: &Broker,
+    arguments: &Arguments,
+    name: &str,
+    write: impl FnOnce(&Options, Duration),
+) -> f64 {
+    let topic = format!("{name}-{}", std::process::id());
+    broker.make_topic(&topic, arguments.partitions);
+    let brokers = broker.address().to_owned();
+    let options = Options { brokers, topic, records: arguments.records };
+    let began = Instant::now();
+    write(&options, arguments.epoch_interval);
+    let seconds = began.elapsed().as_secs_f64();
+    let settings = kafka::source(&options.brokers, [options.topic.as_str()]).settings();
+    let settings = settings.expect("none is the source's own");
+    let reader = consumer(&settings, &options.topic, arguments.partitions);
+    let bytes = read(&reader, options.records);
+    assert_eq!(bytes, options.records * RECORD_BYTES as u64, "{name} has not written all");
+    drop(reader);
+    broker.remove_topic(&options.topic);
+    options.records as f64 / seconds / 1e6
+}
+
+/// A record that costs little to make: its number in binary, and letters.
+fn value(number: u64) -> [u8; RECORD_BYTES] {
+    let mut value = [b'x'; RECORD_BYTES];
+    value[..8].copy_from_slice(&number.to_le_bytes());
+    value
+}
+
+/// As large as the library takes them; the sink would take what the topic says.
+fn sink(options: &Options) -> kafka::KafkaSink<u64> {
+    kafka::sink_with(&options.brokers, &options.topic, |number, record: &mut kafka::Outgoing| {
+        record.value(value(number));
+    })
+    .set("message.max.bytes", "1000000")
+}
+
+/// What can be had with librdkafka.
+fn bare(options: &Options, every: Duration) {
+    let settings: ClientSettings = sink(options).settings().expect("none is the sink's own");
+    let mut producer = Transactions::open(&settings, &options.topic, every);
+    for number in 0..options.records {
+        producer.send(&options.topic, &value(number));
+        if producer.is_due() {
+            producer.commit(None);
+        }
+    }
+    producer.commit(None);
+}
+
+fn job(app: &mut App<Options>) -> Result<()> {
+    let options = app.options().clone();
+    app.source("numbers", generate::from_fn(options.records, 1, |number| number))
+        .sink("out", sink(&options));
+    Ok(())
+}
+
+/// A job with one task that generates and writes, exactly once.
+fn gear(options: &Options, every: Duration) {
+    let settings = Settings { parallelism: 1, ..Settings::default() };
+    let job = gear_node::build("kafka-write", options.clone(), settings, job);
+    let state = TempDir::new().expect("there is room for a temporary folder");
+    let runtime = RuntimeOptions {
+        state: Some(state.path().to_owned()),
+        parallelism: Some(1),
+        epoch_interval: every,
+        ..RuntimeOptions::default()
+    };
+    let report = gear_node::run(&job.expect("the job is sound"), &options.topic, &runtime);
+    let report = report.unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(report.records, options.records);
+}
