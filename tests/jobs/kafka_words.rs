@@ -5,6 +5,11 @@ use std::process::ExitCode;
 
 use gear_node::prelude::*;
 
+/// The variable with the password of the user: what is an argument is written down with the job.
+const PASSWORD: &str = "SASL_PASSWORD";
+/// The one with which the sink comes, if it is another.
+const SINK_PASSWORD: &str = "SASL_SINK_PASSWORD";
+
 #[derive(clap::Args, Clone, Debug)]
 struct Options {
     /// Brokers
@@ -18,6 +23,14 @@ struct Options {
     /// Topic to write to
     #[arg(long)]
     to: String,
+
+    /// End where the topic ends at the start
+    #[arg(long)]
+    until_end: bool,
+
+    /// User whose password is in the environment as SASL_PASSWORD
+    #[arg(long)]
+    user: Option<String>,
 }
 
 fn main() -> ExitCode {
@@ -25,11 +38,30 @@ fn main() -> ExitCode {
 }
 
 fn job(app: &mut App<Options>) -> Result<()> {
-    let Options { brokers, from, to } = app.options().clone();
-    app.source("words", kafka::source(&brokers, [from]).text())
+    let Options { brokers, from, to, until_end, user } = app.options().clone();
+    let mut words = kafka::source(&brokers, [from]);
+    let mut counts = kafka::sink::<(Ref<str>, u64)>(brokers, to);
+    if let Some(user) = user {
+        let password = std::env::var(PASSWORD)?;
+        let sink_password = std::env::var(SINK_PASSWORD).unwrap_or_else(|_| password.clone());
+        for (name, value) in [
+            ("security.protocol", "SASL_PLAINTEXT"),
+            ("sasl.mechanism", "PLAIN"),
+            ("sasl.username", &user),
+        ] {
+            words = words.set(name, value);
+            counts = counts.set(name, value);
+        }
+        words = words.set("sasl.password", password);
+        counts = counts.set("sasl.password", sink_password);
+    }
+    if until_end {
+        words = words.until_end();
+    }
+    app.source("words", words.text())
         .key_by_ref(|word| *word)
         .count("counts")
         .updates()
-        .sink("out", kafka::sink::<(Ref<str>, u64)>(brokers, to));
+        .sink("out", counts);
     Ok(())
 }

@@ -185,10 +185,11 @@ fn count_in_time(
     began: Instant,
 ) -> Result<u32, KafkaError> {
     loop {
-        // A refusal is told by polling only.
-        while let Some(polled) = client.poll(Duration::ZERO) {
+        // A refusal is told by polling only, and behind figures for which a poll that does not wait
+        // would end.
+        while let Some(polled) = client.poll(POLL) {
             if let Err(error) = polled
-                && is_refusal(code_of(&error))
+                && refuses(code_of(&error))
             {
                 let said = client.context().said();
                 let errors = Errors { settings };
@@ -234,6 +235,12 @@ fn count(
         None => Ok(found.partitions().len() as u32),
         Some(code) => Err(of(code.into())),
     }
+}
+
+/// True if this user is not let in. The library looks for the coordinator of the group that it has to
+/// be given, though nothing is kept there: that this is refused changes nothing.
+fn refuses(code: Code) -> bool {
+    is_refusal(code) && code != Code::GroupAuthorizationFailed
 }
 
 fn code_of(error: &Client) -> Code {
@@ -519,11 +526,12 @@ impl Reader {
             | Code::NoOffset
             | Code::LogTruncation => Event::OutOfRange { round },
             code if is_unknown(code) => Event::OutOfRange { round },
-            code if is_refusal(code) || fatal => {
+            code if refuses(code) || fatal => {
                 Event::Failed(errors.of(code, "what is read", 0, &said))
             }
             // One of several brokers; of the last one more is told.
             Code::BrokerTransportFailure | Code::Resolve => return Ok(()),
+            Code::GroupAuthorizationFailed => return Ok(()),
             code if may_pass(code) => Event::Trouble(errors.of(code, "reading", 0, &said)),
             code => Event::Trouble(errors.of(code, "reading has failed", 0, &said)),
         };

@@ -132,6 +132,11 @@ struct Told {
 }
 
 impl Told {
+    /// The cluster has done something: what it said before is past.
+    fn forget(&self) {
+        *self.cluster.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     fn take_undelivered(&self) -> Option<(Code, String)> {
         self.undelivered.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
@@ -147,7 +152,10 @@ impl ClientContext for Told {
     fn error(&self, error: Client, reason: &str) {
         if let Some(code) = error.rdkafka_error_code() {
             let mut cluster = self.cluster.lock().unwrap_or_else(PoisonError::into_inner);
-            *cluster = Some((code, reason.to_owned()));
+            // That no broker is left follows from it.
+            if is_refusal(code) || !cluster.as_ref().is_some_and(|(code, _)| is_refusal(*code)) {
+                *cluster = Some((code, reason.to_owned()));
+            }
         }
     }
 }
@@ -169,7 +177,8 @@ impl ProducerContext for Told {
 /// What one task talks to.
 #[derive(Default)]
 struct Worker {
-    admin: Option<(Values, AdminClient<Told>)>,
+    /// Asks what the topic is like; kept until it has been told.
+    asker: Option<(Values, BaseProducer<Told, NoCustomPartitioner>)>,
     /// By transactional id.
     producers: BTreeMap<Option<String>, Rd>,
 }
@@ -241,17 +250,21 @@ impl Worker {
     }
 
     fn describe(&mut self, settings: Values, topic: &str) -> Result<Reply, IoError> {
-        if self.admin.as_ref().is_none_or(|(of, _)| *of != settings) {
-            let admin = config(&settings).create_with_context(Told::default());
-            let admin = admin.map_err(|error| creation(&settings, &error))?;
-            self.admin = Some((settings, admin));
+        if self.asker.as_ref().is_none_or(|(of, _)| *of != settings) {
+            let asker = config(&settings).create_with_context(Told::default());
+            let asker = asker.map_err(|error| creation(&settings, &error))?;
+            self.asker = Some((settings, asker));
         }
-        let (settings, admin) = self.admin.as_ref().expect("it was made above");
+        let (settings, asker) = self.asker.as_ref().expect("it was made above");
         let at = address(settings);
-        let metadata = admin.inner().fetch_metadata(Some(topic), COMMAND_TIME);
-        let metadata = metadata.map_err(|error| match admin.inner().context().cluster() {
-            Some((code, reason)) if is_refusal(code) => of_code(at, code, &reason),
-            _ => told(at, &error),
+        let metadata = asker.client().fetch_metadata(Some(topic), COMMAND_TIME);
+        let metadata = metadata.map_err(|error| {
+            // Why it did not come the library tells when it is polled.
+            asker.poll(LOOK);
+            match asker.client().context().cluster() {
+                Some((code, reason)) if is_refusal(code) => of_code(at, code, &reason),
+                _ => told(at, &error),
+            }
         })?;
         let found = metadata.topics().iter().find(|found| found.name() == topic);
         let partitions = match found.map(|found| (found.error().map(Code::from), found)) {
@@ -267,8 +280,8 @@ impl Worker {
                 return Err(IoError { path: at.to_owned(), reason, kind: IoErrorKind::NotFound });
             }
         };
-        let limit = limit(admin, topic);
-        self.admin = None;
+        let limit = limit(settings, topic);
+        self.asker = None;
         Ok(Reply::Topic { partitions: partitions as u32, limit })
     }
 
@@ -305,9 +318,12 @@ impl Worker {
         if id.is_none() {
             return Ok(Reply::Done);
         }
-        rd.producer.poll(Duration::ZERO);
+        rd.producer.poll(LOOK);
         match rd.producer.init_transactions(COMMAND_TIME) {
-            Ok(()) => Ok(Reply::Done),
+            Ok(()) => {
+                rd.producer.client().context().forget();
+                Ok(Reply::Done)
+            }
             Err(error) => rd.judge(&error),
         }
     }
@@ -329,6 +345,8 @@ impl Rd {
         };
         let (code, reason) = (wrong.code(), wrong.string());
         if is_refusal(code) {
+            // The group of the mark is called so too.
+            let reason = format!("`{}`: {reason}", self.id);
             return Err(of_code(self.address(), code, &reason));
         }
         if wrong.is_fatal() {
@@ -382,10 +400,14 @@ impl Rd {
         let mut wanted = TopicPartitionList::new();
         wanted.add_partition(topic, MARK_PARTITION);
         let found = self.group()?.committed_offsets(wanted, COMMAND_TIME);
-        let found = found.map_err(|error| told(&at, &error))?;
+        let of_group = |error: Client| {
+            let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
+            of_code(&at, code, &format!("the group `{}`: {error}", self.id))
+        };
+        let found = found.map_err(of_group)?;
         let elements = found.elements();
         let Some(element) = elements.first() else { return Ok(Reply::Mark(None)) };
-        element.error().map_err(|error| told(&at, &error))?;
+        element.error().map_err(of_group)?;
         let Offset::Offset(offset) = element.offset() else { return Ok(Reply::Mark(None)) };
         // What another program wrote there may not be text, which the library panics at.
         let metadata = catch_unwind(AssertUnwindSafe(|| element.metadata().to_owned()));
@@ -535,6 +557,7 @@ impl Rd {
         if let Err(error) = self.producer.commit_transaction(COMMAND_TIME) {
             return self.judge(&error);
         }
+        self.producer.client().context().forget();
         (self.began, self.marked, self.sends, self.position) = (false, false, 0, 0);
         self.commits += 1;
         Ok(Reply::Done)
@@ -573,7 +596,8 @@ fn config(settings: &Values) -> ClientConfig {
 }
 
 /// Bytes of the largest batch that a topic takes; none if the cluster does not say.
-fn limit(admin: &AdminClient<Told>, topic: &str) -> Option<u32> {
+fn limit(settings: &Values, topic: &str) -> Option<u32> {
+    let admin: AdminClient<Told> = config(settings).create_with_context(Told::default()).ok()?;
     let options = AdminOptions::new().request_timeout(Some(COMMAND_TIME));
     let named = ResourceSpecifier::Topic(topic);
     let asked = admin.describe_configs([&named], &options);
