@@ -32,6 +32,10 @@ struct Options {
     /// Bytes by which each value is longer
     #[arg(long, default_value_t = 0)]
     padding: usize,
+
+    /// Which values are longer: each of so many
+    #[arg(long, default_value_t = 1)]
+    padded: u64,
 }
 
 fn main() -> ExitCode {
@@ -39,11 +43,13 @@ fn main() -> ExitCode {
 }
 
 fn job(app: &mut App<Options>) -> Result<()> {
-    let Options { brokers, topic, count, rate, output_memory, padding } = app.options().clone();
+    let Options { brokers, topic, count, rate, output_memory, padding, padded } =
+        app.options().clone();
     app.source("numbers", generate::from_fn(count, 2, |number| number).rate(rate)).sink(
         "out",
         kafka::sink_with(brokers, topic, move |number: u64, record: &mut kafka::Outgoing| {
             record.key_text(format_args!("k{}", number % KEYS));
+            let padding = if number.is_multiple_of(padded) { padding } else { 0 };
             record.value_text(format_args!("{}{:padding$}", number / KEYS, ""));
         })
         .memory_bytes(output_memory),

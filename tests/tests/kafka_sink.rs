@@ -131,6 +131,30 @@ fn the_parallelism_may_change_between_two_starts() {
 }
 
 #[test]
+fn a_record_over_the_limit_of_the_topic_is_put_aside_and_the_others_arrive() {
+    const RECORDS: u64 = 5_000;
+    const PADDED: u64 = 10;
+    let Some(services) = lease(TEST_MAX) else { return };
+    services.topic("limited", 1, &["max.message.bytes=2000"]).expect("it is made");
+    let room = Room::new(JOB);
+    let (count, padded) = (RECORDS.to_string(), PADDED.to_string());
+    let more = ["--count", &count, "--rate", "20000", "--padding", "3000", "--padded", &padded];
+    let arguments = arguments(services.brokers(), "limited", &more);
+    let ended = room.run(&[&arguments[..], &["--quarantine", "aside"]].concat()).ok();
+    let aside = RECORDS / PADDED;
+    assert_eq!(ended.summary("quarantined"), aside, "{ended:?}");
+    let files = room.files("aside");
+    let lines = files.values().flat_map(|it| it.split_inclusive(|byte| *byte == b'\n'));
+    let told = lines.map(String::from_utf8_lossy).filter(|it| it.contains("max.message.bytes"));
+    assert_eq!(told.count() as u64, aside, "each says what it takes");
+    let most = (RECORDS + 1).to_string();
+    let options = ["--max-messages", &most, "--timeout-ms", "3000"];
+    let found = services.consume("limited", &options).expect("it is read");
+    assert_eq!(found.lines().count() as u64, RECORDS - aside);
+    assert!(found.lines().all(|line| line.len() < 100), "{found}");
+}
+
+#[test]
 fn what_is_wrong_is_said_by_name() {
     let Some(services) = lease(TEST_MAX) else { return };
     let room = Room::new(JOB);

@@ -154,6 +154,35 @@ fn output_and_checkpoints_are_exact_whatever_dies() {
 }
 
 #[test]
+fn a_checkpoint_store_that_is_full_is_waited_for_and_nothing_is_lost() {
+    let Some(place) = Place::new("full") else { return };
+    let room = Room::new(CHAOS);
+    let options = Options { count: 15_000, rate: 1_500, seed: 8, out: "out".into() };
+    let mut arguments = options.arguments(2, "200ms");
+    arguments.extend(["--checkpoints".to_owned(), place.url("checkpoints")]);
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let folder = place.path("checkpoints");
+    place.hdfs(&["-mkdir", "-p", &folder]);
+    let mut run = room.start_command(command(&room, &arguments, "60"));
+    let objects = || -> u64 {
+        let counted = place.hdfs(&["-count", &folder]);
+        let files = counted.split_whitespace().nth(1).and_then(|it| it.parse().ok());
+        files.unwrap_or_else(|| panic!("{counted}"))
+    };
+    assert!(run.wait_until(|| objects() >= 10), "{}", run.err());
+    // Less than a block: nothing more can be written there.
+    place.hdfs(&["dfsadmin", "-setSpaceQuota", "1m", &folder]);
+    let err = room.path(".process-1.err");
+    let says = || std::fs::read_to_string(&err).is_ok_and(|it| it.contains("quota"));
+    assert!(run.wait_until(says), "{}", run.err());
+    assert!(!run.has_ended(), "{}", run.err());
+    place.hdfs(&["dfsadmin", "-clrSpaceQuota", &folder]);
+    let _ = run.wait().ok();
+    let difference = job::compare(&job::expected(&options), &room.path("out"));
+    assert!(difference.told.is_empty(), "{difference:?}");
+}
+
+#[test]
 fn a_job_that_cannot_go_on_says_why_and_what_to_do() {
     let Some(place) = Place::new("errors") else { return };
     place.put(&[("in/a.txt", b"the cat and the dog\n")]);
