@@ -181,7 +181,7 @@ running() {
   echo "$pid"
 }
 
-# The jars of kafka, hdfs or s3. An archive of classes is good for one order only, and for no folders.
+# The jars of one of them. An archive of classes is good for one order only, and for no folders.
 class_path() {
   local jar path=
   for jar in "$libraries/$1"/*.jar; do
