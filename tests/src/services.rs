@@ -24,8 +24,8 @@ pub const NAMES: [&str; 5] = ["namenode", "datanode1", "datanode2", "kafka", "s3
 pub const BUCKET: &str = "gear";
 /// Who may use it, as in `tests/services/lib.sh`: the id of the key, and the key.
 pub const S3_KEY: (&str, &str) = ("gear", "known-to-every-test");
-/// A user of the broker's listener with passwords, who may do what he was granted, and the password,
-/// as in `tests/services/servers/server.properties`.
+/// A user of the broker's listener with passwords, who may do what he was granted, and the
+/// password, as in `tests/services/servers/server.properties`.
 pub const GUEST: (&str, &str) = ("guest", "known-to-every-test");
 
 /// `required`: not to have servers is a failure. `off`: there are to be none.

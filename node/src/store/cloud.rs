@@ -100,8 +100,8 @@ fn provide_encryption() {
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
-/// How often the client itself repeats a request that a server was too busy for: less than a second
-/// in all, since whoever asked repeats it too, and tells the user that it does.
+/// How often the client itself repeats a request that a server was too busy for: less than a
+/// second in all, since whoever asked repeats it too, and tells the user that it does.
 #[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
 fn retries() -> object_store::RetryConfig {
     const RETRIES: usize = 2;
@@ -124,8 +124,8 @@ fn s3(url: &Url) -> Result<object_store::aws::AmazonS3, String> {
     let allowed = builder.get_config_value(&Key::Client(object_store::ClientConfigKey::AllowHttp));
     let is_plain = endpoint.is_some_and(|it| it.starts_with("http:"));
     if is_plain && allowed.is_none_or(|it| it == "false") {
-        let reason = "its endpoint (AWS_ENDPOINT_URL) is plain HTTP: set AWS_ALLOW_HTTP=true if that \
-                      is meant, or give one of https";
+        let reason = "its endpoint (AWS_ENDPOINT_URL) is plain HTTP: set AWS_ALLOW_HTTP=true if \
+                      that is meant, or give one of https";
         return Err(reason.into());
     }
     let builder = builder.with_conditional_put(S3ConditionalPut::ETagMatch);

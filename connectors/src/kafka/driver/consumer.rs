@@ -237,8 +237,8 @@ fn count(
     }
 }
 
-/// True if this user is not let in. The library looks for the coordinator of the group that it has to
-/// be given, though nothing is kept there: that this is refused changes nothing.
+/// True if this user is not let in. The library looks for the coordinator of the group that it has
+/// to be given, though nothing is kept there: that this is refused changes nothing.
 fn refuses(code: Code) -> bool {
     is_refusal(code) && code != Code::GroupAuthorizationFailed
 }

@@ -321,7 +321,7 @@ impl Rd {
     /// What an error of a transaction comes to.
     fn judge(&self, error: &Client) -> Result<Reply, IoError> {
         if let Some((code, reason)) = self.producer.client().fatal_error() {
-            return Ok(self.fatal(code, reason));
+            return self.fatal(code, reason);
         }
         let Client::Transaction(wrong) = error else {
             // The library's own wait, which is bounded.
@@ -334,7 +334,7 @@ impl Rd {
             return Err(of_code(self.address(), code, &reason));
         }
         if wrong.is_fatal() {
-            return Ok(self.fatal(code, reason));
+            return self.fatal(code, reason);
         }
         if wrong.is_retriable() {
             return Err(self.late(&reason));
@@ -345,12 +345,16 @@ impl Rd {
         Ok(Reply::Lost(format!("{reason} ({code:?})")))
     }
 
-    fn fatal(&self, code: Code, reason: String) -> Reply {
+    fn fatal(&self, code: Code, reason: String) -> Result<Reply, IoError> {
         match code {
             Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch => {
-                Reply::Fenced(reason)
+                Ok(Reply::Fenced(reason))
             }
-            code => Reply::Lost(format!("{reason} ({code:?})")),
+            // The next producer would hear the same.
+            code if is_refusal(code) => {
+                Err(of_code(self.address(), code, &format!("`{}`: {reason}", self.id)))
+            }
+            code => Ok(Reply::Lost(format!("{reason} ({code:?})"))),
         }
     }
 
@@ -404,7 +408,7 @@ impl Rd {
         }
         // Behind a fatal error the library may not come back from this.
         if let Some((code, reason)) = self.producer.client().fatal_error() {
-            return Ok(Some(self.fatal(code, reason)));
+            return self.fatal(code, reason).map(Some);
         }
         if let Err(error) = self.producer.begin_transaction() {
             return self.judge(&error).map(Some);
@@ -474,7 +478,7 @@ impl Rd {
             let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
             if code != Code::QueueFull {
                 if let Some((code, reason)) = self.producer.client().fatal_error() {
-                    return Ok(Some(self.fatal(code, reason)));
+                    return self.fatal(code, reason).map(Some);
                 }
                 if is_permanent(code) || is_refusal(code) {
                     return Err(of_code(self.address(), code, &format!("`{topic}`: {code}")));
@@ -500,7 +504,7 @@ impl Rd {
         let told = self.producer.client().context().take_undelivered();
         let Some((code, reason)) = told else { return Ok(None) };
         if let Some((code, reason)) = self.producer.client().fatal_error() {
-            return Ok(Some(self.fatal(code, reason)));
+            return self.fatal(code, reason).map(Some);
         }
         if is_permanent(code) || is_refusal(code) {
             return Err(of_code(self.address(), code, &reason));
