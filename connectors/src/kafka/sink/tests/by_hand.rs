@@ -366,7 +366,8 @@ fn a_plain_sink_sends_as_records_come_and_sends_again_what_may_be_lost() {
     });
     bench.settle();
     assert_eq!(bench.values(), ["a"]);
-    bench.task.producers.faults = ProducerFaults { broken: 300, refused: 200, lost: 200 };
+    bench.task.producers.faults =
+        ProducerFaults { broken: 300, refused: 200, lost: 200, unfenced: false };
     for epoch in 1..50 {
         bench.epoch(epoch, &[&epoch.to_string()]);
         bench.commit(epoch);
