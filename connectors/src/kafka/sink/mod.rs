@@ -27,7 +27,7 @@ use plain::Plain;
 use transactional::Transactional;
 
 pub use client::BACKOFF_MAX;
-pub use command::{Command, Mark, Reply, SERVICE, Session, Values, decode, encode};
+pub use command::{Before, Command, Mark, Reply, SERVICE, Session, Values, decode, encode};
 pub use payload::{Field, Payload};
 pub use segment::{Outgoing, Records, Stored};
 

@@ -309,7 +309,8 @@ impl<T: Record, F: Faults> Transactional<T, F> {
                 let id = &self.ids[id];
                 let due = id.due().filter(|_| !F::LEAVE_OUT_EPOCH_NUMBER);
                 let epoch = due.map_or(id.known, |output| output.epoch);
-                let mark = Mark { epoch, lineage: id.lineage, attempt: self.attempt.0 };
+                let (lineage, before) = (id.lineage, id.before);
+                let mark = Mark { epoch, lineage, attempt: self.attempt.0, before };
                 let (name, topic) = (id.name.clone(), id.topic.clone());
                 let (session, number) = (session(id), id.commits);
                 Command::Commit { session, id: name, topic, mark, number }
@@ -424,8 +425,11 @@ impl<T: Record, F: Faults> Transactional<T, F> {
     fn judge(&mut self, number: usize, mark: Option<Mark>) -> Result<(), String> {
         let attempt = self.attempt.0;
         let id = &mut self.ids[number];
-        match mark.filter(|mark| mark.lineage == id.lineage) {
-            Some(mark) if mark.attempt > attempt => {
+        let is_other = mark.is_some_and(|mark| mark.lineage != id.lineage);
+        // One whose life is only remembered may itself be the one that comes late.
+        let latest = mark.map_or(0, |mark| mark.attempt);
+        match mark.and_then(|mark| mark.of(id.lineage)) {
+            Some(mark) if mark.attempt.max(latest) > attempt => {
                 let reason = "a later attempt has committed".to_owned();
                 return Err(self.fenced(number, &reason));
             }
@@ -438,13 +442,20 @@ impl<T: Record, F: Faults> Transactional<T, F> {
             Some(mark) => {
                 id.produced(mark.epoch);
                 (id.fresh, id.known) = (false, id.known.max(mark.epoch));
-                id.unmarked &= mark.attempt != attempt;
+                id.unmarked = is_other || id.unmarked && mark.attempt != attempt;
             }
-            None if id.fresh && mark.is_some_and(|mark| mark.lineage > id.lineage) => {
+            None if id.fresh && mark.is_some_and(|mark| id.is_older(mark, attempt)) => {
                 let reason = "one that was started later has committed".to_owned();
                 return Err(self.fenced(number, &reason));
             }
-            None if id.fresh || id.due().is_none() => id.unmarked = true,
+            None if id.fresh || id.due().is_none() => {
+                if let Some(mark) = mark.filter(|_| id.fresh) {
+                    // An earlier attempt has left no record, and its calendar was ahead.
+                    id.lineage = id.lineage.max(mark.lineage.saturating_add(1));
+                    id.before = Some(mark.remembered());
+                }
+                id.unmarked = true;
+            }
             None => match self.unsure {
                 Unsure::Stop => return Err(self.unsure_of(number, mark)),
                 Unsure::Produce => {}
