@@ -9,6 +9,7 @@
 
 pub mod blackhole;
 pub mod collect;
+pub mod faults;
 pub mod files;
 mod format;
 pub mod formats;

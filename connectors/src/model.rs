@@ -171,6 +171,12 @@ impl ModelDisk {
         self.available = available;
     }
 
+    /// True if it is an HDFS.
+    #[must_use]
+    pub const fn is_hdfs(&self) -> bool {
+        self.leases.is_some()
+    }
+
     /// The process that performs now: a crash starts the next one.
     ///
     /// # Panics

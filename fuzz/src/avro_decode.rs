@@ -1,5 +1,5 @@
-//! Avro from outside, with and without a frame: what is decoded is what apache-avro reads, and comes
-//! back from what it writes.
+//! Avro from outside, with and without a frame: what is decoded is what apache-avro reads, and
+//! comes back from what it writes.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -35,8 +35,8 @@ const NODE: &str = r#"{"type": "record", "name": "Node", "fields": [
     {"name": "next", "type": ["null", "Node"]}
 ]}"#;
 /// With every type there is, and values that take no bytes.
-const ALL: &str = r#"{"type": "array", "items": ["null", "boolean", "int", "long", "float", "double",
-    "bytes", "string", {"type": "fixed", "name": "F", "size": 3},
+const ALL: &str = r#"{"type": "array", "items": ["null", "boolean", "int", "long", "float",
+    "double", "bytes", "string", {"type": "fixed", "name": "F", "size": 3},
     {"type": "array", "items": "null"},
     {"type": "map", "values": {"type": "record", "name": "Empty", "fields": []}},
     {"type": "record", "name": "R", "fields": [

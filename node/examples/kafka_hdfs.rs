@@ -36,7 +36,8 @@ pub struct Options {
     pub until_end: bool,
 
     /// Time after which a file is closed
-    #[arg(long, value_name = "TIME", default_value = "1m", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "1m")]
+    #[arg(value_parser = humantime::parse_duration)]
     pub roll_after: Duration,
 }
 

@@ -31,9 +31,27 @@ pub const SCENARIOS: &[Scenario] = &[
         shrinks: false,
     },
     Scenario {
+        name: direct::TOPICS_NAME,
+        about: "one process with a job from Kafka to Kafka, and other parallelism at its restarts",
+        run: |seed, _, options| direct::run_topics(seed, options),
+        shrinks: false,
+    },
+    Scenario {
         name: cluster::NAME,
         about: "masters, workers and apps on machines, under everything that may happen to them",
         run: cluster::run,
+        shrinks: true,
+    },
+    Scenario {
+        name: cluster::TOPICS_NAME,
+        about: "the cluster with a job from Kafka to Kafka, and what may happen to brokers too",
+        run: cluster::run_topics,
+        shrinks: true,
+    },
+    Scenario {
+        name: cluster::FOLDERS_NAME,
+        about: "the cluster with a job that writes to an HDFS, and what may happen to that too",
+        run: cluster::run_folders,
         shrinks: true,
     },
     Scenario {

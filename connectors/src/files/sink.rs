@@ -7,6 +7,7 @@
 //! replaced.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::time::Duration;
 
 use gear_core::api::Record;
@@ -19,6 +20,7 @@ use gear_core::time::WallTime;
 
 use super::account::{Account, Closed, Names, Open};
 use super::{ROLL_AFTER_DEFAULT, ROLL_BYTES_DEFAULT, WRITE_BYTES};
+use crate::faults::{Faults, NoFaults};
 use crate::format::Format;
 use crate::hdfs::Location;
 
@@ -26,14 +28,15 @@ use crate::hdfs::Location;
 ///
 /// A file is called `<folder>/<prefix>-<task>-<epoch><suffix>`, after the epoch at which it was
 /// closed. What is not yet visible is in `<folder>/.staged`.
-pub struct FilesSink<T: Record> {
+pub struct FilesSink<T: Record, F: Faults = NoFaults> {
     names: Names,
     roll_bytes: u64,
     roll_after: Duration,
     format: Format<T>,
+    faults: PhantomData<fn() -> F>,
 }
 
-impl<T: Record> FilesSink<T> {
+impl<T: Record, F: Faults> FilesSink<T, F> {
     pub(crate) fn new(folder: String, format: Format<T>) -> Self {
         // A folder on HDFS has to be written as its files are listed.
         let folder = match Location::parse(&folder) {
@@ -47,7 +50,8 @@ impl<T: Record> FilesSink<T> {
             prefix: "part".to_owned(),
             suffix: String::new(),
         };
-        Self { names, roll_bytes: ROLL_BYTES_DEFAULT, roll_after: ROLL_AFTER_DEFAULT, format }
+        let (roll_bytes, roll_after) = (ROLL_BYTES_DEFAULT, ROLL_AFTER_DEFAULT);
+        Self { names, roll_bytes, roll_after, format, faults: PhantomData }
     }
 
     /// What the names of the files begin with; `part` unless set. Two sinks with one folder need
@@ -78,18 +82,25 @@ impl<T: Record> FilesSink<T> {
         self.roll_after = age;
         self
     }
+
+    /// The same with other seeded bugs, for a simulator.
+    #[must_use]
+    pub fn with_faults<G: Faults>(self) -> FilesSink<T, G> {
+        let Self { names, roll_bytes, roll_after, format, .. } = self;
+        FilesSink { names, roll_bytes, roll_after, format, faults: PhantomData }
+    }
 }
 
-impl<T: Record> fmt::Debug for FilesSink<T> {
+impl<T: Record, F: Faults> fmt::Debug for FilesSink<T, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FilesSink").field("names", &self.names).finish_non_exhaustive()
     }
 }
 
-impl<T: Record> SinkConnector for FilesSink<T> {
-    type Sink = FilesWriter<T>;
+impl<T: Record, F: Faults> SinkConnector for FilesSink<T, F> {
+    type Sink = FilesWriter<T, F>;
 
-    fn sink(&self, task: &SinkTask) -> FilesWriter<T> {
+    fn sink(&self, task: &SinkTask) -> FilesWriter<T, F> {
         FilesWriter {
             names: self.names.clone(),
             roll_bytes: self.roll_bytes,
@@ -106,6 +117,7 @@ impl<T: Record> SinkConnector for FilesSink<T> {
             unsynced: false,
             buffer: Vec::new(),
             buffered: 0,
+            faults: PhantomData,
         }
     }
 
@@ -115,7 +127,7 @@ impl<T: Record> SinkConnector for FilesSink<T> {
 }
 
 /// Writes the files of one task.
-pub struct FilesWriter<T: Record> {
+pub struct FilesWriter<T: Record, F: Faults = NoFaults> {
     names: Names,
     roll_bytes: u64,
     roll_after: Duration,
@@ -140,9 +152,10 @@ pub struct FilesWriter<T: Record> {
     /// record whose format panicked.
     buffer: Vec<u8>,
     buffered: usize,
+    faults: PhantomData<fn() -> F>,
 }
 
-impl<T: Record> fmt::Debug for FilesWriter<T> {
+impl<T: Record, F: Faults> fmt::Debug for FilesWriter<T, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FilesWriter")
             .field("index", &self.index)
@@ -152,7 +165,7 @@ impl<T: Record> fmt::Debug for FilesWriter<T> {
     }
 }
 
-impl<T: Record> Sink for FilesWriter<T> {
+impl<T: Record, F: Faults> Sink for FilesWriter<T, F> {
     type In = T;
 
     fn open(&mut self, pending: &[Pending], cx: &mut SinkContext<'_>) -> Result<(), String> {
@@ -200,6 +213,7 @@ impl<T: Record> Sink for FilesWriter<T> {
         self.flush(cx);
         if let Some(open) = &self.open
             && std::mem::take(&mut self.unsynced)
+            && !F::LEAVE_OUT_SYNC
         {
             cx.io.submit(IoRequest::Sync { path: open.staged.clone() });
         }
@@ -222,6 +236,9 @@ impl<T: Record> Sink for FilesWriter<T> {
             closed: self.closed.clone(),
             open: self.open.clone(),
         };
+        if F::PUBLISH_BEFORE_RECORD {
+            self.commit(epoch, cx)?;
+        }
         account.encode()
     }
 
@@ -245,7 +262,7 @@ impl<T: Record> Sink for FilesWriter<T> {
     }
 }
 
-impl<T: Record> FilesWriter<T> {
+impl<T: Record, F: Faults> FilesWriter<T, F> {
     fn name_staged(&mut self) -> String {
         self.staged += 1;
         self.names.staged(self.index, (self.generation, self.attempt), self.staged)
@@ -257,7 +274,11 @@ impl<T: Record> FilesWriter<T> {
         let Open { staged: from, len, crc, since } = open;
         let staged = self.name_staged();
         cx.io.submit(IoRequest::CopyPrefix { from: from.clone(), to: staged.clone(), len, crc });
-        self.superseded.push((None, from));
+        if F::REMOVE_BEFORE_RECORD {
+            cx.io.submit(IoRequest::Remove { path: from });
+        } else {
+            self.superseded.push((None, from));
+        }
         if index == self.index && self.open.is_none() {
             self.open = Some(Open { staged, len, crc, since });
         } else {

@@ -131,12 +131,46 @@ kinds! {
     Savepoint => "savepoint",
     /// A master whose disk is lost gets a new data folder and its place back, by command.
     Readmit => "readmit",
+    /// No broker of Kafka answers for a while.
+    BrokerOutage => "broker-outage",
+    /// A partition of a topic has no leader for a while, and then another one.
+    LeaderMoves => "leader-moves",
+    /// A broker ends a transaction that has been open for too long.
+    TransactionTimeout => "transaction-timeout",
+    /// What is asked of a producer is not carried out.
+    BrokerRefuses => "broker-refuses",
+    /// What is asked of a producer is carried out, and the answer is lost.
+    BrokerLostReplies => "broker-lost-replies",
+    /// A producer breaks, before or after it has carried something out.
+    ProducerBreaks => "producer-breaks",
+    /// The name node of an HDFS changes nothing for a while.
+    SafeMode => "safe-mode",
+    /// What a name node was asked for is done, and the answer is lost.
+    NameNodeLostReplies => "name-node-lost-replies",
+    /// What a task writes to an HDFS hangs for a while.
+    WriterHangs => "writer-hangs",
+    /// What a task writes to an HDFS fails, and its task with it.
+    WriterLost => "writer-lost",
 }
 
 impl FaultKind {
     /// What an operator does, by command.
     pub const COMMANDS: &[Self] =
         &[Self::ChangeVoters, Self::DrainWorker, Self::RestartApp, Self::Savepoint, Self::Readmit];
+
+    /// What happens to the Kafka of apps that read or write one.
+    pub const BROKERS: &[Self] = &[
+        Self::BrokerOutage,
+        Self::LeaderMoves,
+        Self::TransactionTimeout,
+        Self::BrokerRefuses,
+        Self::BrokerLostReplies,
+        Self::ProducerBreaks,
+    ];
+
+    /// What happens to the HDFS of apps that write to one.
+    pub const HDFS: &[Self] =
+        &[Self::SafeMode, Self::NameNodeLostReplies, Self::WriterHangs, Self::WriterLost];
 }
 
 /// A set of kinds of faults.
@@ -176,6 +210,12 @@ impl Faults {
 
     fn between(first: FaultKind, last: FaultKind) -> Self {
         Self::only(&FaultKind::ALL[first as usize..=last as usize])
+    }
+
+    /// But these kinds.
+    #[must_use]
+    pub fn without_all(self, kinds: &[FaultKind]) -> Self {
+        kinds.iter().fold(self, |faults, kind| faults.without(*kind))
     }
 
     /// And this kind.
@@ -316,6 +356,10 @@ pub(super) const ORDERS: &[FaultKind] = &[
     FaultKind::Readmit,
 ];
 
+/// What happens to brokers and name nodes, drawn apart as well.
+pub(super) const OUTAGES: &[FaultKind] =
+    &[FaultKind::BrokerOutage, FaultKind::LeaderMoves, FaultKind::LeaderMoves, FaultKind::SafeMode];
+
 /// For so long what an operator has ordered is under way, at most, unless something goes wrong.
 const ORDER_LASTS: Duration = Duration::from_secs(5);
 /// A leader that is to be deposed is cut off for so long at most.
@@ -324,6 +368,8 @@ pub(super) const DEPOSED_MAX: Duration = Duration::from_secs(4);
 pub(super) const PLANNED_MAX: u64 = 16;
 /// Most orders of a run.
 pub(super) const ORDERS_MAX: u64 = 8;
+/// Most faults of a run that are about brokers and name nodes.
+pub(super) const OUTAGES_MAX: u64 = 4;
 /// Most faults of a run that are about elections.
 pub(super) const ELECTIONS_MAX: u64 = 3;
 
@@ -408,12 +454,13 @@ mod tests {
             assert!(planned.is_sorted_by_key(|planned| planned.at));
             planned.extend(plan((ELECTIONS, ELECTIONS_MAX), faults, span, &mut random));
             planned.extend(plan((ORDERS, ORDERS_MAX), faults, span, &mut random));
+            planned.extend(plan((OUTAGES, OUTAGES_MAX), faults, span, &mut random));
             assert!(planned.iter().all(|planned| faults.has(planned.kind)));
             met.extend(planned.iter().map(|planned| planned.kind));
             without.extend(FaultKind::ALL.iter().filter(|kind| !faults.has(**kind)));
         }
         assert!(
-            [EVENTS, ELECTIONS, ORDERS].concat().iter().all(|kind| met.contains(kind)),
+            [EVENTS, ELECTIONS, ORDERS, OUTAGES].concat().iter().all(|kind| met.contains(kind)),
             "{met:?}"
         );
         assert_eq!(without.len(), FaultKind::ALL.len());

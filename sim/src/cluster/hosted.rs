@@ -53,6 +53,8 @@ pub(crate) struct Hosted {
     pub(crate) disk_at: Time,
     /// When a task's last request to the file system is performed, and answered.
     pub(crate) io_at: BTreeMap<TaskId, (Time, Time)>,
+    /// Until when requests of a task to an HDFS wait.
+    pub(crate) held: BTreeMap<TaskId, Time>,
     /// What it has on its way to the commit log.
     pub(crate) log: LogState,
     /// Of a dead process: whether what a task has asked the file system for is still performed.
@@ -169,6 +171,7 @@ impl World<'_> {
             spins: (Time::ZERO, 0),
             disk_at: Time::ZERO,
             io_at: BTreeMap::new(),
+            held: BTreeMap::new(),
             log: LogState::Quiet,
             zombie_io: BTreeMap::new(),
             trap: None,

@@ -4,6 +4,7 @@
 //! It drives the same processes as production does, as [`gear_core::host::process::Process`]es, and
 //! knows nothing of what they say to each other.
 
+mod brokers;
 mod client;
 pub(crate) mod clock;
 mod conn;
@@ -18,6 +19,7 @@ mod observe;
 mod operator;
 mod phases;
 mod real;
+mod remote;
 mod services;
 mod setup;
 mod subject;
@@ -27,6 +29,7 @@ mod tests;
 mod trace;
 mod world;
 
+pub use brokers::Brokers;
 pub use client::Client;
 pub use fault::{FaultKind, Faults, Planned};
 pub(crate) use hosted::LogState;
@@ -43,6 +46,7 @@ pub use swarm::Swarm;
 
 use crate::report::{Options, Report};
 use crate::trace::Trace;
+use gear_connectors::faults as connectors;
 use gear_core::host::NoFaults;
 use gear_core::time::Time;
 use world::World;
@@ -96,6 +100,51 @@ pub fn run_with<F: gear_core::host::Faults>(
     let swarm = Swarm::draw(seed);
     let setup = Setup::draw(seed, swarm.slots(), wanted);
     run_setup::<F>(NAME, &setup, &swarm, wanted, options)
+}
+
+/// The scenario of a cluster whose apps read and write topics of Kafka.
+pub const TOPICS_NAME: &str = "kafka";
+
+/// Runs a seed of a job from Kafka to Kafka.
+#[must_use]
+pub fn run_topics(seed: u64, wanted: &Wanted, options: &Options) -> Report {
+    run_topics_with::<NoFaults>(Swarm::draw_topics::<connectors::NoFaults>, seed, wanted, options)
+}
+
+/// The same with a bug in the engine, or in the connectors of the swarm that is drawn.
+#[must_use]
+pub fn run_topics_with<F: gear_core::host::Faults>(
+    draw: fn(u64) -> Swarm,
+    seed: u64,
+    wanted: &Wanted,
+    options: &Options,
+) -> Report {
+    let swarm = draw(seed);
+    let setup = Setup::draw_with_brokers(seed, swarm.slots(), wanted);
+    run_setup::<F>(TOPICS_NAME, &setup, &swarm, wanted, options)
+}
+
+/// The scenario of a cluster whose apps write to an HDFS.
+pub const FOLDERS_NAME: &str = "hdfs";
+
+/// Runs a seed of a job that writes to an HDFS.
+#[must_use]
+pub fn run_folders(seed: u64, wanted: &Wanted, options: &Options) -> Report {
+    let draw = Swarm::draw_folders::<connectors::NoFaults>;
+    run_folders_with::<NoFaults>(draw, seed, wanted, options)
+}
+
+/// The same with a bug in the engine, or in the connectors of the swarm that is drawn.
+#[must_use]
+pub fn run_folders_with<F: gear_core::host::Faults>(
+    draw: fn(u64) -> Swarm,
+    seed: u64,
+    wanted: &Wanted,
+    options: &Options,
+) -> Report {
+    let swarm = draw(seed);
+    let setup = Setup::draw_with_hdfs(seed, swarm.slots(), wanted);
+    run_setup::<F>(FOLDERS_NAME, &setup, &swarm, wanted, options)
 }
 
 /// Runs what is settled.

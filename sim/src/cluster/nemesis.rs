@@ -112,6 +112,13 @@ impl World<'_> {
             }
             FaultKind::HoldBackLeader => self.hold_back(&mut random),
             FaultKind::DeposeLeader => self.depose(),
+            FaultKind::BrokerOutage | FaultKind::LeaderMoves => {
+                self.trouble_brokers(&planned, &mut random)
+            }
+            FaultKind::SafeMode => {
+                self.safe_mode_until = self.now + planned.lasts;
+                true
+            }
             FaultKind::StoreOutage => {
                 self.store_down_until = self.now + planned.lasts;
                 true

@@ -28,7 +28,7 @@ const EVENTS_MAX: u64 = 4_000_000;
 impl World<'_> {
     /// Runs all phases.
     pub(crate) fn run(&mut self) {
-        self.work.feed(0);
+        self.feed(0);
         for machine in 0..self.machines.len() {
             let at = Time(self.random.other.below(BOOT_SPAN));
             self.push(at, Event::Boot { machine, life: 0 });
@@ -50,7 +50,7 @@ impl World<'_> {
             return;
         }
         self.heal();
-        self.work.feed(1_000);
+        self.feed(1_000);
         let deadline = self.now + self.setup.patience;
         while self.violations.is_empty() && !self.all_done() {
             if self.now > deadline {
@@ -112,6 +112,8 @@ impl World<'_> {
         healed.push(client);
         self.links.heal(&healed);
         self.store_down_until = Time::ZERO;
+        self.safe_mode_until = Time::ZERO;
+        self.heal_brokers();
         for machine in core {
             let there = &mut self.machines[machine];
             (there.full_until, there.slow_disk_until) = (Time::ZERO, Time::ZERO);
@@ -226,6 +228,11 @@ impl World<'_> {
                 app: &services.name,
                 outcome: self.watch.updates.outcomes.outcome(*last),
                 disk: &services.disk,
+                topics: services.brokers.as_ref().map(|brokers| {
+                    // Readers of committed records wait for the end of each transaction.
+                    brokers.expire_all();
+                    brokers.cluster()
+                }),
                 commits: &services.commits,
                 store: &services.store,
             };

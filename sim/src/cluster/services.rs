@@ -12,8 +12,10 @@ use gear_core::host::process::ProcessInput;
 use gear_core::id::{AppId, TaskId, Token};
 use gear_core::time::Time;
 
+use super::brokers::Brokers;
 use super::fault::FaultKind;
 use super::hosted::LogState;
+use super::remote::Performed;
 use super::world::{Event, World};
 use crate::direct::Store;
 use crate::oracle::commits::Commits;
@@ -30,6 +32,8 @@ pub(crate) struct AppServices {
     pub(crate) commits: Commits,
     /// The file system.
     pub(crate) disk: ModelDisk,
+    /// Its Kafka.
+    pub(crate) brokers: Option<Brokers>,
 }
 
 /// There are no files to read.
@@ -93,16 +97,26 @@ impl World<'_> {
         if let Err(violation) = self.watch.updates.launched(app, spec) {
             self.wrong(violation);
         }
-        let disk = &self.files;
+        let (disk, work, seed) = (&self.files, self.work, self.setup.seed);
+        let (fed, down) = (self.fed, self.brokers_down_until > self.now);
         let before = self.services.iter().find(|(_, it)| it.state == spec.state);
         let home = *before.filter(|_| !spec.state.is_empty()).map_or(&app, |(home, _)| home);
         let home = *self.homes.entry(app).or_insert(home);
-        self.services.entry(home).or_insert_with(|| AppServices {
-            name: spec.name.clone(),
-            state: spec.state.clone(),
-            store: Store::default(),
-            commits: Commits::with_gaps(),
-            disk: disk.clone(),
+        self.services.entry(home).or_insert_with(|| {
+            let (mut disk, brokers) = (disk.clone(), work.brokers());
+            if let Some(brokers) = &brokers {
+                brokers.offer(&mut disk, seed ^ home.0);
+                brokers.cluster().show(fed);
+                brokers.cluster().set_down(down);
+            }
+            AppServices {
+                name: spec.name.clone(),
+                state: spec.state.clone(),
+                store: Store::default(),
+                commits: Commits::with_gaps(),
+                disk,
+                brokers,
+            }
         });
     }
 
@@ -237,7 +251,21 @@ impl World<'_> {
         }
         let home = self.home(app);
         let Some(services) = self.services.get_mut(&home) else { return };
-        let result = services.disk.perform(request).map(|()| Vec::new());
+        let is_hdfs = services.disk.is_hdfs();
+        let result = match request {
+            _ if is_hdfs => match self.perform_remotely((process, task), home, request) {
+                Performed::Answered(result) => result,
+                Performed::Later(at) => {
+                    let (request, answer) = (request.clone(), answer.max(at));
+                    self.push(at, Event::Io { process, app, task, token, request, answer });
+                    return;
+                }
+            },
+            IoRequest::Call { service, command, body } => {
+                self.call(process, home, service, (command, body))
+            }
+            _ => services.disk.perform(request).map(|()| Vec::new()),
+        };
         self.push(
             answer,
             Event::Hear { process, input: ProcessInput::IoDone { task, token, result } },

@@ -6,8 +6,8 @@ use gear_core::control::Resources;
 use gear_core::time::Duration;
 
 use super::fault::{
-    ELECTIONS, ELECTIONS_MAX, EVENTS, FaultKind, Faults, ORDERS, ORDERS_MAX, PLANNED_MAX, Planned,
-    plan, swarm,
+    ELECTIONS, ELECTIONS_MAX, EVENTS, FaultKind, Faults, ORDERS, ORDERS_MAX, OUTAGES, OUTAGES_MAX,
+    PLANNED_MAX, Planned, plan, swarm,
 };
 use crate::random::Random;
 
@@ -93,6 +93,18 @@ pub struct Rates {
     pub ambush_election: u64,
     /// Writes from executor to executor under which the connection breaks.
     pub ambush_link: u64,
+    /// Requests to producers that are not carried out.
+    pub broker_refuses: u64,
+    /// Requests to producers that are carried out, and the answer is lost.
+    pub broker_lost_replies: u64,
+    /// Requests to producers before or after which the producer breaks.
+    pub producer_breaks: u64,
+    /// Requests to a name node that are carried out, and the answer is lost.
+    pub name_node_lost_replies: u64,
+    /// Requests to an HDFS that hang.
+    pub writer_hangs: u64,
+    /// Writes to an HDFS that fail.
+    pub writer_lost: u64,
 }
 
 /// What a user wants of a run; the seed draws the rest.
@@ -139,6 +151,24 @@ impl Setup {
     /// What a seed means, so far as it is not wanted otherwise. `executors` of the app have to fit.
     #[must_use]
     pub fn draw(seed: u64, executors: u32, wanted: &Wanted) -> Self {
+        let there = Faults::all().without_all(FaultKind::BROKERS).without_all(FaultKind::HDFS);
+        Self::draw_of(there, seed, executors, wanted)
+    }
+
+    /// The same where apps have brokers to which something may happen.
+    #[must_use]
+    pub fn draw_with_brokers(seed: u64, executors: u32, wanted: &Wanted) -> Self {
+        Self::draw_of(Faults::all().without_all(FaultKind::HDFS), seed, executors, wanted)
+    }
+
+    /// The same where apps have an HDFS to which something may happen.
+    #[must_use]
+    pub fn draw_with_hdfs(seed: u64, executors: u32, wanted: &Wanted) -> Self {
+        Self::draw_of(Faults::all().without_all(FaultKind::BROKERS), seed, executors, wanted)
+    }
+
+    /// The same for kinds of faults for which there is something that they can meet.
+    fn draw_of(there: Faults, seed: u64, executors: u32, wanted: &Wanted) -> Self {
         let mut random = Random::for_part(seed, 101);
         let masters = random.pick(&[1, 3, 3, 3, 3, 5]);
         let workers = random.between(1, 4) as usize;
@@ -150,7 +180,7 @@ impl Setup {
         let machine = |slots| Resources { slots, memory: 1 << 30 };
         let mut machines = vec![machine(if together { slots } else { 0 }); masters];
         machines.extend((0..workers).map(|_| machine(slots)));
-        let allowed = wanted.faults.unwrap_or(Faults::all());
+        let allowed = wanted.faults.unwrap_or(Faults::all()).and(there);
         let drawn = swarm(allowed, &mut Random::for_part(seed, 102));
         let faults = wanted.off.kinds().fold(drawn, Faults::without);
         let safety = random.pick(&[2_000, 6_000, 10_000]);
@@ -159,6 +189,7 @@ impl Setup {
         let mut planned = plan((EVENTS, PLANNED_MAX), 103);
         planned.extend(plan((ELECTIONS, ELECTIONS_MAX), 105));
         planned.extend(plan((ORDERS, ORDERS_MAX), 107));
+        planned.extend(plan((OUTAGES, OUTAGES_MAX), 108));
         planned.sort_by_key(|planned| planned.at);
         let keep = |(place, planned): (usize, Planned)| {
             let kept = !wanted.without.contains(&place) && faults.has(planned.kind);
@@ -249,6 +280,12 @@ impl Rates {
             strike_acknowledger: 0,
             ambush_election: later(FaultKind::AmbushElection, &[500]),
             ambush_link: later(FaultKind::AmbushLink, &[5, 20]),
+            broker_refuses: later(FaultKind::BrokerRefuses, &[20, 200]),
+            broker_lost_replies: later(FaultKind::BrokerLostReplies, &[20, 200]),
+            producer_breaks: later(FaultKind::ProducerBreaks, &[20, 100]),
+            name_node_lost_replies: later(FaultKind::NameNodeLostReplies, &[20, 200]),
+            writer_hangs: later(FaultKind::WriterHangs, &[5, 50]),
+            writer_lost: later(FaultKind::WriterLost, &[5, 20]),
         }
     }
 }

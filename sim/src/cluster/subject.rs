@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use gear_connectors::kafka::model::ModelCluster;
 use gear_connectors::model::ModelDisk;
 use gear_core::control::{Address, AppOutcome, AppSpec, LaunchOrder, Resources, Wish};
 use gear_core::host::process::Process;
@@ -11,6 +12,7 @@ use gear_core::id::{
 use gear_core::link::{LinkFigures, ReceiverFigures, SenderFigures};
 use gear_core::time::{Duration, EventTime, Time};
 
+use super::brokers::Brokers;
 use crate::direct::Store;
 use crate::oracle::commits::Commits;
 use crate::oracle::voids::Stamps;
@@ -310,6 +312,11 @@ pub trait Work {
     /// What every app finds on its file system.
     fn files(&self) -> ModelDisk;
 
+    /// The Kafka that an app has for its own, if any.
+    fn brokers(&self) -> Option<Brokers> {
+        None
+    }
+
     /// The most records that a source reads in one turn.
     fn records_per_turn(&self) -> usize {
         usize::MAX
@@ -333,6 +340,8 @@ pub struct Output<'a> {
     pub outcome: Option<&'a AppOutcome>,
     /// The file system, after a loss of power.
     pub disk: &'a ModelDisk,
+    /// The Kafka that it has written to, if it has one.
+    pub topics: Option<&'a ModelCluster>,
     /// What was seen of the commit log.
     pub commits: &'a Commits,
     /// The checkpoint store.

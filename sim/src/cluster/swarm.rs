@@ -1,10 +1,13 @@
 //! The workload of a seed: a random job whose input grows while the cluster suffers.
 
+use gear_connectors::faults::Faults;
+use gear_connectors::kafka::model::{ModelCluster, ModelConsumers};
 use gear_connectors::model::ModelDisk;
 use gear_core::control::{AppSpec, Wish};
 use gear_core::dsl::Job;
 use gear_core::time::Duration;
 
+use super::brokers::Brokers;
 use super::jobs::{Jobs, spec};
 use super::subject::{LaterWish, Output, Work};
 use crate::direct::Config;
@@ -12,8 +15,10 @@ use crate::model::{self, Expected, Workload};
 use crate::oracle::{output, quarantine};
 use crate::random::{Random, mix};
 use crate::workload::build::{Build, Built, build};
+use crate::workload::folders::{self, Folders};
 use crate::workload::sink;
 use crate::workload::source::Gate;
+use crate::workload::topics::{self, Topics};
 
 /// A random job, and how many apps run it.
 pub struct Swarm {
@@ -24,6 +29,12 @@ pub struct Swarm {
     epoch_interval: Option<Duration>,
     /// What the user wants of the apps while they run.
     wishes: Vec<LaterWish>,
+    /// Topics of Kafka in the place of sources and sinks.
+    topics: Option<Topics>,
+    /// A seeded bug: producers fence nobody.
+    unfenced: bool,
+    /// Folders of an HDFS in the place of sinks.
+    folders: Option<Folders>,
 }
 
 /// A binary is named by so many bytes, eight by eight.
@@ -55,7 +66,35 @@ impl Swarm {
             executors: random.pick(&[1, 2, 2, 3, 4]),
             epoch_interval: (!never).then_some(Duration::from_millis(interval)),
             wishes: draw_wishes(apps, &mut Random::for_part(seed, 121)),
+            topics: None,
+            unfenced: false,
+            folders: None,
         }
+    }
+
+    /// What a seed means for a job from Kafka to Kafka, with these bugs in its connectors.
+    #[must_use]
+    pub fn draw_topics<F: Faults>(seed: u64) -> Self {
+        let mut swarm = Self::draw(seed);
+        let sources = std::mem::take(&mut swarm.config.sources);
+        swarm.config.sources = sources.into_iter().map(topics::shortened).collect();
+        swarm.topics = Some(Topics::draw::<F>(seed));
+        swarm
+    }
+
+    /// What a seed means for a job that writes to an HDFS, with these bugs in its sinks.
+    #[must_use]
+    pub fn draw_folders<F: Faults>(seed: u64) -> Self {
+        let mut swarm = Self::draw(seed);
+        swarm.folders = Some(Folders::new::<F>(swarm.config.roll));
+        swarm
+    }
+
+    /// The same with producers that fence nobody.
+    #[must_use]
+    pub const fn unfenced(mut self) -> Self {
+        self.unfenced = true;
+        self
     }
 
     /// The same for so many apps, none of which the user ends.
@@ -113,8 +152,16 @@ impl Swarm {
                 window: self.config.window,
                 lateness: self.config.lateness,
                 files: sink::Files { process, roll: self.config.roll },
+                topics: self.topics,
+                folders: self.folders,
             },
         )
+    }
+
+    /// A cluster of Kafka with the input, and what the output goes to.
+    fn cluster(&self) -> Option<ModelCluster> {
+        let topics = self.topics.as_ref()?;
+        Some(topics.cluster(&self.config.sources, &self.built(0)))
     }
 }
 
@@ -142,7 +189,19 @@ impl Work for Swarm {
     }
 
     fn files(&self) -> ModelDisk {
-        ModelDisk::new(self.config.seed)
+        if self.folders.is_some() {
+            return ModelDisk::hdfs(self.config.seed);
+        }
+        let mut disk = ModelDisk::new(self.config.seed);
+        if let Some(cluster) = self.cluster() {
+            disk.offer_kafka(ModelConsumers::new(cluster, self.config.seed));
+        }
+        disk
+    }
+
+    fn brokers(&self) -> Option<Brokers> {
+        let timeout = self.topics?.timeout;
+        Some(Brokers::new(self.cluster()?, timeout, self.unfenced))
     }
 
     fn feed(&self, permille: u64) {
@@ -155,12 +214,21 @@ impl Work for Swarm {
 
     fn judge(&self, left: &Output<'_>) -> (Vec<String>, u64) {
         let built = self.built(0);
-        let known = Workload { built: &built, sources: &self.config.sources };
+        let (sources, topics) = (&self.config.sources, self.topics.is_some());
+        let known = Workload { built: &built, sources, topics };
         let expected: Expected =
             model::interpret(&built.job.model, &known).expect("the workload is known");
         let part = left.is_part();
         let mut violations = Vec::new();
-        let found = rows(left.disk, &mut violations);
+        let found = match (left.topics, &self.topics) {
+            (Some(cluster), Some(topics)) => {
+                let (found, wrong) = topics::found(topics, cluster, &built, sources);
+                violations.extend(wrong);
+                found
+            }
+            _ if self.folders.is_some() => folders::found(left.disk, &mut violations),
+            _ => rows(left.disk, &mut violations),
+        };
         let records = found.values().map(|rows| rows.len() as u64).sum();
         violations.extend(output::judge(&built.sinks, &expected, &found, part));
         match left.commits.quarantined(left.store) {

@@ -67,6 +67,12 @@ pub(crate) enum Event {
     Operate { number: u64 },
     /// So many thousandths of the input are there.
     Feed { permille: u64 },
+    /// A transaction in the Kafka of an app has been open for long.
+    Expire { home: AppId, id: String, number: u64 },
+    /// An outage of brokers is over.
+    BrokersBack,
+    /// A partition of a topic has a leader again.
+    LeaderThere { home: AppId, topic: String, partition: u32 },
 }
 
 struct Entry {
@@ -188,6 +194,13 @@ pub(crate) struct World<'a> {
     pub(crate) watch: Watch,
     pub(crate) stopwatch: Stopwatch,
     pub(crate) store_down_until: Time,
+    pub(crate) brokers_down_until: Time,
+    /// The name node of an HDFS changes nothing until then.
+    pub(crate) safe_mode_until: Time,
+    /// Writers to an HDFS that were lost.
+    pub(crate) writers_lost: u64,
+    /// Thousandths of the input that are there.
+    pub(crate) fed: u64,
     /// No planned fault happens any more.
     pub(crate) calm: bool,
     /// Ambushes so far.
@@ -255,6 +268,10 @@ impl<'a> World<'a> {
             homes: BTreeMap::new(),
             stopwatch: Stopwatch::default(),
             store_down_until: Time::ZERO,
+            brokers_down_until: Time::ZERO,
+            safe_mode_until: Time::ZERO,
+            writers_lost: 0,
+            fed: 0,
             calm: false,
             ambushes: 0,
             deposed: None,
@@ -345,7 +362,12 @@ impl<'a> World<'a> {
             Event::Fault { place } => self.strike(place),
             Event::Inspect => self.inspect(),
             Event::Operate { number } => self.operate(number),
-            Event::Feed { permille } => self.work.feed(permille),
+            Event::Feed { permille } => self.feed(permille),
+            Event::Expire { home, id, number } => self.expire(home, id, number),
+            Event::BrokersBack => self.brokers_back(),
+            Event::LeaderThere { home, topic, partition } => {
+                self.leader_there(home, &topic, partition);
+            }
         }
     }
 

@@ -3,12 +3,14 @@
 
 use std::sync::Arc;
 
+use gear_connectors::faults::Faults;
 use gear_core::clock::Watermarks;
 use gear_core::time::{Duration, Time};
 
 use crate::random::{Random, mix};
 use crate::workload::plan::Plan;
 use crate::workload::source::{Entry, Gate, Pace, PartitionData, Rows};
+use crate::workload::topics::{Topics, shortened};
 
 /// One run, settled before it begins.
 #[derive(Clone, Debug)]
@@ -33,6 +35,8 @@ pub struct Config {
     pub epoch_interval: Option<Duration>,
     /// Bytes at which a sink's file is closed.
     pub roll: u64,
+    /// Topics of Kafka in the place of sources and sinks.
+    pub topics: Option<Topics>,
     /// Faults.
     pub faults: FaultPlan,
     /// How long things take, in nanoseconds: the most for a message, a turn, the store, the disk.
@@ -77,6 +81,12 @@ pub struct FaultPlan {
     pub disk_failures: u64,
     /// Parallelism and executors change at a restart.
     pub rescale: bool,
+    /// Of a thousand requests to producers, those that are not carried out.
+    pub broker_refuses: u64,
+    /// Of a thousand, those that are carried out, and the answer is lost.
+    pub broker_lost_replies: u64,
+    /// Of a thousand, those before or after which the producer breaks.
+    pub producer_breaks: u64,
 }
 
 impl Config {
@@ -119,10 +129,28 @@ impl Config {
             shapes,
             epoch_interval: (interval > 0).then(|| Duration::from_millis(interval)),
             roll: random.pick(&[0, 0, 200, 4_000, 1 << 40]),
+            topics: None,
             plan,
             faults,
             slow,
         }
+    }
+
+    /// What a seed means for a job from Kafka to Kafka, with these bugs in its connectors.
+    #[must_use]
+    pub fn draw_topics<F: Faults>(seed: u64) -> Self {
+        let mut config = Self::draw(seed);
+        config.sources = config.sources.into_iter().map(shortened).collect();
+        config.topics = Some(Topics::draw::<F>(seed));
+        let mut random = Random::for_part(seed, 5);
+        let mut some = |choices: &[u64]| {
+            let (on, value) = (random.permille(500), random.pick(choices));
+            if on { value } else { 0 }
+        };
+        config.faults.broker_refuses = some(&[20, 200]);
+        config.faults.broker_lost_replies = some(&[20, 200]);
+        config.faults.producer_breaks = some(&[20, 100]);
+        config
     }
 
     /// The executors and the parallelism of a process.
@@ -171,6 +199,7 @@ impl FaultPlan {
             single_turns,
             disk_failures,
             rescale: random.permille(400),
+            ..Self::default()
         }
     }
 }

@@ -11,6 +11,7 @@ mod world;
 
 use std::collections::BTreeMap;
 
+use gear_connectors::faults as connectors;
 use gear_core::host::{Faults, NoFaults};
 
 use crate::model;
@@ -18,7 +19,7 @@ use crate::oracle::{output, quarantine};
 use crate::random::Random;
 pub use crate::report::{Options, Report};
 use crate::trace::Trace;
-use crate::workload::sink;
+use crate::workload::{sink, topics};
 pub use config::{Config, FaultPlan};
 pub use disk::{Disk, Lost};
 pub use guard::{Catch, catch};
@@ -37,13 +38,32 @@ pub fn run(seed: u64, options: &Options) -> Report {
 /// Runs a seed with a bug in the engine, to see whether it is found.
 #[must_use]
 pub fn run_with<F: Faults>(seed: u64, options: &Options) -> Report {
-    let config = Config::draw(seed);
-    let mut world: World<'_, F> = World::new(&config, Trace::new(options.keep, options.print));
-    let mut report = Report { seed, scenario: NAME, ..Report::default() };
+    run_config::<F>(NAME, &Config::draw(seed), options)
+}
+
+/// The scenario of one process that reads and writes topics of Kafka.
+pub const TOPICS_NAME: &str = "kafka-embedded";
+
+/// Runs a seed of a job from Kafka to Kafka.
+#[must_use]
+pub fn run_topics(seed: u64, options: &Options) -> Report {
+    run_topics_with::<NoFaults>(Config::draw_topics::<connectors::NoFaults>, seed, options)
+}
+
+/// The same with a bug in the engine, or in the connectors of the configuration that is drawn.
+#[must_use]
+pub fn run_topics_with<F: Faults>(draw: fn(u64) -> Config, seed: u64, options: &Options) -> Report {
+    run_config::<F>(TOPICS_NAME, &draw(seed), options)
+}
+
+fn run_config<F: Faults>(scenario: &'static str, config: &Config, options: &Options) -> Report {
+    let seed = config.seed;
+    let mut world: World<'_, F> = World::new(config, Trace::new(options.keep, options.print));
+    let mut report = Report { seed, scenario, ..Report::default() };
     report.about = config.plan.describe();
     world.run();
     if world.violations.is_empty() {
-        judge(&config, &mut world, &mut report);
+        judge(config, &mut world, &mut report);
     }
     report.recoveries = world.processes().saturating_sub(1);
     report.epochs = world.commits.epochs();
@@ -61,11 +81,15 @@ pub fn run_with<F: Faults>(seed: u64, options: &Options) -> Report {
 fn judge<F: Faults>(config: &Config, world: &mut World<'_, F>, report: &mut Report) {
     let mut random = Random::for_part(config.seed, 4);
     let built = process::built(config, 0);
-    let known = model::Workload { built: &built, sources: &config.sources };
+    let known = model::Workload {
+        built: &built,
+        sources: &config.sources,
+        topics: config.topics.is_some(),
+    };
     let expected = model::interpret(&built.job.model, &known).expect("the workload is known");
     // What is visible has to be durable too.
     world.disk.lose_power(&mut random);
-    let before = read(world, &mut report.violations);
+    let before = read(config, world, &mut report.violations);
     report.records = before.values().map(|rows| rows.len() as u64).sum();
     report.violations.extend(output::judge(&built.sinks, &expected, &before, false));
     match world.commits.quarantined(&world.store) {
@@ -80,7 +104,7 @@ fn judge<F: Faults>(config: &Config, world: &mut World<'_, F>, report: &mut Repo
             let text = format!("a finished job was started again and ended with {outcome:?}");
             report.violations.push(text);
         }
-        if read(world, &mut report.violations) != before {
+        if read(config, world, &mut report.violations) != before {
             report.violations.push("a finished job changed its output when started again".into());
         }
     }
@@ -88,9 +112,17 @@ fn judge<F: Faults>(config: &Config, world: &mut World<'_, F>, report: &mut Repo
 
 /// The committed rows of every sink.
 fn read<F: Faults>(
+    config: &Config,
     world: &World<'_, F>,
     violations: &mut Vec<String>,
 ) -> BTreeMap<String, Vec<Vec<u8>>> {
+    if let (Some(brokers), Some(topics)) = (&world.brokers, &config.topics) {
+        brokers.expire_all();
+        let built = process::built(config, 0);
+        let (found, wrong) = topics::found(topics, brokers.cluster(), &built, &config.sources);
+        violations.extend(wrong);
+        return found;
+    }
     let mut sinks: BTreeMap<String, Vec<Vec<u8>>> = BTreeMap::new();
     for (path, bytes) in world.disk.below(sink::OUT) {
         let name: Vec<&str> = path[sink::OUT.len()..].split('-').collect();

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use gear_core::api::Files;
 use gear_core::app::{AppMaster, AppPlan, Placement, ProcessorPlan};
 use gear_core::checkpoint::Identity;
 use gear_core::dag::Kind;
-use gear_core::effect::{Effect, IoError, IoErrorKind, Place};
+use gear_core::effect::{Effect, Place};
 use gear_core::executor::{Activity, Executor, Program};
 use gear_core::host::Faults;
 use gear_core::id::{ExecutorId, TaskId};
@@ -37,28 +38,6 @@ pub(crate) struct Process<F: Faults> {
     pub(crate) disk: BTreeMap<TaskId, (Time, Time)>,
 }
 
-/// There are no files to read.
-struct NoFiles;
-
-impl gear_core::api::Files for NoFiles {
-    fn list(&mut self, pattern: &str) -> Result<Vec<gear_core::api::FileInfo>, IoError> {
-        Err(no_file(pattern))
-    }
-
-    fn stat(&mut self, path: &str) -> Result<gear_core::api::FileInfo, IoError> {
-        Err(no_file(path))
-    }
-
-    fn read_at(&mut self, path: &str, _: u64, _: &mut [u8]) -> Result<usize, IoError> {
-        Err(no_file(path))
-    }
-}
-
-fn no_file(path: &str) -> IoError {
-    let reason = "there is no such file".into();
-    IoError { path: path.into(), reason, kind: IoErrorKind::NotFound }
-}
-
 /// The job as a process builds it.
 pub(crate) fn built(config: &Config, process: u64) -> Built {
     let (_, parallelism) = config.shape(process);
@@ -74,12 +53,14 @@ pub(crate) fn built(config: &Config, process: u64) -> Built {
             window: config.window,
             lateness: config.lateness,
             files: sink::Files { process, roll: config.roll },
+            topics: config.topics,
+            folders: None,
         },
     )
 }
 
 impl<F: Faults> Process<F> {
-    pub(crate) fn new(config: &Config, number: u64) -> Self {
+    pub(crate) fn new(config: &Config, number: u64, files: &mut dyn Files) -> Self {
         let job = built(config, number).job;
         let (executors, _) = config.shape(number);
         let identity = Identity { app: "simulated".into(), digest: 1, arguments: String::new() };
@@ -92,7 +73,7 @@ impl<F: Faults> Process<F> {
                 let id = gear_core::id::ProcessorId(place as u32);
                 let source = job.sources.iter().find(|source| source.processor == id);
                 let partitions =
-                    source.map(|source| source.connector.partitions(&mut NoFiles).expect("known"));
+                    source.map(|source| source.connector.partitions(files).expect("known"));
                 ProcessorPlan {
                     id,
                     uid: processor.uid.clone(),
@@ -125,12 +106,18 @@ impl<F: Faults> Process<F> {
     }
 
     /// One of its machines hears something.
-    pub(crate) fn hear(&mut self, now: Time, place: Place, input: Input, fx: &mut Vec<Effect>) {
+    pub(crate) fn hear(
+        &mut self,
+        (now, files): (Time, &mut dyn Files),
+        place: Place,
+        input: Input,
+        fx: &mut Vec<Effect>,
+    ) {
         match place {
             Place::AppMaster => self.master.handle(now, input, fx),
             Place::Executor(id) => {
                 let executor = &mut self.executors[id.0 as usize];
-                with_world(now, |world| executor.handle(input, world, fx));
+                with_world(now, files, |world| executor.handle(input, world, fx));
             }
         }
     }
@@ -138,13 +125,13 @@ impl<F: Faults> Process<F> {
     /// An executor's turn: all of its tasks, or only one of them.
     pub(crate) fn turn(
         &mut self,
-        now: Time,
+        (now, files): (Time, &mut dyn Files),
         executor: usize,
         single: Option<&mut Random>,
         fx: &mut Vec<Effect>,
     ) -> Activity {
         let executor = &mut self.executors[executor];
-        with_world(now, |world| match single {
+        with_world(now, files, |world| match single {
             Some(random) if executor.task_count() > 1 => {
                 let place = random.place(executor.task_count());
                 executor.turn(place, world, fx);
@@ -155,9 +142,9 @@ impl<F: Faults> Process<F> {
     }
 }
 
-fn with_world<R>(now: Time, call: impl FnOnce(&mut World<'_>) -> R) -> R {
-    let (mut files, mut guard) = (NoFiles, Catch);
+fn with_world<R>(now: Time, files: &mut dyn Files, call: impl FnOnce(&mut World<'_>) -> R) -> R {
+    let mut guard = Catch;
     // The calendar and the clock go alike here.
     let wall = WallTime((now.0 / 1_000) as i64);
-    call(&mut World { now, wall, files: &mut files, guard: &mut guard })
+    call(&mut World { now, wall, files, guard: &mut guard })
 }

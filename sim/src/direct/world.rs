@@ -2,9 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use gear_connectors::kafka::model::ProducerFaults;
+use gear_connectors::model::ModelDisk;
+use gear_connectors::services;
+use gear_core::api::Files;
 use gear_core::app::{Failure, Outcome};
 use gear_core::checkpoint::LogError;
-use gear_core::effect::{Effect, IoRequest, Place, StoreReply, StoreRequest};
+use gear_core::effect::{Effect, IoError, IoRequest, Place, StoreReply, StoreRequest};
 use gear_core::executor::Activity;
 use gear_core::host::Faults;
 use gear_core::id::{ExecutorId, TaskId, Token};
@@ -14,9 +18,10 @@ use gear_core::time::Time;
 use super::config::Config;
 use super::disk::Disk;
 use super::guard::catch;
-use super::process::Process;
+use super::process::{Process, built};
 use super::store::Store;
 use super::trace;
+use crate::cluster::{Brokers, FaultKind};
 use crate::oracle::channels::Channels;
 use crate::oracle::commits::Commits;
 use crate::random::Random;
@@ -39,6 +44,8 @@ enum Event {
     Disk { task: TaskId, place: Place, token: Token, request: IoRequest, answer: Time },
     /// The disk answers.
     Settled { task: TaskId, place: Place, token: Token, change: u64 },
+    /// A transaction has been open for long.
+    Expire { id: String, number: u64 },
     /// The user asks for a stop.
     Stop,
     /// A zombie dies at last.
@@ -56,6 +63,9 @@ pub(crate) struct World<'c, F: Faults> {
     current: u64,
     pub(crate) store: Store,
     pub(crate) disk: Disk,
+    /// The Kafka of a job that reads and writes topics, and whence it is read.
+    pub(crate) brokers: Option<Brokers>,
+    files: ModelDisk,
     random: Random,
     pub(crate) trace: Trace,
     pub(crate) commits: Commits,
@@ -84,6 +94,14 @@ impl<'c, F: Faults> World<'c, F> {
         let mut random = Random::for_part(config.seed, 3);
         let crash_in =
             (config.faults.crashes > 0).then(|| random.below(config.faults.crash_effects) + 1);
+        let brokers = config.topics.as_ref().map(|topics| {
+            let cluster = topics.cluster(&config.sources, &built(config, 0));
+            Brokers::new(cluster, topics.timeout, false)
+        });
+        let mut files = ModelDisk::new(config.seed);
+        if let Some(brokers) = &brokers {
+            brokers.offer(&mut files, config.seed);
+        }
         Self {
             config,
             now: Time::ZERO,
@@ -93,6 +111,8 @@ impl<'c, F: Faults> World<'c, F> {
             current: 0,
             store: Store::default(),
             disk: Disk::default(),
+            brokers,
+            files,
             random,
             trace,
             commits: Commits::default(),
@@ -185,7 +205,7 @@ impl<'c, F: Faults> World<'c, F> {
 
     fn start_process(&mut self) {
         let number = self.processes.len() as u64;
-        self.processes.push(Process::new(self.config, number));
+        self.processes.push(Process::new(self.config, number, &mut self.files));
         self.current = number;
         self.trace.note(self.now, "a process starts", &[number]);
         let at = self.soon(1_000_000);
@@ -202,6 +222,11 @@ impl<'c, F: Faults> World<'c, F> {
         match event {
             // The store is another machine: it does what the dead have asked for.
             Event::Store { place, token, request } => self.store(number, place, token, &request),
+            Event::Expire { id, number } => {
+                if self.brokers.as_ref().is_some_and(|brokers| brokers.expire(&id, number)) {
+                    self.count(FaultKind::TransactionTimeout.name());
+                }
+            }
             _ if !alive => {}
             Event::Begin => self.hear(number, Place::AppMaster, Input::Start),
             Event::Hear { place, input } => self.hear(number, place, input),
@@ -242,8 +267,8 @@ impl<'c, F: Faults> World<'c, F> {
         trace::input(&mut self.trace, self.now, number, place_number(place), &input);
         let mut fx = std::mem::take(&mut self.fx);
         let process = &mut self.processes[number as usize];
-        let now = self.now;
-        if let Err(panic) = catch(|| process.hear(now, place, input, &mut fx)) {
+        let at = (self.now, &mut self.files as &mut dyn Files);
+        if let Err(panic) = catch(|| process.hear(at, place, input, &mut fx)) {
             self.violations.push(format!("a machine panicked: {panic}"));
             return;
         }
@@ -272,8 +297,8 @@ impl<'c, F: Faults> World<'c, F> {
         let process = &mut self.processes[number as usize];
         process.turns[executor] = None;
         let random = &mut self.random;
-        let now = self.now;
-        let turn = catch(|| process.turn(now, executor, single.then_some(random), &mut fx));
+        let at = (self.now, &mut self.files as &mut dyn Files);
+        let turn = catch(|| process.turn(at, executor, single.then_some(random), &mut fx));
         let activity = match turn {
             Ok(activity) => activity,
             Err(panic) => {
@@ -415,13 +440,19 @@ impl<'c, F: Faults> World<'c, F> {
         request: &IoRequest,
         answer: Time,
     ) {
+        if let IoRequest::Call { command, body, .. } = request {
+            let result = self.call(number, (command, body));
+            let input = Input::IoDone { task, token, result };
+            self.at(answer, number, Event::Hear { place, input });
+            return;
+        }
         let refused = self.disk_failures > 0 && self.random.permille(20);
         let result = if refused {
             self.disk_failures -= 1;
             self.count("disk refuses");
             let reason = INJECTED.into();
             let kind = gear_core::effect::IoErrorKind::Full;
-            Err(gear_core::effect::IoError { path: "disk".into(), reason, kind })
+            Err(IoError { path: "disk".into(), reason, kind })
         } else {
             self.disk.perform(request)
         };
@@ -432,6 +463,32 @@ impl<'c, F: Faults> World<'c, F> {
                 self.at(answer, number, Event::Hear { place, input });
             }
         }
+    }
+
+    /// The brokers are asked.
+    fn call(&mut self, number: u64, asked: (&[u8], &[u8])) -> Result<Vec<u8>, IoError> {
+        let Some(brokers) = &mut self.brokers else { return Err(services::missing("kafka")) };
+        let faults = self.config.faults;
+        let faults = ProducerFaults {
+            refused: faults.broker_refuses,
+            lost: faults.broker_lost_replies,
+            broken: faults.producer_breaks,
+            unfenced: false,
+        };
+        let who = (number as usize, self.config.seed);
+        let called = brokers.call(who, asked, faults, self.commits.last());
+        let timeout = brokers.timeout.as_nanos() as u64;
+        for kind in called.met {
+            self.count(kind.name());
+        }
+        if let Err(violation) = called.committed {
+            self.violations.push(violation);
+        }
+        for (id, transaction) in called.begun {
+            let at = Time(self.now.0 + timeout);
+            self.at(at, number, Event::Expire { id, number: transaction });
+        }
+        called.result
     }
 
     fn answer_disk(&mut self, number: u64, place: Place, input: Input) {
@@ -526,7 +583,9 @@ impl<'c, F: Faults> World<'c, F> {
                 // Two that both think they lead: whoever was fenced may meet anything, and starts
                 // again.
                 let term = self.processes[number as usize].master.status(self.now).term;
-                let fenced = superseded || self.commits.term() > term;
+                let text = failure.to_string();
+                let producer = text.contains(FENCED) && self.fired.contains_key("zombie");
+                let fenced = superseded || producer || self.commits.term() > term;
                 if injected || fenced {
                     self.start_process();
                 } else {
@@ -542,6 +601,8 @@ impl<'c, F: Faults> World<'c, F> {
     }
 }
 
+/// Marks failures of those whose producer was fenced, by a zombie that came late for example.
+const FENCED: &str = "another producer has the transactional id";
 /// Marks failures that the simulator has made itself.
 const INJECTED: &str = "the simulated disk refuses";
 

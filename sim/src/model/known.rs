@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use gear_core::api::{Record as _, Ref};
 use gear_core::dsl::Content;
 use gear_core::time::EventTime;
 
 use super::Record;
 use crate::workload::build::Built;
 use crate::workload::source::{Entry, Rows};
-use crate::workload::{decode, encode, event_time, is_poison, tally};
+use crate::workload::{decode, encode, event_time, is_poison, tally, topics};
 
 /// Whoever knows it.
 pub trait Known {
@@ -40,6 +41,8 @@ pub struct Workload<'a> {
     pub built: &'a Built,
     /// What its sources read.
     pub sources: &'a [Rows],
+    /// They read it from topics, as bytes.
+    pub topics: bool,
 }
 
 impl Known for Workload<'_> {
@@ -48,6 +51,11 @@ impl Known for Workload<'_> {
             name["source-".len()..].parse().expect("the workload numbers its sources");
         let partitions = self.sources[number].partitions.iter();
         let content = |entry: &Entry| match entry {
+            _ if self.topics => {
+                let mut bytes = Vec::new();
+                Ref::<[u8]>::encode(&topics::value(entry).as_slice(), &mut bytes);
+                Content::Record(EventTime::MIN, bytes)
+            }
             Entry::Row(row) => Content::Record(event_time(row), encode(row)),
             // Nobody reads what the sources of the workload have to say of it.
             Entry::Malformed(bytes) => Content::Malformed {

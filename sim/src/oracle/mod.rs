@@ -14,6 +14,7 @@ pub mod output;
 pub mod quarantine;
 pub mod reads;
 pub mod savepoints;
+pub mod topics;
 pub mod updates;
 pub mod voids;
 pub mod watch;

@@ -139,6 +139,7 @@ impl Stage<'_> {
                 app: &services.name,
                 outcome: state.watch.updates.outcomes.outcome(*app),
                 disk: &services.disk,
+                topics: None,
                 commits: &services.commits,
                 store: &services.store,
             };

@@ -6,10 +6,12 @@ use gear_core::dsl::{App, FromInput, Job, Settings, Sliding, Stream, Tumbling};
 use gear_core::flow::window::Window;
 use gear_core::time::Duration;
 
+use super::folders::Folders;
 use super::plan::{Op, Plan, Step};
 use super::sink::Files;
 use super::source::Rows;
 use super::tally::Tally;
+use super::topics::Topics;
 use super::{Row, is_poison};
 use crate::random::mix;
 
@@ -32,6 +34,10 @@ pub struct Build {
     pub lateness: Duration,
     /// The sinks.
     pub files: Files,
+    /// Topics in the place of the sources and sinks.
+    pub topics: Option<Topics>,
+    /// Folders in the place of the sinks.
+    pub folders: Option<Folders>,
 }
 
 /// A job, and what the oracles have to know of it.
@@ -42,6 +48,8 @@ pub struct Built {
     pub sinks: Vec<Judged>,
     /// Operators written by hand: their names and salts.
     pub tallies: Vec<(String, u64)>,
+    /// Sinks that get the rows of a source as they come, by the number of the source.
+    pub ordered: Vec<String>,
 }
 
 /// How the output of a sink is judged.
@@ -84,22 +92,37 @@ pub fn build(plan: &Plan, build: &Build) -> Built {
     let settings = Settings { parallelism: build.parallelism, key_groups: build.key_groups };
     let mut app = App::new("simulated", (), settings);
     let mut builder = Builder { build, pool: Vec::new(), late: Vec::new(), tallies: Vec::new() };
+    let mut ordered = Vec::new();
     for (number, rows) in build.sources.iter().enumerate() {
-        let source = app.source(&format!("source-{number}"), rows.clone());
-        builder.pool.push(Some(source.watermarks(build.watermarks.clone()).fork()));
+        let watermarks = build.watermarks.clone();
+        let Some(topics) = &build.topics else {
+            let source = app.source(&format!("source-{number}"), rows.clone());
+            builder.pool.push(Some(source.watermarks(watermarks).fork()));
+            continue;
+        };
+        let stream = topics.read(&mut app, number, watermarks);
+        let name = format!("order-{number}");
+        topics.write(stream.clone(), &name);
+        ordered.push(name);
+        builder.pool.push(Some(stream));
     }
     for (number, step) in plan.steps.iter().enumerate() {
         builder.step(number, *step);
     }
-    let mut sinks = Vec::new();
+    let exact = |name: &String| Judged::Exact { sink: name.clone() };
+    let mut sinks: Vec<Judged> = ordered.iter().map(exact).collect();
     let Builder { pool, late, tallies, .. } = builder;
     for (place, stream) in pool.into_iter().enumerate() {
         if let Some(stream) = stream {
             let name = format!("sink-{place}");
             if !late.iter().any(|(values, late, ..)| *values == place || *late == place) {
-                sinks.push(Judged::Exact { sink: name.clone() });
+                sinks.push(exact(&name));
             }
-            stream.sink(&name, build.files);
+            match (&build.topics, &build.folders) {
+                (Some(topics), _) => topics.write(stream, &name),
+                (None, Some(folders)) => folders.write(stream, &name),
+                (None, None) => stream.sink(&name, build.files),
+            }
         }
     }
     let judged = late.into_iter().map(|(values, late, operator, sliding)| Judged::Late {
@@ -111,7 +134,7 @@ pub fn build(plan: &Plan, build: &Build) -> Built {
     sinks.extend(judged);
     let job = app.finish();
     let job = job.unwrap_or_else(|errors| panic!("the plan {plan:?} is refused: {errors:?}"));
-    Built { job, sinks, tallies }
+    Built { job, sinks, tallies, ordered }
 }
 
 impl Builder<'_> {

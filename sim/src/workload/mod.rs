@@ -1,10 +1,12 @@
 //! What the simulated jobs read, do and write: rows, sources, sinks, and random graphs.
 
 pub mod build;
+pub mod folders;
 pub mod plan;
 pub mod sink;
 pub mod source;
 pub mod tally;
+pub mod topics;
 
 use gear_core::api::Record;
 use gear_core::time::EventTime;

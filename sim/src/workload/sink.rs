@@ -140,9 +140,7 @@ impl Sink for FileWriter {
             self.open = Some(Open { name, written: 0, buffer: Vec::new(), crc: 0 });
         }
         let open = self.open.as_mut().expect("it was just opened");
-        let bytes = encode(&row);
-        open.buffer.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
-        open.buffer.extend_from_slice(&bytes);
+        put(&encode(&row), &mut open.buffer);
         if open.buffer.len() >= BUFFER_BYTES {
             open.flush(cx);
         }
@@ -199,6 +197,12 @@ impl Sink for FileWriter {
 
 /// Files that are whole, and the one that is open with its length and checksum.
 type Account = (Vec<String>, Option<(String, u64, u32)>);
+
+/// Appends a row to what a file holds.
+pub(super) fn put(row: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(&(row.len() as u32).to_le_bytes());
+    out.extend_from_slice(row);
+}
 
 /// The rows in a committed file, encoded.
 ///

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use log::{Log, ModelRecord, Read};
-pub use producer::{ModelProducers, ProducerFaults};
+pub use producer::{ModelProducers, ProducerFaults, ProducerFaultsMet};
 pub use reader::ModelConsumers;
 pub(crate) use reader::ModelOffer;
 
@@ -29,6 +29,8 @@ pub struct State {
     leaderless: BTreeSet<(String, u32)>,
     /// Topics that nobody may read.
     refused: BTreeSet<String>,
+    /// Thousandths of each log that consumers do not get yet.
+    hidden: u64,
     coordinator: producer::Coordinator,
 }
 
@@ -68,6 +70,14 @@ impl ModelCluster {
         }
     }
 
+    /// All topics, each with how many partitions it has.
+    #[must_use]
+    pub fn topics(&self) -> Vec<(String, u32)> {
+        let state = self.state();
+        let topics = state.topics.iter();
+        topics.map(|(name, topic)| (name.clone(), topic.partitions.len() as u32)).collect()
+    }
+
     /// Appends a record that belongs to no transaction; gives its offset.
     ///
     /// # Panics
@@ -101,6 +111,11 @@ impl ModelCluster {
         {
             log.move_leader();
         }
+    }
+
+    /// Consumers get so many thousandths of each log; what follows is on its way to them for now.
+    pub fn show(&self, permille: u64) {
+        self.state().hidden = 1_000 - permille.min(1_000);
     }
 
     /// Whether a topic may be read.

@@ -38,6 +38,19 @@ pub struct ProducerFaults {
     pub lost: u64,
     /// The producer breaks, before or after a request is carried out.
     pub broken: u64,
+    /// A seeded bug: each attempt has a transactional id of its own, and so fences nobody.
+    pub unfenced: bool,
+}
+
+/// How often it did go wrong.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ProducerFaultsMet {
+    /// Requests that were not carried out.
+    pub refused: u64,
+    /// Answers that were lost.
+    pub lost: u64,
+    /// Producers that broke.
+    pub broken: u64,
 }
 
 /// The producers of one process.
@@ -47,12 +60,16 @@ pub struct ModelProducers {
     random: SplitMix,
     /// How often what goes wrong.
     pub faults: ProducerFaults,
+    /// How often it did.
+    pub met: ProducerFaultsMet,
     producers: BTreeMap<Option<String>, Producer>,
 }
 
 #[derive(Debug, Default)]
 struct Producer {
     session: Session,
+    /// Its transactional id; nothing if it has none.
+    name: String,
     epoch: u64,
     /// The number of the next send.
     next: u32,
@@ -89,6 +106,12 @@ impl ModelCluster {
         let state = self.state();
         let open = state.coordinator.ids.iter().filter(|(_, id)| id.open.is_some());
         open.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// The number of the transaction that an id has open.
+    #[must_use]
+    pub fn transaction(&self, id: &str) -> Option<u64> {
+        self.state().coordinator.ids.get(id)?.open
     }
 
     /// Transactions that were begun.
@@ -137,23 +160,24 @@ impl State {
             reason,
         };
         let mut records = Records::new(segment, 0).map_err(|error| wrong(error.to_string()))?;
-        loop {
-            let record = match records.take_next() {
-                Ok(Some(record)) => record,
-                Ok(None) => return Ok(()),
-                Err(error) => return Err(wrong(error.to_string())),
-            };
+        let mut sent = Vec::new();
+        while let Some(record) = records.take_next().map_err(|error| wrong(error.to_string()))? {
             let hash = crc32c::crc32c(record.key.unwrap_or_default());
             let partition = record.partition.unwrap_or(hash % partitions);
-            let log = self.visible(topic, partition)?;
+            // All or nothing: what is sent again would be there twice.
+            self.visible(topic, partition)?;
             let stored = ModelRecord {
                 key: record.key.map(<[u8]>::to_vec),
                 value: record.value.map(<[u8]>::to_vec),
                 timestamp: record.timestamp.unwrap_or_default(),
                 headers: record.headers.bytes().to_vec(),
             };
-            log.append(stored, transaction);
+            sent.push((partition, stored));
         }
+        for (partition, stored) in sent {
+            self.visible(topic, partition)?.append(stored, transaction);
+        }
+        Ok(())
     }
 }
 
@@ -161,7 +185,8 @@ impl ModelProducers {
     /// Producers of a process. What goes wrong is a function of the seed.
     #[must_use]
     pub const fn new(cluster: ModelCluster, seed: u64, faults: ProducerFaults) -> Self {
-        Self { cluster, random: SplitMix(seed), faults, producers: BTreeMap::new() }
+        let met = ProducerFaultsMet { refused: 0, lost: 0, broken: 0 };
+        Self { cluster, random: SplitMix(seed), faults, met, producers: BTreeMap::new() }
     }
 
     /// Carries out a command, as a driver would.
@@ -174,9 +199,11 @@ impl ModelProducers {
         let (refused, lost) = (hit(self.faults.refused), hit(self.faults.lost));
         let (broken, before) = (hit(self.faults.broken), hit(500));
         if refused {
+            self.met.refused += 1;
             return Err(unavailable("it did not answer"));
         }
         let breaks = broken && !matches!(command, Command::Describe { .. });
+        self.met.broken += u64::from(breaks);
         if breaks && before {
             self.producers.clear();
             return Ok(encode(&Reply::Lost("it broke before".to_owned())));
@@ -187,6 +214,7 @@ impl ModelProducers {
             return Ok(encode(&Reply::Lost("it broke behind".to_owned())));
         }
         if lost {
+            self.met.lost += 1;
             return Err(unavailable("its answer is lost"));
         }
         Ok(encode(&reply))
@@ -204,14 +232,19 @@ impl ModelProducers {
                 Ok(Reply::Topic { partitions, limit: Some(LIMIT) })
             }
             Command::Open { session, id, .. } => {
-                let mut epoch = 0;
-                if let Some(name) = &id {
-                    state.end(name, false);
+                let (mut name, mut epoch) = (String::new(), 0);
+                if let Some(id) = &id {
+                    name.clone_from(id);
+                    if self.faults.unfenced {
+                        name.push_str(&format!(".{}", session.attempt));
+                    }
+                    state.end(&name, false);
                     let known = state.coordinator.ids.entry(name.clone()).or_default();
                     known.epoch += 1;
                     epoch = known.epoch;
                 }
-                self.producers.insert(id, Producer { session, epoch, ..Producer::default() });
+                let producer = Producer { session, name, epoch, ..Producer::default() };
+                self.producers.insert(id, producer);
                 Ok(Reply::Done)
             }
             Command::Look { session, id, topic } => {
@@ -229,10 +262,10 @@ impl ModelProducers {
                     return Ok(Reply::Done);
                 }
                 assert_eq!(number, producer.next, "segments are sent in order");
-                if id.as_deref().is_some_and(|id| state.is_fenced(id, producer.epoch)) {
+                if id.is_some() && state.is_fenced(&producer.name, producer.epoch) {
                     return Ok(Reply::Fenced("a newer producer".to_owned()));
                 }
-                let transaction = id.as_deref().map(|id| state.begin(id));
+                let transaction = id.map(|_| state.begin(&producer.name));
                 state.append(&topic, body, transaction).map_err(|error| told(&error))?;
                 producer.next += 1;
                 Ok(Reply::Done)
@@ -246,11 +279,11 @@ impl ModelProducers {
                 if number < producer.commits {
                     return Ok(Reply::Done);
                 }
-                if state.is_fenced(&id, producer.epoch) {
+                if state.is_fenced(&producer.name, producer.epoch) {
                     return Ok(Reply::Fenced("a newer producer".to_owned()));
                 }
-                state.begin(&id);
-                state.end(&id, true);
+                state.begin(&producer.name);
+                state.end(&producer.name, true);
                 state.coordinator.marks.insert((id, topic), mark);
                 (producer.commits, producer.next) = (producer.commits + 1, 0);
                 Ok(Reply::Done)

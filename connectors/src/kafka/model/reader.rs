@@ -167,6 +167,7 @@ impl ModelConsumer {
     /// What comes next of one partition.
     fn read(&mut self, place: usize, most: usize, state: &mut State) -> Option<Event> {
         let (round, ends, committed) = (self.round, self.ends, self.committed);
+        let hidden = state.hidden;
         let Reading { fetch, told } = &mut self.reads[place];
         let log = match state.visible(&fetch.partition.topic, fetch.partition.partition) {
             Ok(log) => log,
@@ -179,6 +180,9 @@ impl ModelConsumer {
                 });
             }
         };
+        if hidden > 0 && fetch.offset >= log.end() * (1_000 - hidden) / 1_000 {
+            return None;
+        }
         let Some(read) = log.read(fetch.offset, most, committed) else {
             let said = std::mem::replace(told, Told::Lost);
             return (said != Told::Lost).then_some(Event::OutOfRange { round });

@@ -32,25 +32,78 @@ pub struct Mark {
     pub lineage: u64,
     /// The attempt of the task that produced it.
     pub attempt: u64,
+    /// How far another life had come when this one wrote its first mark.
+    pub before: Option<Before>,
+}
+
+/// How far another life of a sink had come, as a [`Mark`] remembers it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Before {
+    /// All of its output up to and with this epoch had been produced.
+    pub epoch: u64,
+    /// That life.
+    pub lineage: u64,
+    /// The attempt of the task that produced it.
+    pub attempt: u64,
 }
 
 impl Mark {
     /// What is written beside the offset.
     #[must_use]
     pub fn metadata(&self) -> String {
-        format!("gear {:016x} {}", self.lineage, self.attempt)
+        let own = format!("gear {:016x} {}", self.lineage, self.attempt);
+        match self.before {
+            None => own,
+            Some(Before { epoch, lineage, attempt }) => {
+                format!("{own} {epoch} {lineage:016x} {attempt}")
+            }
+        }
     }
 
     /// The mark that an offset is; of no life that this program knows if something else wrote it.
     #[must_use]
     pub fn read(offset: i64, metadata: &str) -> Self {
         let parsed = || {
-            let (lineage, attempt) = metadata.strip_prefix("gear ")?.split_once(' ')?;
-            Some((u64::from_str_radix(lineage, 16).ok()?, attempt.parse().ok()?))
+            let mut words = metadata.strip_prefix("gear ")?.split(' ');
+            let own = life(&mut words)?;
+            let before = match words.next() {
+                None => None,
+                Some(epoch) => {
+                    let epoch = epoch.parse().ok()?;
+                    let (lineage, attempt) = life(&mut words)?;
+                    Some(Before { epoch, lineage, attempt })
+                }
+            };
+            words.next().is_none().then_some((own, before))
         };
-        let (lineage, attempt) = parsed().unwrap_or_default();
-        Self { epoch: u64::try_from(offset).unwrap_or(0), lineage, attempt }
+        let ((lineage, attempt), before) = parsed().unwrap_or_default();
+        Self { epoch: u64::try_from(offset).unwrap_or(0), lineage, attempt, before }
     }
+
+    /// What it says of a life: its own, or the one that it remembers.
+    #[must_use]
+    pub fn of(self, life: u64) -> Option<Self> {
+        if self.lineage == life {
+            return Some(self);
+        }
+        let before = self.before.filter(|before| before.lineage == life)?;
+        let Before { epoch, lineage, attempt } = before;
+        Some(Self { epoch, lineage, attempt, before: None })
+    }
+
+    /// What a life that begins behind it has to remember. It may be that of an attempt which comes
+    /// late and takes itself for the first: then the later attempt that is fenced by it is needed.
+    #[must_use]
+    pub fn remembered(self) -> Before {
+        let Self { epoch, lineage, attempt, before } = self;
+        let own = Before { epoch, lineage, attempt };
+        before.filter(|before| before.attempt > attempt).unwrap_or(own)
+    }
+}
+
+fn life<'a>(words: &mut impl Iterator<Item = &'a str>) -> Option<(u64, u64)> {
+    let lineage = u64::from_str_radix(words.next()?, 16).ok()?;
+    Some((lineage, words.next()?.parse().ok()?))
 }
 
 /// What is asked.
@@ -165,10 +218,15 @@ mod tests {
 
     #[test]
     fn a_mark_is_read_back_and_what_others_wrote_is_of_no_life() {
-        let mark = Mark { epoch: 7, lineage: 0xab, attempt: 1 << 40 };
+        let mark = Mark { epoch: 7, lineage: 0xab, attempt: 1 << 40, before: None };
         assert_eq!(Mark::read(7, &mark.metadata()), mark);
-        for other in ["", "gear", "gear x 1", "gear 1 y", "consumer 1 2"] {
-            assert_eq!(Mark::read(7, other), Mark { epoch: 7, lineage: 0, attempt: 0 });
+        let next = Mark { epoch: 0, lineage: 0xac, before: Some(mark.remembered()), ..mark };
+        assert_eq!(Mark::read(0, &next.metadata()), next);
+        assert_eq!(next.of(0xab), Some(mark));
+        assert_eq!((next.of(0xac), next.of(1)), (Some(next), None));
+        for other in ["", "gear", "gear x 1", "gear 1 y", "gear 1 2 3", "consumer 1 2"] {
+            let none = Mark { epoch: 7, lineage: 0, attempt: 0, before: None };
+            assert_eq!(Mark::read(7, other), none);
         }
         assert_eq!(Mark::read(-1, "").epoch, 0);
     }

@@ -13,6 +13,7 @@ mod tests;
 mod transactional;
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 use gear_core::api::Record;
@@ -27,11 +28,12 @@ use plain::Plain;
 use transactional::Transactional;
 
 pub use client::BACKOFF_MAX;
-pub use command::{Command, Mark, Reply, SERVICE, Session, Values, decode, encode};
+pub use command::{Before, Command, Mark, Reply, SERVICE, Session, Values, decode, encode};
 pub use payload::{Field, Payload};
 pub use segment::{Outgoing, Records, Stored};
 
 use super::settings::{ClientSettings, SettingError};
+use crate::faults::{Faults, NoFaults};
 
 /// Bytes of records that are kept, sent and fetched together: amortises a write to the checkpoint
 /// store, and is a small part of what a task may hold.
@@ -85,6 +87,7 @@ pub fn sink_with<T: Record>(
         unsure: Unsure::Stop,
         memory: MEMORY_BYTES_DEFAULT,
         fill: Arc::new(fill),
+        faults: PhantomData,
     }
 }
 
@@ -105,16 +108,17 @@ pub enum Unsure {
 /// Unless [`Self::at_least_once`] is said, an epoch's output appears in one transaction after the
 /// epoch has committed, to readers that read committed records only. Each task has a transactional
 /// id, `gear.<app>.<sink>.<task>`, and commits an offset of a group of that name with it.
-pub struct KafkaSink<T: Record> {
+pub struct KafkaSink<T: Record, F: Faults = NoFaults> {
     settings: ClientSettings,
     topic: String,
     transactional: bool,
     unsure: Unsure,
     memory: usize,
     fill: Arc<Fill<T>>,
+    faults: PhantomData<fn() -> F>,
 }
 
-impl<T: Record> KafkaSink<T> {
+impl<T: Record, F: Faults> KafkaSink<T, F> {
     /// Sends records as they come, without transactions: after a failure some are there twice, and
     /// readers see them before their epoch has committed.
     #[must_use]
@@ -159,12 +163,26 @@ impl<T: Record> KafkaSink<T> {
         Ok(all)
     }
 
+    /// The same with other seeded bugs, for a simulator.
+    #[must_use]
+    pub fn with_faults<G: Faults>(self) -> KafkaSink<T, G> {
+        KafkaSink {
+            settings: self.settings,
+            topic: self.topic,
+            transactional: self.transactional,
+            unsure: self.unsure,
+            memory: self.memory,
+            fill: self.fill,
+            faults: PhantomData,
+        }
+    }
+
     fn check(&self) -> Result<(), SettingError> {
         self.settings.refuse(&OWN)
     }
 }
 
-impl<T: Record> fmt::Debug for KafkaSink<T> {
+impl<T: Record, F: Faults> fmt::Debug for KafkaSink<T, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KafkaSink")
             .field("settings", &self.settings)
@@ -174,10 +192,10 @@ impl<T: Record> fmt::Debug for KafkaSink<T> {
     }
 }
 
-impl<T: Record> SinkConnector for KafkaSink<T> {
-    type Sink = KafkaWriter<T>;
+impl<T: Record, F: Faults> SinkConnector for KafkaSink<T, F> {
+    type Sink = KafkaWriter<T, F>;
 
-    fn sink(&self, task: &SinkTask) -> KafkaWriter<T> {
+    fn sink(&self, task: &SinkTask) -> KafkaWriter<T, F> {
         let fill = Arc::clone(&self.fill);
         let client = Client::new(self.settings.clone(), self.topic.clone(), fill);
         let writer = if self.transactional {
@@ -197,24 +215,24 @@ impl<T: Record> SinkConnector for KafkaSink<T> {
 }
 
 /// Writes the records of one task.
-pub struct KafkaWriter<T: Record> {
-    writer: Writer<T>,
+pub struct KafkaWriter<T: Record, F: Faults = NoFaults> {
+    writer: Writer<T, F>,
     /// A setting that nobody may set.
     refused: Option<SettingError>,
 }
 
-enum Writer<T: Record> {
-    Transactional(Transactional<T>),
+enum Writer<T: Record, F: Faults> {
+    Transactional(Transactional<T, F>),
     Plain(Plain<T>),
 }
 
-impl<T: Record> fmt::Debug for KafkaWriter<T> {
+impl<T: Record, F: Faults> fmt::Debug for KafkaWriter<T, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KafkaWriter").field("waiting", &self.waiting()).finish_non_exhaustive()
     }
 }
 
-impl<T: Record> Sink for KafkaWriter<T> {
+impl<T: Record, F: Faults> Sink for KafkaWriter<T, F> {
     type In = T;
 
     fn open(&mut self, pending: &[Pending], cx: &mut SinkContext<'_>) -> Result<(), String> {

@@ -9,6 +9,7 @@ use gear_core::message::ObjectRef;
 use gear_core::time::Time;
 
 use super::account::{Account, IdAccount};
+use super::command::{Before, Mark};
 
 /// Output that is sent and fetched as a whole.
 #[derive(Clone, Debug)]
@@ -49,6 +50,8 @@ pub(super) struct Id {
     pub(super) name: String,
     pub(super) topic: String,
     pub(super) lineage: u64,
+    /// What its marks remember of the life before.
+    pub(super) before: Option<Before>,
     /// No mark of this lineage was ever written.
     pub(super) fresh: bool,
     /// All output up to here that is not among `outputs` is in Kafka.
@@ -76,6 +79,7 @@ impl Id {
             name,
             topic,
             lineage,
+            before: None,
             fresh: true,
             known: 0,
             outputs: VecDeque::new(),
@@ -124,6 +128,12 @@ impl Id {
         let mut objects = objects.iter().cloned();
         let restored = |of| Self::restored(of, account.epoch, &mut objects, now);
         account.ids.into_iter().map(restored).collect()
+    }
+
+    /// True if whoever wrote the mark was started later than this life: by the calendar, and it is
+    /// no earlier attempt, whose machine's calendar may be ahead.
+    pub(super) const fn is_older(&self, mark: Mark, attempt: u64) -> bool {
+        mark.lineage > self.lineage && mark.attempt >= attempt
     }
 
     pub(super) fn account(&self) -> IdAccount {

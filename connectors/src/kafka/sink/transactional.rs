@@ -12,6 +12,7 @@
 //! until the output of all epochs that have committed is in Kafka, and no later epoch's account is
 //! written down before.
 
+use std::marker::PhantomData;
 use std::time::Duration;
 
 use gear_core::api::Record;
@@ -27,6 +28,7 @@ use super::client::{Client, call, misfit};
 use super::command::{Command, Mark, Reply, Session, decode};
 use super::output::{Id, Output, Segment, sizes, spill};
 use super::{SEGMENT_BYTES, Unsure};
+use crate::faults::Faults;
 
 /// Time after which a mark is written anew though there is no output: brokers forget what an idle
 /// group has committed, after seven days unless set.
@@ -35,7 +37,7 @@ const MARK_AGAIN: Duration = Duration::from_secs(24 * 3_600);
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Writes the records of one task, each with its epoch.
-pub(super) struct Transactional<T: Record> {
+pub(super) struct Transactional<T: Record, F: Faults> {
     client: Client<T>,
     unsure: Unsure,
     memory: usize,
@@ -48,6 +50,7 @@ pub(super) struct Transactional<T: Record> {
     /// The request that is under way, and what it is for.
     asked: Option<(Token, Step)>,
     open: bool,
+    faults: PhantomData<fn() -> F>,
 }
 
 /// What is asked of a producer or of the store.
@@ -62,7 +65,7 @@ enum Step {
     Commit(usize),
 }
 
-impl<T: Record> Transactional<T> {
+impl<T: Record, F: Faults> Transactional<T, F> {
     pub(super) fn new(
         client: Client<T>,
         (unsure, memory): (Unsure, usize),
@@ -71,7 +74,8 @@ impl<T: Record> Transactional<T> {
     ) -> Self {
         let own = Id::new(id, client.topic.clone(), 0, Time::ZERO);
         let (ids, segments) = (vec![own], Vec::new());
-        Self { client, unsure, memory, attempt, ids, segments, asked: None, open: false }
+        let (asked, open, faults) = (None, false, PhantomData);
+        Self { client, unsure, memory, attempt, ids, segments, asked, open, faults }
     }
 
     pub(super) const fn is_open(&self) -> bool {
@@ -98,6 +102,11 @@ impl<T: Record> Transactional<T> {
         let lineage = u64::try_from(cx.wall.0).unwrap_or(0).max(1);
         let Id { name, topic, .. } = self.ids.remove(0);
         self.ids.push(own.unwrap_or_else(|| Id::new(name, topic, lineage, cx.now)));
+        if F::FENCE_OWN_ID_ONLY {
+            let own = &mut self.ids[0].outputs;
+            own.extend(others.drain(..).flat_map(|id| id.outputs));
+            own.make_contiguous().sort_by_key(|output| output.epoch);
+        }
         self.ids.append(&mut others);
         self.converse(cx);
         Ok(())
@@ -122,13 +131,26 @@ impl<T: Record> Transactional<T> {
             let output = Output { epoch: epoch.0, segments, since: None };
             self.ids[0].outputs.push_back(output);
         }
-        let ids = self.ids.iter().map(Id::account).collect();
-        Account { epoch: epoch.0, ids }.encode()
+        if F::PRODUCE_BEFORE_RECORD {
+            self.commit(epoch, cx);
+        }
+        let named = |id: &Id| {
+            let mut account = id.account();
+            account.outputs.drain(..Self::unnamed(id));
+            account
+        };
+        Account { epoch: epoch.0, ids: self.ids.iter().map(named).collect() }.encode()
     }
 
     pub(super) fn objects(&self) -> Vec<ObjectRef> {
-        let segments = self.ids.iter().flat_map(Id::segments);
+        let outputs = self.ids.iter().flat_map(|id| id.outputs.iter().skip(Self::unnamed(id)));
+        let segments = outputs.flat_map(|output| &output.segments);
         segments.map(|segment| segment.object.clone()).collect()
+    }
+
+    /// Outputs that an account does not name: none.
+    fn unnamed(id: &Id) -> usize {
+        if F::COLLECT_BEFORE_PRODUCED { id.outputs.len().saturating_sub(1) } else { 0 }
     }
 
     pub(super) fn commit(&mut self, epoch: Epoch, cx: &mut SinkContext<'_>) {
@@ -285,8 +307,10 @@ impl<T: Record> Transactional<T> {
             }
             Step::Commit(id) => {
                 let id = &self.ids[id];
-                let epoch = id.due().map_or(id.known, |output| output.epoch);
-                let mark = Mark { epoch, lineage: id.lineage, attempt: self.attempt.0 };
+                let due = id.due().filter(|_| !F::LEAVE_OUT_EPOCH_NUMBER);
+                let epoch = due.map_or(id.known, |output| output.epoch);
+                let (lineage, before) = (id.lineage, id.before);
+                let mark = Mark { epoch, lineage, attempt: self.attempt.0, before };
                 let (name, topic) = (id.name.clone(), id.topic.clone());
                 let (session, number) = (session(id), id.commits);
                 Command::Commit { session, id: name, topic, mark, number }
@@ -322,11 +346,15 @@ impl<T: Record> Transactional<T> {
             (Step::Look(id), Reply::Mark(mark)) => self.judge(id, mark)?,
             (Step::Send(id), Reply::Done) => self.ids[id].sent += 1,
             (Step::Commit(id), Reply::Done) => self.produced(id, cx.now),
+            (Step::Commit(id), Reply::Lost(_)) if F::TAKE_UNKNOWN_FOR_COMMITTED => {
+                self.produced(id, cx.now);
+                self.lose(id);
+            }
             (
                 Step::Fence(id) | Step::Look(id) | Step::Send(id) | Step::Commit(id),
                 Reply::Lost(reason),
             ) => {
-                self.ids[id].lose();
+                self.lose(id);
                 return Ok(Some(self.client.lost(&reason, cx)));
             }
             (
@@ -337,12 +365,20 @@ impl<T: Record> Transactional<T> {
                     return Err(self.fenced(id, &reason));
                 }
                 // The broker ends a transaction that takes too long by fencing its producer.
-                self.ids[id].lose();
+                self.lose(id);
                 return Ok(Some(self.client.lost(&reason, cx)));
             }
             (_, reply) => return Err(misfit(&reply)),
         }
         Ok(None)
+    }
+
+    /// A producer is of no more use.
+    fn lose(&mut self, id: usize) {
+        let id = &mut self.ids[id];
+        let looked = id.looked;
+        id.lose();
+        id.looked = F::LOOK_BEFORE_FENCE && looked;
     }
 
     /// True if the transaction has been open for so long that the broker may have ended it.
@@ -389,8 +425,11 @@ impl<T: Record> Transactional<T> {
     fn judge(&mut self, number: usize, mark: Option<Mark>) -> Result<(), String> {
         let attempt = self.attempt.0;
         let id = &mut self.ids[number];
-        match mark.filter(|mark| mark.lineage == id.lineage) {
-            Some(mark) if mark.attempt > attempt => {
+        let is_other = mark.is_some_and(|mark| mark.lineage != id.lineage);
+        // One whose life is only remembered may itself be the one that comes late.
+        let latest = mark.map_or(0, |mark| mark.attempt);
+        match mark.and_then(|mark| mark.of(id.lineage)) {
+            Some(mark) if mark.attempt.max(latest) > attempt => {
                 let reason = "a later attempt has committed".to_owned();
                 return Err(self.fenced(number, &reason));
             }
@@ -403,13 +442,20 @@ impl<T: Record> Transactional<T> {
             Some(mark) => {
                 id.produced(mark.epoch);
                 (id.fresh, id.known) = (false, id.known.max(mark.epoch));
-                id.unmarked &= mark.attempt != attempt;
+                id.unmarked = is_other || id.unmarked && mark.attempt != attempt;
             }
-            None if id.fresh && mark.is_some_and(|mark| mark.lineage > id.lineage) => {
+            None if id.fresh && mark.is_some_and(|mark| id.is_older(mark, attempt)) => {
                 let reason = "one that was started later has committed".to_owned();
                 return Err(self.fenced(number, &reason));
             }
-            None if id.fresh || id.due().is_none() => id.unmarked = true,
+            None if id.fresh || id.due().is_none() => {
+                if let Some(mark) = mark.filter(|_| id.fresh) {
+                    // An earlier attempt has left no record, and its calendar was ahead.
+                    id.lineage = id.lineage.max(mark.lineage.saturating_add(1));
+                    id.before = Some(mark.remembered());
+                }
+                id.unmarked = true;
+            }
             None => match self.unsure {
                 Unsure::Stop => return Err(self.unsure_of(number, mark)),
                 Unsure::Produce => {}
@@ -419,7 +465,11 @@ impl<T: Record> Transactional<T> {
                 }
             },
         }
-        self.ids[number].looked = true;
+        let id = &mut self.ids[number];
+        id.looked = true;
+        if F::PRODUCE_NEWEST_FIRST && id.outputs.iter().all(|output| output.since.is_some()) {
+            id.outputs.make_contiguous().reverse();
+        }
         let own = self.client.topic.clone();
         self.follow(own);
         Ok(())

@@ -24,6 +24,7 @@ pub use shape::{Bytes, Shape, Text, Whole};
 use super::error::KafkaError;
 use super::port::{CONSUMERS, Consumers};
 use super::settings::{ClientSettings, SettingError};
+use crate::faults::{Faults, NoFaults};
 
 /// Time between two looks for new partitions unless set: they are made by hand, a few times a year.
 pub const DISCOVER_EVERY_DEFAULT: Duration = Duration::from_secs(30);
@@ -133,12 +134,12 @@ pub(super) struct Plan {
 }
 
 /// Topics of Kafka; made by [`source`].
-pub struct KafkaSource<S: Shape = Whole> {
+pub struct KafkaSource<S: Shape = Whole, F: Faults = NoFaults> {
     plan: Plan,
-    kind: PhantomData<fn() -> S>,
+    kind: PhantomData<fn() -> (S, F)>,
 }
 
-impl<S: Shape> KafkaSource<S> {
+impl<S: Shape, F: Faults> KafkaSource<S, F> {
     /// Where to begin; with the first record unless set. An epoch's positions come before it.
     #[must_use]
     pub fn from(mut self, start: Start) -> Self {
@@ -193,19 +194,25 @@ impl<S: Shape> KafkaSource<S> {
 
     /// Gives the values alone, as `Ref<[u8]>`; a record without one is put aside.
     #[must_use]
-    pub fn bytes(self) -> KafkaSource<Bytes> {
+    pub fn bytes(self) -> KafkaSource<Bytes, F> {
         KafkaSource { plan: self.plan, kind: PhantomData }
     }
 
     /// Gives the values alone, as `Ref<str>`; one that is not UTF-8 is put aside, and a record
     /// without a value too.
     #[must_use]
-    pub fn text(self) -> KafkaSource<Text> {
+    pub fn text(self) -> KafkaSource<Text, F> {
+        KafkaSource { plan: self.plan, kind: PhantomData }
+    }
+
+    /// The same with other seeded bugs, for a simulator.
+    #[must_use]
+    pub fn with_faults<G: Faults>(self) -> KafkaSource<S, G> {
         KafkaSource { plan: self.plan, kind: PhantomData }
     }
 }
 
-impl<S: Shape> fmt::Debug for KafkaSource<S> {
+impl<S: Shape, F: Faults> fmt::Debug for KafkaSource<S, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KafkaSource").field("plan", &self.plan).finish_non_exhaustive()
     }
@@ -261,8 +268,8 @@ pub(super) fn consumers(files: &mut dyn Files) -> Result<&mut Box<dyn Consumers>
     consumers.ok_or(KafkaError::NotBuiltIn)
 }
 
-impl<S: Shape> SourceConnector for KafkaSource<S> {
-    type Source = KafkaReader<S>;
+impl<S: Shape, F: Faults> SourceConnector for KafkaSource<S, F> {
+    type Source = KafkaReader<S, F>;
 
     fn partitions(&self, files: &mut dyn Files) -> Result<Vec<String>, IoError> {
         self.plan.partitions(files).map_err(|error| {
@@ -276,7 +283,7 @@ impl<S: Shape> SourceConnector for KafkaSource<S> {
         })
     }
 
-    fn source(&self) -> KafkaReader<S> {
+    fn source(&self) -> KafkaReader<S, F> {
         KafkaReader::new(Arc::new(self.plan.clone()))
     }
 

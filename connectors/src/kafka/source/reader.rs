@@ -15,6 +15,7 @@ use super::decide::{Bounds, Decision, Gone, Known, decide, mark, micros, start_m
 use super::position::{Mark, Named, Position, Progress, name, printed};
 use super::shape::Shape;
 use super::{Plan, consumers};
+use crate::faults::{Faults, NoFaults};
 use crate::kafka::error::KafkaError;
 use crate::kafka::port::TopicPartition;
 use crate::kafka::port::{Batch, Consumer, Entry, Event, Fetch, Found, Parts, Place, Request};
@@ -36,7 +37,7 @@ const EVENTS_PER_TURN: usize = 16;
 const NOBODY: u32 = u32::MAX;
 
 /// Reads the partitions of one task, as its consumer gives them.
-pub struct KafkaReader<S: Shape> {
+pub struct KafkaReader<S: Shape, F: Faults = NoFaults> {
     plan: Arc<Plan>,
     consumer: Option<Box<dyn Consumer>>,
     parts: Vec<Part>,
@@ -58,7 +59,7 @@ pub struct KafkaReader<S: Shape> {
     notices: VecDeque<String>,
     trouble_at: Option<Time>,
     read: u64,
-    kind: PhantomData<fn() -> S>,
+    kind: PhantomData<fn() -> (S, F)>,
 }
 
 /// A partition of the task.
@@ -103,7 +104,7 @@ enum Look {
     Pass,
 }
 
-impl<S: Shape> KafkaReader<S> {
+impl<S: Shape, F: Faults> KafkaReader<S, F> {
     pub(super) fn new(plan: Arc<Plan>) -> Self {
         Self {
             plan,
@@ -240,6 +241,11 @@ impl<S: Shape> KafkaReader<S> {
     /// The current record's partition, and how far that is read with it.
     fn progress_at_hand(&self) -> Option<(usize, Progress)> {
         let entry = self.cursor.checked_sub(1).and_then(|at| self.batch.entries().get(at))?;
+        self.progress_with(entry)
+    }
+
+    /// The same of a record of the batch.
+    fn progress_with(&self, entry: &Entry) -> Option<(usize, Progress)> {
         let number = entry.number as usize;
         let State::Reading(progress) = &self.parts.get(number)?.state else { return None };
         if entry.offset < progress.next || progress.end.is_some_and(|end| entry.offset >= end) {
@@ -549,7 +555,7 @@ impl<S: Shape> KafkaReader<S> {
     }
 }
 
-impl<S: Shape> Source for KafkaReader<S> {
+impl<S: Shape, F: Faults> Source for KafkaReader<S, F> {
     type Out = S::Out;
 
     fn open(&mut self, partitions: &[Partition], cx: &mut SourceContext<'_>) -> Result<(), String> {
@@ -596,7 +602,9 @@ impl<S: Shape> Source for KafkaReader<S> {
     }
 
     fn positions(&self) -> Vec<Partition> {
-        let mut at_hand = self.progress_at_hand();
+        let fetched = self.batch.entries().last().filter(|_| F::POSITIONS_OF_FETCHED);
+        let mut at_hand =
+            fetched.map_or_else(|| self.progress_at_hand(), |entry| self.progress_with(entry));
         let positions = self.parts.iter().enumerate().map(|(number, part)| {
             let progress = at_hand.take_if(|(it, _)| *it == number).map(|(_, progress)| progress);
             Partition {
@@ -629,7 +637,7 @@ impl<S: Shape> Source for KafkaReader<S> {
     }
 }
 
-impl<S: Shape> fmt::Debug for KafkaReader<S> {
+impl<S: Shape, F: Faults> fmt::Debug for KafkaReader<S, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KafkaReader").field("parts", &self.parts).finish_non_exhaustive()
     }

@@ -268,6 +268,35 @@ fn a_start_from_the_beginning_counts_anew() {
 }
 
 #[test]
+fn an_attempt_whose_calendar_is_behind_the_one_before_goes_on() {
+    let mut bench = Bench::ready();
+    bench.clock.wall = WallTime(1);
+    bench.restart(&sink(), 2, &[]);
+    assert!(bench.task.writer.is_open(), "{}", bench.failed());
+    bench.epoch(1, &["a"]);
+    bench.commit(1);
+    assert_eq!(bench.values(), ["a"]);
+}
+
+#[test]
+fn an_earlier_attempt_that_comes_late_takes_no_mark_away() {
+    for produced in [false, true] {
+        let mut bench = Bench::ready();
+        bench.restart(&sink(), 3, &[]);
+        let pending = bench.epoch(1, &["a"]);
+        if produced {
+            bench.commit(1);
+        }
+        // It has seen no record, and takes itself for the first.
+        bench.restart(&sink(), 2, &[]);
+        assert!(bench.task.writer.is_open(), "{}", bench.failed());
+        bench.restart(&sink(), 4, &pending);
+        assert!(bench.task.writer.is_open(), "{}", bench.failed());
+        assert_eq!(bench.values(), ["a"], "produced before: {produced}");
+    }
+}
+
+#[test]
 fn a_job_that_was_taken_back_by_hand_produces_what_it_does_from_there() {
     let mut bench = Bench::ready();
     let first = bench.epoch(1, &["a"]);
@@ -366,7 +395,8 @@ fn a_plain_sink_sends_as_records_come_and_sends_again_what_may_be_lost() {
     });
     bench.settle();
     assert_eq!(bench.values(), ["a"]);
-    bench.task.producers.faults = ProducerFaults { broken: 300, refused: 200, lost: 200 };
+    bench.task.producers.faults =
+        ProducerFaults { broken: 300, refused: 200, lost: 200, unfenced: false };
     for epoch in 1..50 {
         bench.epoch(epoch, &[&epoch.to_string()]);
         bench.commit(epoch);

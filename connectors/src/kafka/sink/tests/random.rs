@@ -50,6 +50,7 @@ impl World {
             refused: rate(&mut random),
             lost: rate(&mut random),
             broken: rate(&mut random),
+            unfenced: false,
         };
         let memory = random.below(3) as usize * 50;
         let mut world = Self {

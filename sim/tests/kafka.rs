@@ -1,0 +1,51 @@
+//! Jobs from Kafka to Kafka at volume, on whole clusters and in one process.
+
+mod common;
+
+use common::{checked, first_seed};
+use sim::cluster::{FaultKind, Wanted, run_topics};
+use sim::direct;
+use sim::report::Options;
+use sim::sweep::{Limits, sweep};
+
+/// Seeds of one run of the tests.
+const SEEDS: u64 = 400;
+/// Seeds of one process of one run.
+const EMBEDDED_SEEDS: u64 = 1_000;
+
+#[test]
+fn seeds_of_this_commit_are_right() {
+    let first = first_seed();
+    println!("seeds from {first}");
+    let run = |seed| run_topics(seed, &Wanted::default(), &Options::default());
+    let all = sweep(first..first + SEEDS, &Limits::default(), run, |_| {});
+    checked(&all);
+    for kind in FaultKind::BROKERS {
+        let name = kind.name();
+        assert!(all.fired.contains_key(name), "{name} never fired: {:?}", all.fired);
+    }
+    println!("{:?}\n{:?}", all.fired, all.rare);
+}
+
+#[test]
+fn seeds_in_one_process_are_right() {
+    let first = first_seed();
+    println!("seeds from {first}");
+    let run = |seed| direct::run_topics(seed, &Options::default());
+    let all = sweep(first..first + EMBEDDED_SEEDS, &Limits::default(), run, |_| {});
+    checked(&all);
+    println!("{:?}\n{:?}", all.fired, all.rare);
+}
+
+#[test]
+fn a_seed_means_one_trace() {
+    for seed in 0..10 {
+        let options = Options { keep: true, print: false };
+        let once = || run_topics(seed, &Wanted::default(), &options);
+        let (one, two) = (once(), once());
+        for (number, (left, right)) in one.trace.iter().zip(&two.trace).enumerate() {
+            assert_eq!(left, right, "seed {seed}, line {number}");
+        }
+        assert_eq!((one.hash, one.trace.len()), (two.hash, two.trace.len()), "seed {seed}");
+    }
+}
