@@ -1,6 +1,8 @@
 //! Jobs that write to an HDFS on whole clusters: at volume, and with bugs in the sinks.
 
 mod common;
+#[path = "common/seeded.rs"]
+mod seeded;
 
 use common::{checked, first_seed};
 use gear_connectors::faults::{Faults, NoFaults};
@@ -30,19 +32,11 @@ fn seeds_of_this_commit_are_right() {
 
 type Run = fn(fn(u64) -> Swarm, u64, &Wanted, &Options) -> Report;
 
-/// The first seed that finds the bug; the same seed is right without it.
+/// A bug in the engine, or in the sinks of the swarm that is drawn.
 fn found(name: &str, run: Run, draw: fn(u64) -> Swarm) {
     let (wanted, options) = (Wanted::default(), Options::default());
-    let limits = Limits { threads: 1, failures: 1, ..Limits::default() };
-    let all = sweep(0..BUG_SEEDS, &limits, |seed| run(draw, seed, &wanted, &options), |_| {});
-    let (seed, failure) = all
-        .failures
-        .first_key_value()
-        .unwrap_or_else(|| panic!("{name} was not found in {BUG_SEEDS} seeds"));
-    let first = failure.violations[0].lines().next().unwrap_or_default();
-    println!("| {name} | {} | {first} |", seed + 1);
-    let violations = run_folders(*seed, &wanted, &options).violations;
-    assert!(violations.is_empty(), "{name}: seed {seed} is wrong without it: {violations:?}");
+    let buggy = |seed| run(draw, seed, &wanted, &options);
+    seeded::found(name, BUG_SEEDS, buggy, |seed| run_folders(seed, &wanted, &options));
 }
 
 macro_rules! bugs {

@@ -1,11 +1,13 @@
 //! The simulator finds bugs that were put into the machines of a cluster, each within so many
 //! seeds, and none without them.
 
+#[path = "common/seeded.rs"]
+mod seeded;
+
 use gear_core::host::{Faults, NoFaults};
 use sim::cluster::{Wanted, run, run_with};
 use sim::report::{Options, Report};
 use sim::scenario::dag_version_after_leader_loss;
-use sim::sweep::{Limits, sweep};
 
 /// Each bug has to be found within so many seeds: a few times what it took when it was measured.
 const SEEDS: u64 = 1_500;
@@ -29,19 +31,10 @@ macro_rules! bugs {
 
 type Run = fn(u64, &Wanted, &Options) -> Report;
 
-/// The first seed that finds the bug; the same seed is right without it.
 fn found(name: &str, buggy: Run, right: Run) {
-    let (wanted, options) = (Wanted::default(), Options::default());
-    let limits = Limits { threads: 1, failures: 1, ..Limits::default() };
-    let all = sweep(0..SEEDS, &limits, |seed| buggy(seed, &wanted, &options), |_| {});
-    let (seed, failure) = all
-        .failures
-        .first_key_value()
-        .unwrap_or_else(|| panic!("{name} was not found in {SEEDS} seeds"));
-    let first = failure.violations[0].lines().next().unwrap_or_default();
-    println!("| {name} | {} | {first} |", seed + 1);
-    let violations = right(*seed, &wanted, &options).violations;
-    assert!(violations.is_empty(), "{name}: seed {seed} is wrong without it: {violations:?}");
+    let (wanted, options) = (&Wanted::default(), &Options::default());
+    let of = |run: Run| move |seed| run(seed, wanted, options);
+    seeded::found(name, SEEDS, of(buggy), of(right));
 }
 
 bugs! {
