@@ -33,6 +33,8 @@
 
 #[cfg(feature = "avro")]
 pub mod avro;
+#[cfg(any(feature = "avro", feature = "csv", feature = "json", feature = "protobuf"))]
+mod bounds;
 pub mod confluent;
 #[cfg(feature = "csv")]
 pub mod csv;
@@ -41,7 +43,8 @@ pub mod json;
 #[cfg(feature = "protobuf")]
 pub mod protobuf;
 
-use std::fmt::{self, Write as _};
+#[cfg(any(feature = "avro", feature = "csv", feature = "json", feature = "protobuf"))]
+use bounds::{bounded, reason};
 
 /// Bytes of a record from which on it is not decoded: four times what a Kafka broker takes unless
 /// it is told otherwise. What is decoded may take some dozen times as much memory.
@@ -77,64 +80,4 @@ pub enum Error {
     /// It was written with a schema that nobody has given.
     #[error("was written with the schema {0}, which this job was not given")]
     UnknownSchema(u32),
-}
-
-/// The bytes, if they are no more than are decoded.
-#[cfg(any(feature = "avro", feature = "csv", feature = "json", feature = "protobuf"))]
-#[inline]
-fn bounded(bytes: &[u8]) -> Result<&[u8], Error> {
-    if bytes.len() > DECODED_BYTES_MAX {
-        return Err(Error::TooLong { bytes: bytes.len() });
-    }
-    Ok(bytes)
-}
-
-/// The beginning of what `error` says.
-#[cfg(any(feature = "avro", feature = "csv", feature = "json", feature = "protobuf"))]
-#[cold]
-fn reason(error: impl fmt::Display) -> String {
-    let mut reason = Reason(String::new());
-    // It refuses only what it has no room for, and has marked that.
-    let _ = write!(reason, "{error}");
-    reason.0
-}
-
-/// Takes as much text as a reason may have.
-struct Reason(String);
-
-impl fmt::Write for Reason {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        const CUT: &str = "...";
-        let room = REASON_BYTES_MAX - CUT.len() - self.0.len();
-        if text.len() <= room {
-            self.0.push_str(text);
-            return Ok(());
-        }
-        self.0.push_str(&text[..text.floor_char_boundary(room)]);
-        self.0.push_str(CUT);
-        Err(fmt::Error)
-    }
-}
-
-#[cfg(all(test, any(feature = "avro", feature = "csv", feature = "json", feature = "protobuf")))]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn reasons_are_cut_between_characters() {
-        assert_eq!(reason("short"), "short");
-        for shift in 0..4 {
-            let long = format!("{}{}", "x".repeat(shift), "\u{1f980}".repeat(100));
-            let cut = reason(&long);
-            assert!(cut.len() <= REASON_BYTES_MAX && cut.ends_with("..."), "{cut}");
-            assert!(long.starts_with(cut.trim_end_matches('.')));
-        }
-        struct Parts;
-        impl fmt::Display for Parts {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                (0..1_000_000).try_for_each(|_| f.write_str("part "))
-            }
-        }
-        assert_eq!(reason(Parts).len(), REASON_BYTES_MAX);
-    }
 }
