@@ -1,7 +1,7 @@
 //! A job that writes to HDFS, beside a plain program that writes the same bytes, in one run.
 //!
 //! `export GEAR_SERVICES_JVM="-Xmx1g -XX:TieredStopAtLevel=4"`, then
-//! `cargo bench -p gear-tests --features services --bench hdfs [-- MIB [ROUNDS]]`
+//! `cargo bench -p gear-benches --features services --bench hdfs [-- MIB [ROUNDS]]`
 
 #![expect(clippy::unwrap_used, reason = "a benchmark that cannot be set up ends")]
 

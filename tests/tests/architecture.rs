@@ -37,6 +37,11 @@ const HOUSES: &[House] = &[
         folder: "tests",
         may_know: &["gear-core", "gear-net", "gear-connectors", "gear-node", "sim", "gear-fuzz"],
     },
+    House {
+        package: "gear-benches",
+        folder: "tests/benches",
+        may_know: &["gear-core", "gear-net", "gear-connectors", "gear-node", "sim", "gear-tests"],
+    },
 ];
 
 /// What is linked into the core: buffers, hashing and formats, nothing that could ask the machine

@@ -1,6 +1,6 @@
 //! The figures that Gear promises, each measured beside its reference in the same run.
 //!
-//! `cargo bench -p gear-tests --bench figures [-- NAME...] [--json] [--rounds N] [--cpu]
+//! `cargo bench -p gear-benches --bench figures [-- NAME...] [--json] [--rounds N] [--cpu]
 //! [--alone] [--list]`
 //!
 //! `FIGURES_RECORDS` in the environment is how many records the rows of two processes have, for a
