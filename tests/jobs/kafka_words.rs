@@ -31,6 +31,10 @@ struct Options {
     /// User whose password is in the environment as SASL_PASSWORD
     #[arg(long)]
     user: Option<String>,
+
+    /// Certificate that the brokers' ones are signed by: over TLS, and the password is not said
+    #[arg(long, requires = "user")]
+    tls_ca: Option<String>,
 }
 
 fn main() -> ExitCode {
@@ -38,17 +42,23 @@ fn main() -> ExitCode {
 }
 
 fn job(app: &mut App<Options>) -> Result<()> {
-    let Options { brokers, from, to, until_end, user } = app.options().clone();
+    let Options { brokers, from, to, until_end, user, tls_ca } = app.options().clone();
     let mut words = kafka::source(&brokers, [from]);
     let mut counts = kafka::sink::<(Ref<str>, u64)>(brokers, to);
     if let Some(user) = user {
         let password = std::env::var(PASSWORD)?;
         let sink_password = std::env::var(SINK_PASSWORD).unwrap_or_else(|_| password.clone());
-        for (name, value) in [
-            ("security.protocol", "SASL_PLAINTEXT"),
-            ("sasl.mechanism", "PLAIN"),
+        let (protocol, mechanism) = match &tls_ca {
+            Some(_) => ("SASL_SSL", "SCRAM-SHA-256"),
+            None => ("SASL_PLAINTEXT", "PLAIN"),
+        };
+        let plain = [
+            ("security.protocol", protocol),
+            ("sasl.mechanism", mechanism),
             ("sasl.username", &user),
-        ] {
+        ];
+        let authority = tls_ca.as_ref().map(|file| ("ssl.ca.location", file.as_str()));
+        for (name, value) in plain.into_iter().chain(authority) {
             words = words.set(name, value);
             counts = counts.set(name, value);
         }

@@ -28,7 +28,7 @@ LOG_LINES=20
 # dials, and apart from those of the other tests.
 PORTS_FROM=10000
 PORT_BLOCKS=700
-LISTENERS=(KAFKA KAFKA_SASL CONTROLLER NAMENODE NAMENODE_HTTP
+LISTENERS=(KAFKA KAFKA_SASL KAFKA_TLS CONTROLLER NAMENODE NAMENODE_HTTP
   DATANODE1 DATANODE1_IPC DATANODE1_HTTP DATANODE2 DATANODE2_IPC DATANODE2_HTTP S3)
 # The bucket that there is from the start, and who may use it.
 BUCKET=gear
@@ -61,7 +61,7 @@ set_libraries() {
   major=$(sed -n 's/.* version "\([0-9]*\).*/\1/p' <<<"$version")
   ((${major:-0} >= 17)) || unavailable "a JDK of 17 or later is needed; $java says: $version"
   # Archives of classes are good for one JVM and one place.
-  key=$(cat "$services/pom.xml" "$services"/servers/{kafka,hdfs,s3}.xml - <<<"$version $cache" |
+  key=$(cat "$services/pom.xml" "$services"/servers/{kafka,hdfs,s3}.xml "$services/warm" - <<<"$version $cache" |
     cksum | cut -d ' ' -f 1)
   libraries=$cache/libraries-$key
   # While the cache is filled, its own programs are run.
@@ -126,7 +126,7 @@ port_taken() {
 
 # The servers' settings, with the instance's ports and folders.
 write_settings() {
-  local listener script=s,@DATA@,$dir,
+  local listener script="s,@DATA@,$dir,;s,@TLS@,$libraries/tls,"
   for listener in "${LISTENERS[@]}"; do
     script+=";s,@$listener@,${!listener},"
   done
@@ -137,6 +137,20 @@ write_settings() {
   sed "$script" "$services/servers/server.properties" >"$dir/server.properties"
   sed "$script;s,@KEY_ID@,$S3_KEY_ID,;s,@SECRET@,$S3_SECRET," \
     "$services/servers/s3.properties" >"$dir/s3.properties"
+}
+
+# The broker's key and certificate, which whoever has the cache knows, and the certificate for its
+# clients.
+new_certificate() {
+  local keytool=${JAVA_HOME:+$JAVA_HOME/bin/}keytool store
+  store=(-keystore "$libraries/tls/broker.p12" -storepass known-to-every-test -alias broker)
+  rm -rf "$libraries/tls"
+  mkdir "$libraries/tls"
+  {
+    "$keytool" -genkeypair "${store[@]}" -storetype PKCS12 -keyalg EC -groupname secp256r1 \
+      -dname CN=broker -ext san=ip:127.0.0.1 -validity 36500
+    "$keytool" -exportcert "${store[@]}" -rfc -file "$libraries/tls/broker.pem"
+  } >"$libraries/tls/out" 2>&1 || fail "there is no certificate: $(cat "$libraries/tls/out")"
 }
 
 # An empty folder for the broker. The number is the cluster's: 16 bytes in base64.

@@ -72,6 +72,8 @@ pub struct Services {
     input: Option<ChildStdin>,
     brokers: String,
     sasl_brokers: String,
+    tls_brokers: String,
+    tls_ca: String,
     hdfs_url: String,
     s3_endpoint: String,
 }
@@ -230,9 +232,15 @@ impl Services {
             let mut values = addresses.lines().filter_map(|line| line.strip_prefix(name));
             values.next().and_then(|it| it.strip_prefix('=')).map(str::to_owned)
         };
-        let names = ["KAFKA_BROKERS", "KAFKA_SASL_BROKERS", "HDFS_URL", "S3_ENDPOINT"];
-        if let [Some(brokers), Some(sasl_brokers), Some(hdfs_url), Some(s3_endpoint)] =
-            names.map(address)
+        let found = (|| {
+            Some((
+                [address("KAFKA_BROKERS")?, address("KAFKA_SASL_BROKERS")?],
+                [address("KAFKA_TLS_BROKERS")?, address("KAFKA_TLS_CA")?],
+                [address("HDFS_URL")?, address("S3_ENDPOINT")?],
+            ))
+        })();
+        if let Some(([brokers, sasl_brokers], [tls_brokers, tls_ca], [hdfs_url, s3_endpoint])) =
+            found
         {
             return Ok(Some(Self {
                 folder,
@@ -240,6 +248,8 @@ impl Services {
                 input,
                 brokers,
                 sasl_brokers,
+                tls_brokers,
+                tls_ca,
                 hdfs_url,
                 s3_endpoint,
             }));
@@ -259,6 +269,13 @@ impl Services {
     #[must_use]
     pub fn sasl_brokers(&self) -> &str {
         &self.sasl_brokers
+    }
+
+    /// The same over TLS (SASL/PLAIN, or SCRAM-SHA-256 for who is a [`user`](Self::user)), and the
+    /// file with the certificate that a client has to trust there.
+    #[must_use]
+    pub fn tls_brokers(&self) -> (&str, &str) {
+        (&self.tls_brokers, &self.tls_ca)
     }
 
     /// The HDFS: `hdfs://host:port`.
@@ -355,6 +372,14 @@ impl Services {
     /// If the broker refuses.
     pub fn acl(&self, options: &[&str]) -> Result<(), ServicesError> {
         self.run("acl", options).map(drop)
+    }
+
+    /// Gives a user a password with which he comes by SCRAM-SHA-256.
+    ///
+    /// # Errors
+    /// If the broker refuses.
+    pub fn user(&self, name: &str, password: &str) -> Result<(), ServicesError> {
+        self.run("user", &[name, password]).map(drop)
     }
 
     /// Appends `key<TAB>value` lines to a topic, by Kafka's own producer.

@@ -1,5 +1,8 @@
-//! A broker that asks who one is: what a job says that is not let in, and no password is in it.
+//! A broker that asks who one is: what a job says that is not let in, and that it works once it is;
+//! and no password is in what is said.
 
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use gear_tests::process::{Ended, Room, Running};
@@ -8,6 +11,10 @@ use gear_tests::services::{GUEST, Lease, lease};
 const JOB: &str = env!("CARGO_BIN_EXE_job_kafka_words");
 /// On the slowest machine; usually it is a tenth of it.
 const TEST_MAX: Duration = Duration::from_secs(240);
+/// Words that are counted.
+const WORDS: u64 = 3_000;
+/// Different words.
+const VOCABULARY: u64 = 40;
 
 /// Two topics of a test, and a job between them.
 struct Place {
@@ -15,6 +22,9 @@ struct Place {
     room: Room,
     from: String,
     to: String,
+    user: &'static str,
+    /// Where the job finds the brokers, and how.
+    way: Vec<String>,
 }
 
 impl Place {
@@ -30,15 +40,16 @@ impl Place {
             let all = ["--remove", "--force", of, "gear.", "--resource-pattern-type", "prefixed"];
             services.acl(&all).expect("the broker takes it");
         }
-        Some(Self { services, room: Room::new(JOB), from, to })
+        let way = vec!["--brokers".to_owned(), services.sasl_brokers().to_owned()];
+        Some(Self { services, room: Room::new(JOB), from, to, user: GUEST.0, way })
     }
 
     /// Starts the job with a password for its source and another one for its sink.
     fn start(&self, (password, sink): (&str, &str), more: &[&str]) -> Running {
-        let Self { services, from, to, .. } = self;
-        let arguments = ["--brokers", services.sasl_brokers(), "--from", from, "--to", to];
-        let user = ["--user", GUEST.0, "--epoch-interval", "100ms", "--log", "info"];
-        let mut command = self.room.command(&[&arguments[..], &user, more].concat());
+        let topics = ["--from", &self.from, "--to", &self.to, "--user", self.user];
+        let always = ["--epoch-interval", "100ms", "--log", "info"];
+        let way: Vec<&str> = self.way.iter().map(String::as_str).collect();
+        let mut command = self.room.command(&[&topics[..], &always, &way, more].concat());
         command.env("SASL_PASSWORD", password).env("SASL_SINK_PASSWORD", sink);
         self.room.start_command(command)
     }
@@ -53,8 +64,8 @@ impl Place {
     }
 
     fn allow(&self, options: &[&str]) {
-        let guest = format!("User:{}", GUEST.0);
-        let add = ["--add", "--allow-principal", &guest];
+        let user = format!("User:{}", self.user);
+        let add = ["--add", "--allow-principal", &user];
         self.services.acl(&[&add[..], options].concat()).expect("the broker takes it");
     }
 
@@ -66,6 +77,31 @@ impl Place {
         let id = ["--operation", "Write", "--operation", "Describe", "--transactional-id", "gear."];
         self.allow(&[&id[..], &own].concat());
         self.allow(&[&["--operation", "Read", "--group", "gear."][..], &own].concat());
+    }
+
+    /// Puts words in.
+    fn feed(&self) {
+        let mut lines = String::new();
+        for number in 0..WORDS {
+            writeln!(lines, "{number}\tw{}", number % VOCABULARY).expect("text takes text");
+        }
+        self.services.produce(&self.from, &lines).expect("the broker takes them");
+    }
+
+    /// Asserts that every count of every word is there once, each word's in order.
+    fn judge(&self, words: u64) {
+        let most = (words + 1).to_string();
+        let options = ["--max-messages", &most, "--timeout-ms", "3000"];
+        let found = self.services.consume(&self.to, &options).expect("it is read");
+        let mut last: BTreeMap<&str, u64> = BTreeMap::new();
+        for line in found.lines() {
+            let (word, count) = line.split_once('\t').unwrap_or_else(|| panic!("{line:?}"));
+            let last = last.entry(word).or_default();
+            *last += 1;
+            assert_eq!(count.trim_end(), last.to_string(), "of {word}");
+        }
+        assert_eq!(last.values().sum::<u64>(), words);
+        assert_eq!(last.len() as u64, VOCABULARY);
     }
 }
 
@@ -80,4 +116,33 @@ fn a_password_that_is_wrong_is_said_at_once_and_not_shown() {
         place.run(passwords).refused(&says);
         assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
     }
+}
+
+#[test]
+fn over_tls_only_a_broker_that_is_trusted_hears_of_a_user_and_only_who_knows_the_password_is_one() {
+    const PASSWORD: &str = "not-said-to-anybody";
+    let Some(mut place) = Place::new("tls") else { return };
+    place.services.user("keeper", PASSWORD).expect("the broker takes him");
+    place.user = "keeper";
+    place.allow_all();
+    place.feed();
+    let (at, authority) = place.services.tls_brokers();
+    let (at, trusting) = (at.to_owned(), ["--tls-ca".to_owned(), authority.to_owned()]);
+    place.way = vec!["--brokers".to_owned(), at.clone()];
+    place.way.extend(trusting);
+    let refused = |place: &Place, passwords, says: &[&str]| {
+        place.run(passwords).refused(&[&[at.as_str()], says].concat());
+    };
+    let wrong = ["Authentication failed", "SCRAM-SHA-256"];
+    refused(&place, ("hunter2", "hunter2"), &wrong);
+    refused(&place, (PASSWORD, "hunter2"), &wrong);
+    let _ = place.run((PASSWORD, PASSWORD)).ok();
+    place.judge(WORDS);
+
+    // Another broker's certificate.
+    let key = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("it is made");
+    place.room.write("other.pem", key.cert.pem());
+    let other = place.room.path("other.pem");
+    *place.way.last_mut().expect("it was put there") = other.display().to_string();
+    refused(&place, (PASSWORD, PASSWORD), &["certificate verify failed"]);
 }
