@@ -1,5 +1,5 @@
-//! A broker that asks who one is: what a job says that is not let in, and that it works once it is;
-//! and no password is in what is said.
+//! A broker that asks who one is: what a job says that is not let in, or may not do all that it has
+//! to, and that it works once it may; and no password is in what is said.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -79,6 +79,14 @@ impl Place {
         self.allow(&[&["--operation", "Read", "--group", "gear."][..], &own].concat());
     }
 
+    /// Takes back what was allowed for a topic.
+    fn forbid(&self, operation: &str, topic: &str) {
+        let user = format!("User:{}", self.user);
+        let remove = ["--remove", "--force", "--allow-principal", &user];
+        let what = ["--operation", operation, "--topic", topic];
+        self.services.acl(&[&remove[..], &what].concat()).expect("the broker takes it");
+    }
+
     /// Puts words in.
     fn feed(&self) {
         let mut lines = String::new();
@@ -106,6 +114,35 @@ impl Place {
 }
 
 #[test]
+fn each_right_that_is_missing_is_named_and_with_all_of_them_it_works() {
+    let Some(place) = Place::new("rights") else { return };
+    place.feed();
+    let at = place.services.sasl_brokers().to_owned();
+    let passwords = (GUEST.1, GUEST.1);
+    let own = ["--resource-pattern-type", "prefixed"];
+    let allow_own = |options: &[&str]| place.allow(&[options, &own].concat());
+    let refused =
+        |says: &str| place.run(passwords).refused(&[&at, says, "give this user the right"]);
+
+    refused(&format!("the topic `{}`", place.from));
+    place.allow(&["--operation", "Read", "--topic", &place.from]);
+    refused(&format!("the topic `{}`", place.to));
+    // He may see that it is there, and no more.
+    place.allow(&["--operation", "Describe", "--topic", &place.to]);
+    refused("Transactional Id authorization failed");
+    allow_own(&["--operation", "Write", "--operation", "Describe", "--transactional-id", "gear."]);
+    refused("Group authorization failed");
+    allow_own(&["--operation", "Read", "--group", "gear."]);
+    refused("Topic authorization failed");
+    place.allow(&["--operation", "Write", "--topic", &place.to]);
+    // The epoch's number is an offset of the topic.
+    refused("Failed to commit offsets to transaction");
+    place.allow(&["--operation", "Read", "--topic", &place.to]);
+    let _ = place.run(passwords).ok();
+    place.judge(WORDS);
+}
+
+#[test]
 fn a_password_that_is_wrong_is_said_at_once_and_not_shown() {
     let Some(place) = Place::new("password") else { return };
     place.allow_all();
@@ -116,6 +153,29 @@ fn a_password_that_is_wrong_is_said_at_once_and_not_shown() {
         place.run(passwords).refused(&says);
         assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
     }
+}
+
+#[test]
+fn a_right_that_is_taken_back_while_a_job_runs_ends_it_and_nothing_is_lost() {
+    let Some(place) = Place::new("back") else { return };
+    place.allow_all();
+    for (operation, topic) in [("Read", &place.from), ("Write", &place.to)] {
+        place.feed();
+        let before = place.room.last_record("kafka-words");
+        let mut job = place.start((GUEST.1, GUEST.1), &[]);
+        let runs = job.wait_until(|| place.room.last_record("kafka-words") >= before + 5);
+        assert!(runs, "{}", job.err());
+        place.forbid(operation, topic);
+        place.feed();
+        job.wait().refused(&[place.services.sasl_brokers(), "authorization failed"]);
+        place.allow(&["--operation", operation, "--topic", topic]);
+    }
+    let mut job = place.start((GUEST.1, GUEST.1), &[]);
+    let before = place.room.last_record("kafka-words");
+    let runs = job.wait_until(|| place.room.last_record("kafka-words") >= before + 10);
+    assert!(runs, "{}", job.err());
+    place.judge(4 * WORDS);
+    assert!(!job.has_ended(), "{}", job.err());
 }
 
 #[test]

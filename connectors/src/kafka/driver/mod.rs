@@ -3,6 +3,8 @@
 mod consumer;
 mod errors;
 mod producer;
+mod told;
+mod topic_limit;
 
 use std::any::Any;
 use std::fmt;

@@ -3,29 +3,23 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::{self, Thread};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use gear_core::effect::{Blob, IoError, IoErrorKind};
 use gear_core::id::TaskId;
-use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
-use rdkafka::client::ClientContext;
-use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
-use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError as Client, RDKafkaErrorCode as Code};
 use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{
-    BaseProducer, BaseRecord, DeliveryResult, NoCustomPartitioner, Producer as _, ProducerContext,
-};
+use rdkafka::producer::{BaseProducer, BaseRecord, NoCustomPartitioner, Producer as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::errors::{is_refusal, is_unknown};
+use super::told::Told;
+use super::topic_limit::batch_bytes_max;
 use crate::kafka::settings::ClientSettings;
 use crate::kafka::sink::{
     Command, DEFAULTS, Mark, Records, Reply, SERVICE, Session, Stored, Values, decode, encode,
@@ -41,8 +35,6 @@ const LOOK: Duration = Duration::from_micros(500);
 const IDLE: Duration = Duration::from_millis(500);
 /// Records put into the queue between two looks at what became of earlier ones.
 const SENDS_PER_POLL: u32 = 1_024;
-/// The setting of a topic that bounds its batches.
-const TOPIC_LIMIT: &str = "max.message.bytes";
 
 type Work = (Vec<u8>, Blob, Answer);
 
@@ -102,58 +94,6 @@ fn serve(incoming: &Receiver<Work>) {
                 worker.producers.values().for_each(|rd| rd.producer.poll(Duration::ZERO));
             }
             Err(RecvTimeoutError::Disconnected) => return,
-        }
-    }
-}
-
-/// What the library tells of a producer.
-#[derive(Default)]
-struct Told {
-    /// The first record that could not be delivered since the last look.
-    undelivered: Mutex<Option<(Code, String)>>,
-    /// What was said last of the cluster as a whole.
-    cluster: Mutex<Option<(Code, String)>>,
-}
-
-impl Told {
-    /// The cluster has done something: what it said before is past.
-    fn forget(&self) {
-        *self.cluster.lock().unwrap_or_else(PoisonError::into_inner) = None;
-    }
-
-    fn take_undelivered(&self) -> Option<(Code, String)> {
-        self.undelivered.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-
-    fn cluster(&self) -> Option<(Code, String)> {
-        self.cluster.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
-impl ClientContext for Told {
-    fn log(&self, _: RDKafkaLogLevel, _: &str, _: &str) {}
-
-    fn error(&self, error: Client, reason: &str) {
-        if let Some(code) = error.rdkafka_error_code() {
-            let mut cluster = self.cluster.lock().unwrap_or_else(PoisonError::into_inner);
-            // That no broker is left follows from it.
-            if is_refusal(code) || !cluster.as_ref().is_some_and(|(code, _)| is_refusal(*code)) {
-                *cluster = Some((code, reason.to_owned()));
-            }
-        }
-    }
-}
-
-impl ConsumerContext for Told {}
-
-impl ProducerContext for Told {
-    type DeliveryOpaque = ();
-
-    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        if let Err((error, _)) = result {
-            let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
-            let mut first = self.undelivered.lock().unwrap_or_else(PoisonError::into_inner);
-            first.get_or_insert_with(|| (code, error.to_string()));
         }
     }
 }
@@ -264,7 +204,7 @@ impl Worker {
                 return Err(IoError { path: at.to_owned(), reason, kind: IoErrorKind::NotFound });
             }
         };
-        let limit = limit(settings, topic);
+        let limit = batch_bytes_max(&config(settings), topic, COMMAND_TIME);
         self.asker = None;
         Ok(Reply::Topic { partitions: partitions as u32, limit })
     }
@@ -384,13 +324,21 @@ impl Rd {
     }
 
     fn look(&mut self, topic: &str) -> Result<Reply, IoError> {
-        let at = self.address().to_owned();
+        let (at, id) = (self.address().to_owned(), self.id.clone());
         let mut wanted = TopicPartitionList::new();
         wanted.add_partition(topic, MARK_PARTITION);
-        let found = self.group()?.committed_offsets(wanted, COMMAND_TIME);
+        let group = self.group()?;
+        // Who may not know of the group hears so only when he polls: the question itself goes
+        // unanswered.
+        let refusal = || match group.poll(LOOK) {
+            Some(Err(said)) if said.rdkafka_error_code().is_some_and(is_refusal) => Some(said),
+            _ => None,
+        };
+        let found = group.committed_offsets(wanted, COMMAND_TIME);
+        let found = found.map_err(|error| refusal().unwrap_or(error));
         let of_group = |error: Client| {
             let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
-            of_code(&at, code, &format!("the group `{}`: {error}", self.id))
+            of_code(&at, code, &format!("the group `{id}`: {error}"))
         };
         let found = found.map_err(of_group)?;
         let elements = found.elements();
@@ -493,23 +441,45 @@ impl Rd {
         }
     }
 
+    /// What has ended the open transaction, if anything has. The library says so when it is asked
+    /// for something that is not possible then; to begin one is not possible in any case.
+    fn ended_by(&self) -> Option<(Code, String)> {
+        match self.producer.begin_transaction() {
+            Err(Client::Transaction(wrong)) if wrong.txn_requires_abort() => {
+                Some((wrong.code(), wrong.string()))
+            }
+            _ => None,
+        }
+    }
+
     /// Waits until the cluster has all that was sent.
     fn drain(&self, deadline: Instant) -> Result<Option<Reply>, IoError> {
+        let ended = || if self.began { self.ended_by() } else { None };
         while self.producer.in_flight_count() > 0 {
             if Instant::now() >= deadline {
+                if let Some((code, reason)) = ended() {
+                    return self.undelivered(code, reason).map(Some);
+                }
                 return Err(self.late("what was sent is not acknowledged"));
             }
             self.producer.poll(LOOK);
         }
         let told = self.producer.client().context().take_undelivered();
-        let Some((code, reason)) = told else { return Ok(None) };
+        let Some(undelivered) = told else { return Ok(None) };
+        // All records of a transaction that has ended are dropped, whatever it has ended by.
+        let (code, reason) = ended().unwrap_or(undelivered);
+        self.undelivered(code, reason).map(Some)
+    }
+
+    /// What it comes to that records were not delivered.
+    fn undelivered(&self, code: Code, reason: String) -> Result<Reply, IoError> {
         if let Some((code, reason)) = self.producer.client().fatal_error() {
-            return self.fatal(code, reason).map(Some);
+            return self.fatal(code, reason);
         }
         if is_permanent(code) || is_refusal(code) {
             return Err(of_code(self.address(), code, &reason));
         }
-        Ok(Some(Reply::Lost(reason)))
+        Ok(Reply::Lost(reason))
     }
 
     fn commit(
@@ -581,40 +551,6 @@ fn config(settings: &Values) -> ClientConfig {
         config.set(name, value);
     }
     config
-}
-
-/// Bytes of the largest batch that a topic takes; none if the cluster does not say.
-fn limit(settings: &Values, topic: &str) -> Option<u32> {
-    let admin: AdminClient<Told> = config(settings).create_with_context(Told::default()).ok()?;
-    let options = AdminOptions::new().request_timeout(Some(COMMAND_TIME));
-    let named = ResourceSpecifier::Topic(topic);
-    let asked = admin.describe_configs([&named], &options);
-    let found = wait(asked, COMMAND_TIME * 2)?.ok()?;
-    let found = found.into_iter().next()?.ok()?;
-    found.get(TOPIC_LIMIT)?.value.as_ref()?.parse().ok()
-}
-
-/// Waits for something that another thread does, for so long.
-fn wait<T>(future: impl Future<Output = T>, most: Duration) -> Option<T> {
-    struct Unpark(Thread);
-    impl Wake for Unpark {
-        fn wake(self: Arc<Self>) {
-            self.0.unpark();
-        }
-    }
-    let waker = Waker::from(Arc::new(Unpark(thread::current())));
-    let mut future = pin!(future);
-    let deadline = Instant::now() + most;
-    loop {
-        if let Poll::Ready(value) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            return Some(value);
-        }
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return None;
-        }
-        thread::park_timeout(left);
-    }
 }
 
 fn failed(reason: String, kind: IoErrorKind) -> IoError {
