@@ -47,6 +47,8 @@ bugs! {
     look_before_fence: LookBeforeFence, LOOK_BEFORE_FENCE;
     produce_newest_first: ProduceNewestFirst, PRODUCE_NEWEST_FIRST;
     collect_before_produced: CollectBeforeProduced, COLLECT_BEFORE_PRODUCED;
+    latest_when_gone: LatestWhenGone, LATEST_WHEN_GONE;
+    begin_anew_out_of_range: BeginAnewOutOfRange, BEGIN_ANEW_OUT_OF_RANGE;
 }
 
 struct FenceOwnIdOnly;

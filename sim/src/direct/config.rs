@@ -87,6 +87,8 @@ pub struct FaultPlan {
     pub broker_lost_replies: u64,
     /// Of a thousand, those before or after which the producer breaks.
     pub producer_breaks: u64,
+    /// Of a thousand crashes, those after which old records of the input are removed.
+    pub retention: u64,
 }
 
 impl Config {
@@ -150,6 +152,7 @@ impl Config {
         config.faults.broker_refuses = some(&[20, 200]);
         config.faults.broker_lost_replies = some(&[20, 200]);
         config.faults.producer_breaks = some(&[20, 100]);
+        config.faults.retention = some(&[300, 1_000]);
         config
     }
 

@@ -21,7 +21,7 @@ use super::guard::catch;
 use super::process::{Process, built};
 use super::store::Store;
 use super::trace;
-use crate::cluster::{Brokers, FaultKind};
+use crate::cluster::{Brokers, FaultKind, GONE};
 use crate::oracle::channels::Channels;
 use crate::oracle::commits::Commits;
 use crate::random::Random;
@@ -67,6 +67,8 @@ pub(crate) struct World<'c, F: Faults> {
     pub(crate) brokers: Option<Brokers>,
     files: ModelDisk,
     random: Random,
+    /// Draws what retention removes, so that nothing else is moved by it.
+    removals: Random,
     pub(crate) trace: Trace,
     pub(crate) commits: Commits,
     channels: Channels,
@@ -96,7 +98,7 @@ impl<'c, F: Faults> World<'c, F> {
             (config.faults.crashes > 0).then(|| random.below(config.faults.crash_effects) + 1);
         let brokers = config.topics.as_ref().map(|topics| {
             let cluster = topics.cluster(&config.sources, &built(config, 0));
-            Brokers::new(cluster, topics.timeout, false)
+            Brokers::new(cluster, topics.timeout, false).overtaking(topics.passes)
         });
         let mut files = ModelDisk::new(config.seed);
         if let Some(brokers) = &brokers {
@@ -114,6 +116,7 @@ impl<'c, F: Faults> World<'c, F> {
             brokers,
             files,
             random,
+            removals: Random::for_part(config.seed, 6),
             trace,
             commits: Commits::default(),
             channels: Channels::default(),
@@ -357,6 +360,9 @@ impl<'c, F: Faults> World<'c, F> {
                 Effect::Io { task, token, request } => {
                     self.ask_disk(number, (task, place, token), request);
                 }
+                Effect::Notice(notice) if notice.text.contains("retention has removed") => {
+                    self.seen(GONE);
+                }
                 Effect::Notice(_) => {}
             }
             if number == self.current {
@@ -520,7 +526,22 @@ impl<'c, F: Faults> World<'c, F> {
             self.count("crash");
             self.lose_power();
         }
+        self.remove_oldest();
         self.start_process();
+    }
+
+    /// Retention meets what the job reads, at a rate.
+    fn remove_oldest(&mut self) {
+        let Some(brokers) = &mut self.brokers else { return };
+        if !self.removals.permille(self.config.faults.retention) {
+            return;
+        }
+        let read = self.commits.partitions();
+        let removed = brokers.remove_oldest(read, 1_000, &mut self.removals);
+        if let Some(state) = removed.state() {
+            self.count(FaultKind::Retention.name());
+            self.seen(state);
+        }
     }
 
     /// All processes die, and what was not synced is lost.

@@ -1,12 +1,12 @@
 //! The sources and sinks of a job as topics of Kafka: the connectors of production, the input in a
 //! cluster in memory, and what a reader of committed records finds there in the end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use gear_connectors::faults::Faults;
-use gear_connectors::kafka;
 use gear_connectors::kafka::model::{Log, ModelCluster, ModelRecord};
-use gear_core::api::Record as _;
+use gear_connectors::kafka::{self, WhenGone};
+use gear_core::api::{Record as _, Ref};
 use gear_core::clock::Watermarks;
 use gear_core::dsl::{App, FromInput, Stream};
 use gear_core::time::Duration;
@@ -24,10 +24,15 @@ const BROKERS: &str = "model";
 const BALLAST_MAX: usize = 5_000;
 /// Transactions of other producers than the job's are numbered from here.
 const FOREIGN: u64 = 1 << 32;
+/// What the names of topics begin with that a job reads.
+const SOURCE: &str = "source-";
 /// The id of rows that nobody may see.
 const UNSEEN: u64 = u64::MAX;
 
 type Plain = Stream<Row, FromInput<Row>>;
+
+/// The values that retention has removed before an epoch had read them, by topic.
+pub type Passed = BTreeMap<String, BTreeSet<Vec<u8>>>;
 
 /// How sources and sinks are topics.
 #[derive(Clone, Copy, Debug)]
@@ -37,7 +42,9 @@ pub struct Topics {
     memory: usize,
     /// After this time the cluster ends a transaction.
     pub timeout: Duration,
-    read: fn(&mut App<()>, usize, Watermarks) -> Plain,
+    /// The job goes on with the first record there is where its position is gone.
+    pub passes: bool,
+    read: fn(&Self, &mut App<()>, usize, Watermarks) -> Plain,
     write: fn(&Self, Plain, &str),
 }
 
@@ -50,6 +57,7 @@ impl Topics {
             seed,
             memory: random.pick(&[0, 200, 2_000, 1 << 26]),
             timeout: Duration::from_millis(random.pick(&[300, 1_000, 3_000, 60_000])),
+            passes: Random::for_part(seed, 142).permille(600),
             read: read::<F>,
             write: write::<F>,
         }
@@ -57,7 +65,7 @@ impl Topics {
 
     /// The rows of a source, by its number.
     pub(super) fn read(&self, app: &mut App<()>, number: usize, watermarks: Watermarks) -> Plain {
-        (self.read)(app, number, watermarks)
+        (self.read)(self, app, number, watermarks)
     }
 
     /// Rows to a topic of this name.
@@ -137,9 +145,61 @@ fn places(rows: &Rows) -> BTreeMap<Vec<u8>, (usize, usize)> {
     entries.collect()
 }
 
+/// What an app has read of its input, without which it may have had to do where retention was
+/// faster: the rest is what the model has to be given.
+#[must_use]
+pub fn read_at_all(
+    (sources, ordered): (&[Rows], &[String]),
+    passed: &Passed,
+    found: &output::Rows,
+    aside: &[(String, Vec<u8>)],
+) -> Vec<Rows> {
+    let read_of = |(number, rows): (usize, &Rows)| {
+        let Some(passed) = passed.get(&topic(number)) else { return rows.clone() };
+        // All that was read goes on its own to a topic, or is put aside as no row.
+        let through = found.get(&ordered[number]).into_iter().flatten().cloned();
+        let decoder = decoder(number);
+        let refused = aside.iter().filter(|(operator, _)| *operator == decoder);
+        let read: BTreeSet<Vec<u8>> =
+            through.chain(refused.map(|(_, bytes)| bytes.clone())).collect();
+        let is_read = |entry: &Entry| {
+            let value = value(entry);
+            let bytes = match entry {
+                Entry::Row(_) => value.clone(),
+                Entry::Malformed(_) => as_bytes(&value),
+            };
+            !passed.contains(&value) || read.contains(&bytes)
+        };
+        let partitions = rows.partitions.iter().map(|data| PartitionData {
+            name: data.name.clone(),
+            entries: data.entries.iter().filter(|entry| is_read(entry)).cloned().collect(),
+        });
+        Rows { partitions: partitions.collect::<Vec<_>>().into(), ..rows.clone() }
+    };
+    sources.iter().enumerate().map(read_of).collect()
+}
+
 /// The topic of a source, which is its name too.
 fn topic(number: usize) -> String {
-    format!("source-{number}")
+    format!("{SOURCE}{number}")
+}
+
+/// True for the topics that a job reads.
+#[must_use]
+pub fn is_input(topic: &str) -> bool {
+    topic.starts_with(SOURCE)
+}
+
+/// The operator that makes rows of what a source gives.
+fn decoder(number: usize) -> String {
+    format!("decode-{number}")
+}
+
+/// A record's value as an operator gets it.
+pub(crate) fn as_bytes(value: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    Ref::<[u8]>::encode(&value, &mut bytes);
+    bytes
 }
 
 /// The rows with no more ballast than a topic takes.
@@ -159,11 +219,18 @@ pub fn shortened(mut rows: Rows) -> Rows {
     rows
 }
 
-fn read<F: Faults>(app: &mut App<()>, number: usize, watermarks: Watermarks) -> Plain {
+fn read<F: Faults>(
+    topics: &Topics,
+    app: &mut App<()>,
+    number: usize,
+    watermarks: Watermarks,
+) -> Plain {
     let topic = topic(number);
-    let source = kafka::source(BROKERS, [topic.as_str()]).until_end().bytes().with_faults::<F>();
+    let when_gone = if topics.passes { WhenGone::Earliest } else { WhenGone::Fail };
+    let source = kafka::source(BROKERS, [topic.as_str()]).until_end().when_gone(when_gone);
+    let source = source.bytes().with_faults::<F>();
     app.source(&topic, source)
-        .try_map::<Row, _, _>(&format!("decode-{number}"), |bytes| row(bytes))
+        .try_map::<Row, _, _>(&decoder(number), |bytes| row(bytes))
         .event_time(&format!("time-{number}"), event_time)
         .watermarks(watermarks)
         .fork()
@@ -232,5 +299,28 @@ fn fill(log: &mut Log, entries: &[Entry], random: &mut Random) {
     }
     if random.permille(200) {
         log.append(unseen(), Some(begin()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::source::{Gate, Pace};
+    use super::*;
+
+    #[test]
+    fn what_was_passed_is_left_out_unless_it_was_read() {
+        let row = |id| Entry::Row((id, 1, 1, String::new()));
+        let refused = |text: &str| Entry::Malformed(text.as_bytes().to_vec());
+        let entries = vec![row(1), row(2), refused("a"), refused("b"), row(3)];
+        let data = PartitionData { name: "p".to_owned(), entries: entries.clone() };
+        let pace = Pace { burst: 1, gap: Duration::ZERO };
+        let rows = Rows { partitions: vec![data].into(), pace, gate: Gate::default() };
+        let removed = entries[..4].iter().map(value).collect();
+        let passed = Passed::from([(topic(0), removed)]);
+        let found = output::Rows::from([("through".to_owned(), vec![value(&row(2))])]);
+        let aside = [(decoder(0), as_bytes(b"b"))];
+        let read = read_at_all((&[rows], &["through".to_owned()]), &passed, &found, &aside);
+        let read: Vec<_> = read[0].partitions[0].entries.iter().map(value).collect();
+        assert_eq!(read, [row(2), refused("b"), row(3)].map(|entry| value(&entry)));
     }
 }
