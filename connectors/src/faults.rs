@@ -34,6 +34,9 @@ pub trait Faults: Send + Sync + 'static {
     /// A Kafka source that is told that an offset is not there begins anew, as if it had read
     /// nothing.
     const BEGIN_ANEW_OUT_OF_RANGE: bool = false;
+    /// A Kafka source that goes on from an epoch looks for partitions that turn up from the number
+    /// on with which the job has begun, and so reads again those that it had found.
+    const FIND_PARTITIONS_AGAIN: bool = false;
 }
 
 /// No seeded bug.

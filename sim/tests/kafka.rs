@@ -44,6 +44,8 @@ fn seeds_in_one_process_are_right() {
     let run = |seed| direct::run_topics(seed, &Options::default());
     let all = sweep(first..first + EMBEDDED_SEEDS, &Limits::default(), run, |_| {});
     checked(&all);
+    let turned_up = all.fired.get("a partition turned up");
+    assert!(turned_up.is_some(), "no partition turned up: {:?}", all.fired);
     for what in RETENTION {
         assert!(all.rare.contains_key(what), "{what} never happened: {:?}", all.rare);
     }

@@ -3,6 +3,7 @@
 
 mod config;
 mod disk;
+mod growth;
 mod guard;
 mod process;
 mod store;
@@ -102,7 +103,8 @@ fn judge<F: Faults>(config: &Config, world: &mut World<'_, F>, report: &mut Repo
     let expected = model::interpret(&built.job.model, &known).expect("the workload is known");
     report.violations.extend(output::judge(&built.sinks, &expected, &before, false));
     report.violations.extend(quarantine::judge(&expected.quarantined, aside, false));
-    if report.violations.is_empty() && random.permille(250) {
+    let ends = !config.topics.is_some_and(|topics| topics.grows);
+    if report.violations.is_empty() && ends && random.permille(250) {
         let outcome = world.run_again();
         if !matches!(outcome, Some(gear_core::app::Outcome::AlreadyFinished { .. })) {
             let text = format!("a finished job was started again and ended with {outcome:?}");

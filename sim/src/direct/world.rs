@@ -29,7 +29,7 @@ use crate::trace::Trace;
 
 /// Something that will happen.
 #[derive(Debug)]
-enum Event {
+pub(super) enum Event {
     /// A process begins.
     Begin,
     /// A machine hears something.
@@ -50,11 +50,17 @@ enum Event {
     Stop,
     /// A zombie dies at last.
     Lay,
+    /// A partition of the input turns up.
+    Grow,
+    /// It is looked whether a job that never ends has read all there is.
+    Look,
+    /// It has, a while ago.
+    Leave,
 }
 
 /// Everything that there is.
 pub(crate) struct World<'c, F: Faults> {
-    config: &'c Config,
+    pub(super) config: &'c Config,
     pub(crate) now: Time,
     queue: BTreeMap<(Time, u64), (u64, Event)>,
     sequence: u64,
@@ -69,6 +75,8 @@ pub(crate) struct World<'c, F: Faults> {
     random: Random,
     /// Draws what retention removes, so that nothing else is moved by it.
     removals: Random,
+    /// Draws when partitions turn up.
+    pub(super) additions: Random,
     pub(crate) trace: Trace,
     pub(crate) commits: Commits,
     channels: Channels,
@@ -117,6 +125,7 @@ impl<'c, F: Faults> World<'c, F> {
             files,
             random,
             removals: Random::for_part(config.seed, 6),
+            additions: Random::for_part(config.seed, 8),
             trace,
             commits: Commits::default(),
             channels: Channels::default(),
@@ -137,6 +146,7 @@ impl<'c, F: Faults> World<'c, F> {
     /// Runs until the job has finished, something is wrong, or nothing moves.
     pub(crate) fn run(&mut self) {
         self.start_process();
+        self.begin_growth();
         self.drain();
     }
 
@@ -187,7 +197,7 @@ impl<'c, F: Faults> World<'c, F> {
         self.violations.push(violation);
     }
 
-    fn at(&mut self, at: Time, process: u64, event: Event) {
+    pub(super) fn at(&mut self, at: Time, process: u64, event: Event) {
         self.sequence += 1;
         self.queue.insert((at.max(self.now), self.sequence), (process, event));
     }
@@ -197,7 +207,7 @@ impl<'c, F: Faults> World<'c, F> {
         Time(self.now.0 + 1 + self.random.below(most))
     }
 
-    fn count(&mut self, fault: &'static str) {
+    pub(super) fn count(&mut self, fault: &'static str) {
         *self.fired.entry(fault).or_default() += 1;
         self.last_fault = self.now;
     }
@@ -230,6 +240,9 @@ impl<'c, F: Faults> World<'c, F> {
                     self.count(FaultKind::TransactionTimeout.name());
                 }
             }
+            Event::Grow => self.grow(),
+            Event::Look => self.look_whether_through(),
+            Event::Leave => self.finished = Some(Outcome::Stopped { epoch: None }),
             _ if !alive => {}
             Event::Begin => self.hear(number, Place::AppMaster, Input::Start),
             Event::Hear { place, input } => self.hear(number, place, input),

@@ -24,6 +24,8 @@ const BROKERS: &str = "model";
 const BALLAST_MAX: usize = 5_000;
 /// Transactions of other producers than the job's are numbered from here.
 const FOREIGN: u64 = 1 << 32;
+/// Time between two looks for partitions that have turned up.
+const DISCOVER_EVERY: Duration = Duration::from_millis(20);
 /// What the names of topics begin with that a job reads.
 const SOURCE: &str = "source-";
 /// The id of rows that nobody may see.
@@ -44,6 +46,8 @@ pub struct Topics {
     pub timeout: Duration,
     /// The job goes on with the first record there is where its position is gone.
     pub passes: bool,
+    /// Partitions turn up while the job runs, which never ends by itself.
+    pub grows: bool,
     read: fn(&Self, &mut App<()>, usize, Watermarks) -> Plain,
     write: fn(&Self, Plain, &str),
 }
@@ -58,6 +62,7 @@ impl Topics {
             memory: random.pick(&[0, 200, 2_000, 1 << 26]),
             timeout: Duration::from_millis(random.pick(&[300, 1_000, 3_000, 60_000])),
             passes: Random::for_part(seed, 142).permille(600),
+            grows: false,
             read: read::<F>,
             write: write::<F>,
         }
@@ -78,17 +83,57 @@ impl Topics {
     pub fn cluster(&self, sources: &[Rows], built: &Built) -> ModelCluster {
         let cluster = ModelCluster::new();
         for (number, rows) in sources.iter().enumerate() {
-            let topic = topic(number);
-            cluster.create(&topic, rows.partitions.len() as u32);
-            for (partition, data) in rows.partitions.iter().enumerate() {
-                let mut random = Random::for_part(self.seed ^ mix(partition as u64), 141);
-                cluster.with(&topic, partition as u32, |log| fill(log, &data.entries, &mut random));
-            }
+            let there = if self.grows { 1 } else { rows.partitions.len() };
+            cluster.create(&topic(number), there as u32);
+            (0..there).for_each(|partition| self.fill(&cluster, number, (rows, partition)));
         }
         for sink in &built.job.sinks {
             cluster.create(&sink.name, self.partitions(&sink.name));
         }
         cluster
+    }
+
+    fn fill(&self, cluster: &ModelCluster, number: usize, (rows, partition): (&Rows, usize)) {
+        let mut random = Random::for_part(self.seed ^ mix(partition as u64), 141);
+        let entries = &rows.partitions[partition].entries;
+        cluster.with(&topic(number), partition as u32, |log| fill(log, entries, &mut random));
+    }
+
+    /// One more partition of the input turns up; false if all are there.
+    #[must_use]
+    pub fn grow(&self, cluster: &ModelCluster, sources: &[Rows], random: &mut Random) -> bool {
+        let counts: BTreeMap<String, u32> = cluster.topics().into_iter().collect();
+        let count = |number: usize| counts[&topic(number)] as usize;
+        let short = sources.iter().enumerate();
+        let short: Vec<_> = short.filter(|(at, it)| count(*at) < it.partitions.len()).collect();
+        if short.is_empty() {
+            return false;
+        }
+        let (number, rows) = short[random.place(short.len())];
+        cluster.grow(&topic(number), count(number) as u32 + 1);
+        self.fill(cluster, number, (rows, count(number)));
+        true
+    }
+
+    /// True if a reader finds all of the input in every topic of a job that copies it, but for so
+    /// much that was put aside.
+    #[must_use]
+    pub fn is_through(
+        &self,
+        cluster: &ModelCluster,
+        (sources, built): (&[Rows], &Built),
+        aside: usize,
+    ) -> bool {
+        let entries =
+            |rows: &Rows| -> usize { rows.partitions.iter().map(|data| data.entries.len()).sum() };
+        let all: usize = sources.iter().map(entries).sum();
+        let found = |name: &str| -> usize { self.rows(cluster, name).iter().map(Vec::len).sum() };
+        let copied = |ordered: bool| {
+            let names = built.job.sinks.iter().map(|sink| &sink.name);
+            let names = names.filter(|name| built.ordered.contains(name) == ordered);
+            names.map(|name| found(name)).sum::<usize>()
+        };
+        copied(true) + aside >= all && copied(false) + aside >= all
     }
 
     /// Partitions of a topic for output.
@@ -227,7 +272,11 @@ fn read<F: Faults>(
 ) -> Plain {
     let topic = topic(number);
     let when_gone = if topics.passes { WhenGone::Earliest } else { WhenGone::Fail };
-    let source = kafka::source(BROKERS, [topic.as_str()]).until_end().when_gone(when_gone);
+    let source = kafka::source(BROKERS, [topic.as_str()]).when_gone(when_gone);
+    let source = match topics.grows {
+        true => source.discover_every(DISCOVER_EVERY),
+        false => source.until_end(),
+    };
     let source = source.bytes().with_faults::<F>();
     app.source(&topic, source)
         .try_map::<Row, _, _>(&decoder(number), |bytes| row(bytes))

@@ -137,6 +137,7 @@ impl<S: Shape, F: Faults> KafkaReader<S, F> {
                 (TopicPartition { topic, partition: from }, State::Later(from))
             }
             (Named::Later { topic, from }, Some(Position::Later(next))) => {
+                let next = if F::FIND_PARTITIONS_AGAIN { from } else { next };
                 (TopicPartition { topic, partition: from }, State::Later(next))
             }
             (Named::One(of), None) => (of, State::Asking(Known::Nothing)),
