@@ -28,6 +28,15 @@ pub trait Faults: Send + Sync + 'static {
     const REMOVE_BEFORE_RECORD: bool = false;
     /// A Kafka source's positions are behind all that it has fetched.
     const POSITIONS_OF_FETCHED: bool = false;
+    /// A Kafka source whose position is gone goes on behind the last record there is, whatever the
+    /// job has chosen.
+    const LATEST_WHEN_GONE: bool = false;
+    /// A Kafka source that is told that an offset is not there begins anew, as if it had read
+    /// nothing.
+    const BEGIN_ANEW_OUT_OF_RANGE: bool = false;
+    /// A Kafka source that goes on from an epoch looks for partitions that turn up from the number
+    /// on with which the job has begun, and so reads again those that it had found.
+    const FIND_PARTITIONS_AGAIN: bool = false;
 }
 
 /// No seeded bug.

@@ -13,6 +13,13 @@ const SEEDS: u64 = 400;
 /// Seeds of one process of one run.
 const EMBEDDED_SEEDS: u64 = 1_000;
 
+/// What retention meets: a job that is ahead of it, and one that is behind.
+const RETENTION: [&str; 3] = [
+    "retention removed only what an epoch had read",
+    "retention removed what no epoch had read",
+    "a source was told that its position is gone",
+];
+
 #[test]
 fn seeds_of_this_commit_are_right() {
     let first = first_seed();
@@ -24,6 +31,9 @@ fn seeds_of_this_commit_are_right() {
         let name = kind.name();
         assert!(all.fired.contains_key(name), "{name} never fired: {:?}", all.fired);
     }
+    for what in RETENTION {
+        assert!(all.rare.contains_key(what), "{what} never happened: {:?}", all.rare);
+    }
     println!("{:?}\n{:?}", all.fired, all.rare);
 }
 
@@ -34,6 +44,11 @@ fn seeds_in_one_process_are_right() {
     let run = |seed| direct::run_topics(seed, &Options::default());
     let all = sweep(first..first + EMBEDDED_SEEDS, &Limits::default(), run, |_| {});
     checked(&all);
+    let turned_up = all.fired.get("a partition turned up");
+    assert!(turned_up.is_some(), "no partition turned up: {:?}", all.fired);
+    for what in RETENTION {
+        assert!(all.rare.contains_key(what), "{what} never happened: {:?}", all.rare);
+    }
     println!("{:?}\n{:?}", all.fired, all.rare);
 }
 

@@ -47,6 +47,8 @@ bugs! {
     look_before_fence: LookBeforeFence, LOOK_BEFORE_FENCE;
     produce_newest_first: ProduceNewestFirst, PRODUCE_NEWEST_FIRST;
     collect_before_produced: CollectBeforeProduced, COLLECT_BEFORE_PRODUCED;
+    latest_when_gone: LatestWhenGone, LATEST_WHEN_GONE;
+    begin_anew_out_of_range: BeginAnewOutOfRange, BEGIN_ANEW_OUT_OF_RANGE;
 }
 
 struct FenceOwnIdOnly;
@@ -58,11 +60,25 @@ impl Faults for FenceOwnIdOnly {
 /// Only where the parallelism changes are there ids of tasks that there are no more.
 #[test]
 fn fence_own_id_only() {
+    found_embedded("FENCE_OWN_ID_ONLY", Config::draw_topics::<FenceOwnIdOnly>);
+}
+
+struct FindPartitionsAgain;
+
+impl Faults for FindPartitionsAgain {
+    const FIND_PARTITIONS_AGAIN: bool = true;
+}
+
+/// Only there do partitions turn up.
+#[test]
+fn find_partitions_again() {
+    found_embedded("FIND_PARTITIONS_AGAIN", Config::draw_topics::<FindPartitionsAgain>);
+}
+
+fn found_embedded(name: &str, draw: fn(u64) -> Config) {
     let options = Options::default();
-    let draw = Config::draw_topics::<FenceOwnIdOnly>;
     let buggy = |seed| direct::run_topics_with::<host::NoFaults>(draw, seed, &options);
-    let right = |seed| direct::run_topics(seed, &options);
-    seeded::found("FENCE_OWN_ID_ONLY", SEEDS, buggy, right);
+    seeded::found(name, SEEDS, buggy, |seed| direct::run_topics(seed, &options));
 }
 
 struct CommitBeforeRecord;

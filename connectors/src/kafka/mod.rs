@@ -24,5 +24,5 @@ pub use sink::dead_letter;
 pub use sink::{Field, KafkaSink, KafkaWriter, Outgoing, Payload, Unsure, sink, sink_with};
 pub use source::{
     Bytes, DISCOVER_EVERY_DEFAULT, FETCHED_AHEAD_KIB, KafkaReader, KafkaSource, Shape, Start, Text,
-    WhenGone, Whole, source,
+    WhenGone, Whole, read_up_to, source,
 };

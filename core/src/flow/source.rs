@@ -275,6 +275,15 @@ fn put_maximum(partition: &mut Partition, maximum: Option<EventTime>) {
     }
 }
 
+/// A partition of an epoch's record as its source gave it.
+#[must_use]
+pub fn as_given(mut partition: Partition) -> Partition {
+    if let Some(position) = &mut partition.position {
+        take_maximum(position);
+    }
+    partition
+}
+
 fn take_maximum(position: &mut Vec<u8>) -> Option<EventTime> {
     if position.pop()? == 0 {
         return None;
@@ -283,4 +292,24 @@ fn take_maximum(position: &mut Vec<u8>) -> Option<EventTime> {
     let maximum = i64::decode(&mut &position[rest..]).ok();
     position.truncate(rest);
     maximum.map(EventTime)
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use super::*;
+
+    #[test]
+    fn what_is_added_to_a_position_is_taken_away() {
+        let given = Partition { name: "p".into(), position: Some(vec![7, 8, 9]), done: false };
+        for maximum in [None, Some(EventTime(0)), Some(EventTime(-5))] {
+            let mut partition = given.clone();
+            put_maximum(&mut partition, maximum);
+            assert_ne!(partition, given);
+            assert_eq!(as_given(partition), given);
+        }
+        let fresh = Partition { position: None, ..given };
+        assert_eq!(as_given(fresh.clone()), fresh);
+    }
 }

@@ -16,6 +16,7 @@ use super::setup::Rates;
 use super::world::{Event, World};
 use crate::oracle::topics::Marks;
 use crate::random::{Random, mix};
+use crate::workload::topics::Passed;
 
 /// The Kafka of an app.
 pub struct Brokers {
@@ -29,6 +30,10 @@ pub struct Brokers {
     /// Transactions that were seen to be open, by id.
     open: BTreeMap<String, u64>,
     marks: Marks,
+    /// Retention may remove what was not read.
+    pub(crate) overtakes: bool,
+    /// What it has removed so.
+    pub(crate) passed: Passed,
 }
 
 /// What came of a call.
@@ -46,8 +51,16 @@ impl Brokers {
     /// A cluster that ends transactions after a time.
     #[must_use]
     pub fn new(cluster: ModelCluster, timeout: Duration, unfenced: bool) -> Self {
-        let (producers, open, marks) = Default::default();
-        Self { cluster, timeout, unfenced, producers, open, marks }
+        let (producers, open, marks, passed) = Default::default();
+        let overtakes = false;
+        Self { cluster, timeout, unfenced, producers, open, marks, overtakes, passed }
+    }
+
+    /// The same whose retention may remove what was not read.
+    #[must_use]
+    pub const fn overtaking(mut self, overtakes: bool) -> Self {
+        self.overtakes = overtakes;
+        self
     }
 
     /// The cluster.

@@ -151,6 +151,9 @@ kinds! {
     WriterHangs => "writer-hangs",
     /// What a task writes to an HDFS fails, and its task with it.
     WriterLost => "writer-lost",
+    /// Retention removes the oldest records of topics that apps read; which of them nobody has read
+    /// yet are among them if the job has chosen what to do then.
+    Retention => "retention",
 }
 
 impl FaultKind {
@@ -166,6 +169,7 @@ impl FaultKind {
         Self::BrokerRefuses,
         Self::BrokerLostReplies,
         Self::ProducerBreaks,
+        Self::Retention,
     ];
 
     /// What happens to the HDFS of apps that write to one.
@@ -360,6 +364,9 @@ pub(super) const ORDERS: &[FaultKind] = &[
 pub(super) const OUTAGES: &[FaultKind] =
     &[FaultKind::BrokerOutage, FaultKind::LeaderMoves, FaultKind::LeaderMoves, FaultKind::SafeMode];
 
+/// What brokers do with old records, drawn apart as well.
+pub(super) const REMOVALS: &[FaultKind] = &[FaultKind::Retention];
+
 /// For so long what an operator has ordered is under way, at most, unless something goes wrong.
 const ORDER_LASTS: Duration = Duration::from_secs(5);
 /// A leader that is to be deposed is cut off for so long at most.
@@ -370,6 +377,8 @@ pub(super) const PLANNED_MAX: u64 = 16;
 pub(super) const ORDERS_MAX: u64 = 8;
 /// Most faults of a run that are about brokers and name nodes.
 pub(super) const OUTAGES_MAX: u64 = 4;
+/// Most times in a run that old records are removed.
+pub(super) const REMOVALS_MAX: u64 = 6;
 /// Most faults of a run that are about elections.
 pub(super) const ELECTIONS_MAX: u64 = 3;
 
@@ -455,14 +464,13 @@ mod tests {
             planned.extend(plan((ELECTIONS, ELECTIONS_MAX), faults, span, &mut random));
             planned.extend(plan((ORDERS, ORDERS_MAX), faults, span, &mut random));
             planned.extend(plan((OUTAGES, OUTAGES_MAX), faults, span, &mut random));
+            planned.extend(plan((REMOVALS, REMOVALS_MAX), faults, span, &mut random));
             assert!(planned.iter().all(|planned| faults.has(planned.kind)));
             met.extend(planned.iter().map(|planned| planned.kind));
             without.extend(FaultKind::ALL.iter().filter(|kind| !faults.has(**kind)));
         }
-        assert!(
-            [EVENTS, ELECTIONS, ORDERS, OUTAGES].concat().iter().all(|kind| met.contains(kind)),
-            "{met:?}"
-        );
+        let timed = [EVENTS, ELECTIONS, ORDERS, OUTAGES, REMOVALS].concat();
+        assert!(timed.iter().all(|kind| met.contains(kind)), "{met:?}");
         assert_eq!(without.len(), FaultKind::ALL.len());
     }
 }

@@ -20,6 +20,7 @@ mod operator;
 mod phases;
 mod real;
 mod remote;
+mod retention;
 mod services;
 mod setup;
 mod subject;
@@ -36,6 +37,7 @@ pub(crate) use hosted::LogState;
 pub use jobs::{Jobs, app_plan, program, spec};
 pub(crate) use nemesis::ACKNOWLEDGER_LOST;
 pub use real::Real;
+pub(crate) use retention::GONE;
 pub use setup::{Rates, Setup, Slow, Wanted};
 pub(crate) use subject::judged;
 pub use subject::{

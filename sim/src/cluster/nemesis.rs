@@ -115,6 +115,7 @@ impl World<'_> {
             FaultKind::BrokerOutage | FaultKind::LeaderMoves => {
                 self.trouble_brokers(&planned, &mut random)
             }
+            FaultKind::Retention => self.retain(&mut random),
             FaultKind::SafeMode => {
                 self.safe_mode_until = self.now + planned.lasts;
                 true

@@ -228,11 +228,8 @@ impl World<'_> {
                 app: &services.name,
                 outcome: self.watch.updates.outcomes.outcome(*last),
                 disk: &services.disk,
-                topics: services.brokers.as_ref().map(|brokers| {
-                    // Readers of committed records wait for the end of each transaction.
-                    brokers.expire_all();
-                    brokers.cluster()
-                }),
+                // Readers of committed records wait for the end of each transaction.
+                topics: services.brokers.as_ref().inspect(|brokers| brokers.expire_all()),
                 commits: &services.commits,
                 store: &services.store,
             };

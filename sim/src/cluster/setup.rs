@@ -7,7 +7,7 @@ use gear_core::time::Duration;
 
 use super::fault::{
     ELECTIONS, ELECTIONS_MAX, EVENTS, FaultKind, Faults, ORDERS, ORDERS_MAX, OUTAGES, OUTAGES_MAX,
-    PLANNED_MAX, Planned, plan, swarm,
+    PLANNED_MAX, Planned, REMOVALS, REMOVALS_MAX, plan, swarm,
 };
 use crate::random::Random;
 
@@ -190,6 +190,7 @@ impl Setup {
         planned.extend(plan((ELECTIONS, ELECTIONS_MAX), 105));
         planned.extend(plan((ORDERS, ORDERS_MAX), 107));
         planned.extend(plan((OUTAGES, OUTAGES_MAX), 108));
+        planned.extend(plan((REMOVALS, REMOVALS_MAX), 109));
         planned.sort_by_key(|planned| planned.at);
         let keep = |(place, planned): (usize, Planned)| {
             let kept = !wanted.without.contains(&place) && faults.has(planned.kind);

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use gear_connectors::kafka::model::ModelCluster;
 use gear_connectors::model::ModelDisk;
 use gear_core::control::{Address, AppOutcome, AppSpec, LaunchOrder, Resources, Wish};
 use gear_core::host::process::Process;
@@ -340,8 +339,8 @@ pub struct Output<'a> {
     pub outcome: Option<&'a AppOutcome>,
     /// The file system, after a loss of power.
     pub disk: &'a ModelDisk,
-    /// The Kafka that it has written to, if it has one.
-    pub topics: Option<&'a ModelCluster>,
+    /// The Kafka that it has read and written, if it has one.
+    pub topics: Option<&'a Brokers>,
     /// What was seen of the commit log.
     pub commits: &'a Commits,
     /// The checkpoint store.

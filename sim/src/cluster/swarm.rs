@@ -1,5 +1,7 @@
 //! The workload of a seed: a random job whose input grows while the cluster suffers.
 
+use std::borrow::Cow;
+
 use gear_connectors::faults::Faults;
 use gear_connectors::kafka::model::{ModelCluster, ModelConsumers};
 use gear_connectors::model::ModelDisk;
@@ -78,7 +80,10 @@ impl Swarm {
         let mut swarm = Self::draw(seed);
         let sources = std::mem::take(&mut swarm.config.sources);
         swarm.config.sources = sources.into_iter().map(topics::shortened).collect();
-        swarm.topics = Some(Topics::draw::<F>(seed));
+        let mut topics = Topics::draw::<F>(seed);
+        // Of an app that is ended early nobody knows what it has read.
+        topics.passes &= swarm.wishes.is_empty();
+        swarm.topics = Some(topics);
         swarm
     }
 
@@ -200,8 +205,8 @@ impl Work for Swarm {
     }
 
     fn brokers(&self) -> Option<Brokers> {
-        let timeout = self.topics?.timeout;
-        Some(Brokers::new(self.cluster()?, timeout, self.unfenced))
+        let Topics { timeout, passes, .. } = self.topics?;
+        Some(Brokers::new(self.cluster()?, timeout, self.unfenced).overtaking(passes))
     }
 
     fn feed(&self, permille: u64) {
@@ -214,27 +219,31 @@ impl Work for Swarm {
 
     fn judge(&self, left: &Output<'_>) -> (Vec<String>, u64) {
         let built = self.built(0);
-        let (sources, topics) = (&self.config.sources, self.topics.is_some());
-        let known = Workload { built: &built, sources, topics };
-        let expected: Expected =
-            model::interpret(&built.job.model, &known).expect("the workload is known");
         let part = left.is_part();
         let mut violations = Vec::new();
+        let mut sources = Cow::Borrowed(&self.config.sources);
+        let aside = left.commits.quarantined(left.store).unwrap_or_else(|violation| {
+            violations.push(violation);
+            Vec::new()
+        });
         let found = match (left.topics, &self.topics) {
-            (Some(cluster), Some(topics)) => {
-                let (found, wrong) = topics::found(topics, cluster, &built, sources);
+            (Some(brokers), Some(topics)) => {
+                let (found, wrong) = topics::found(topics, brokers.cluster(), &built, &sources);
                 violations.extend(wrong);
+                let input = (sources.as_slice(), built.ordered.as_slice());
+                let read = topics::read_at_all(input, &brokers.passed, &found, &aside);
+                sources = Cow::Owned(read);
                 found
             }
             _ if self.folders.is_some() => folders::found(left.disk, &mut violations),
             _ => rows(left.disk, &mut violations),
         };
+        let known = Workload { built: &built, sources: &sources, topics: self.topics.is_some() };
+        let expected: Expected =
+            model::interpret(&built.job.model, &known).expect("the workload is known");
         let records = found.values().map(|rows| rows.len() as u64).sum();
         violations.extend(output::judge(&built.sinks, &expected, &found, part));
-        match left.commits.quarantined(left.store) {
-            Ok(found) => violations.extend(quarantine::judge(&expected.quarantined, found, part)),
-            Err(violation) => violations.push(violation),
-        }
+        violations.extend(quarantine::judge(&expected.quarantined, aside, part));
         (violations.into_iter().map(|it| format!("{}: {it}", left.app)).collect(), records)
     }
 }

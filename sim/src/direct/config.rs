@@ -87,7 +87,14 @@ pub struct FaultPlan {
     pub broker_lost_replies: u64,
     /// Of a thousand, those before or after which the producer breaks.
     pub producer_breaks: u64,
+    /// Of a thousand crashes, those after which old records of the input are removed.
+    pub retention: u64,
 }
+
+/// Of a thousand jobs from Kafka to Kafka, those whose topics get more partitions.
+const GROWING: u64 = 150;
+/// Time between the epochs of such a job that would have none.
+const GROWING_INTERVAL: Duration = Duration::from_millis(20);
 
 impl Config {
     /// What a seed means.
@@ -150,7 +157,21 @@ impl Config {
         config.faults.broker_refuses = some(&[20, 200]);
         config.faults.broker_lost_replies = some(&[20, 200]);
         config.faults.producer_breaks = some(&[20, 100]);
+        config.faults.retention = some(&[300, 1_000]);
+        config.grow(seed);
         config
+    }
+
+    /// In some runs the job copies topics whose partitions turn up while it runs, for ever.
+    fn grow(&mut self, seed: u64) {
+        let Some(topics) = self.topics.as_mut() else { return };
+        topics.grows = Random::for_part(seed, 7).permille(GROWING);
+        if topics.grows {
+            // What is given at the end of a job would never come, and what turns up is late.
+            self.plan.steps.clear();
+            self.epoch_interval.get_or_insert(GROWING_INTERVAL);
+            (self.faults.disk_failures, self.faults.retention) = (0, 0);
+        }
     }
 
     /// The executors and the parallelism of a process.

@@ -3,12 +3,14 @@
 
 mod config;
 mod disk;
+mod growth;
 mod guard;
 mod process;
 mod store;
 pub(crate) mod trace;
 mod world;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use gear_connectors::faults as connectors;
@@ -81,24 +83,28 @@ fn run_config<F: Faults>(scenario: &'static str, config: &Config, options: &Opti
 fn judge<F: Faults>(config: &Config, world: &mut World<'_, F>, report: &mut Report) {
     let mut random = Random::for_part(config.seed, 4);
     let built = process::built(config, 0);
-    let known = model::Workload {
-        built: &built,
-        sources: &config.sources,
-        topics: config.topics.is_some(),
-    };
-    let expected = model::interpret(&built.job.model, &known).expect("the workload is known");
     // What is visible has to be durable too.
     world.disk.lose_power(&mut random);
     let before = read(config, world, &mut report.violations);
     report.records = before.values().map(|rows| rows.len() as u64).sum();
-    report.violations.extend(output::judge(&built.sinks, &expected, &before, false));
-    match world.commits.quarantined(&world.store) {
-        Ok(found) => {
-            report.violations.extend(quarantine::judge(&expected.quarantined, found, false));
+    let aside = world.commits.quarantined(&world.store).unwrap_or_else(|violation| {
+        report.violations.push(violation);
+        Vec::new()
+    });
+    let sources = match &world.brokers {
+        Some(brokers) => {
+            let input = (config.sources.as_slice(), built.ordered.as_slice());
+            Cow::Owned(topics::read_at_all(input, &brokers.passed, &before, &aside))
         }
-        Err(violation) => report.violations.push(violation),
-    }
-    if report.violations.is_empty() && random.permille(250) {
+        None => Cow::Borrowed(&config.sources),
+    };
+    let known =
+        model::Workload { built: &built, sources: &sources, topics: config.topics.is_some() };
+    let expected = model::interpret(&built.job.model, &known).expect("the workload is known");
+    report.violations.extend(output::judge(&built.sinks, &expected, &before, false));
+    report.violations.extend(quarantine::judge(&expected.quarantined, aside, false));
+    let ends = !config.topics.is_some_and(|topics| topics.grows);
+    if report.violations.is_empty() && ends && random.permille(250) {
         let outcome = world.run_again();
         if !matches!(outcome, Some(gear_core::app::Outcome::AlreadyFinished { .. })) {
             let text = format!("a finished job was started again and ended with {outcome:?}");

@@ -81,7 +81,7 @@ impl<F: Faults> Process<F> {
                     source: processor.kind == Kind::Source,
                     sink: processor.kind == Kind::Sink,
                     partitions: partitions.unwrap_or_default(),
-                    discovers: false,
+                    discovers: source.is_some_and(|source| source.connector.discovers()),
                 }
             })
             .collect();

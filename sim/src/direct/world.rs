@@ -21,7 +21,7 @@ use super::guard::catch;
 use super::process::{Process, built};
 use super::store::Store;
 use super::trace;
-use crate::cluster::{Brokers, FaultKind};
+use crate::cluster::{Brokers, FaultKind, GONE};
 use crate::oracle::channels::Channels;
 use crate::oracle::commits::Commits;
 use crate::random::Random;
@@ -29,7 +29,7 @@ use crate::trace::Trace;
 
 /// Something that will happen.
 #[derive(Debug)]
-enum Event {
+pub(super) enum Event {
     /// A process begins.
     Begin,
     /// A machine hears something.
@@ -50,11 +50,17 @@ enum Event {
     Stop,
     /// A zombie dies at last.
     Lay,
+    /// A partition of the input turns up.
+    Grow,
+    /// It is looked whether a job that never ends has read all there is.
+    Look,
+    /// It has, a while ago.
+    Leave,
 }
 
 /// Everything that there is.
 pub(crate) struct World<'c, F: Faults> {
-    config: &'c Config,
+    pub(super) config: &'c Config,
     pub(crate) now: Time,
     queue: BTreeMap<(Time, u64), (u64, Event)>,
     sequence: u64,
@@ -67,6 +73,10 @@ pub(crate) struct World<'c, F: Faults> {
     pub(crate) brokers: Option<Brokers>,
     files: ModelDisk,
     random: Random,
+    /// Draws what retention removes, so that nothing else is moved by it.
+    removals: Random,
+    /// Draws when partitions turn up.
+    pub(super) additions: Random,
     pub(crate) trace: Trace,
     pub(crate) commits: Commits,
     channels: Channels,
@@ -96,7 +106,7 @@ impl<'c, F: Faults> World<'c, F> {
             (config.faults.crashes > 0).then(|| random.below(config.faults.crash_effects) + 1);
         let brokers = config.topics.as_ref().map(|topics| {
             let cluster = topics.cluster(&config.sources, &built(config, 0));
-            Brokers::new(cluster, topics.timeout, false)
+            Brokers::new(cluster, topics.timeout, false).overtaking(topics.passes)
         });
         let mut files = ModelDisk::new(config.seed);
         if let Some(brokers) = &brokers {
@@ -114,6 +124,8 @@ impl<'c, F: Faults> World<'c, F> {
             brokers,
             files,
             random,
+            removals: Random::for_part(config.seed, 6),
+            additions: Random::for_part(config.seed, 8),
             trace,
             commits: Commits::default(),
             channels: Channels::default(),
@@ -134,6 +146,7 @@ impl<'c, F: Faults> World<'c, F> {
     /// Runs until the job has finished, something is wrong, or nothing moves.
     pub(crate) fn run(&mut self) {
         self.start_process();
+        self.begin_growth();
         self.drain();
     }
 
@@ -184,7 +197,7 @@ impl<'c, F: Faults> World<'c, F> {
         self.violations.push(violation);
     }
 
-    fn at(&mut self, at: Time, process: u64, event: Event) {
+    pub(super) fn at(&mut self, at: Time, process: u64, event: Event) {
         self.sequence += 1;
         self.queue.insert((at.max(self.now), self.sequence), (process, event));
     }
@@ -194,7 +207,7 @@ impl<'c, F: Faults> World<'c, F> {
         Time(self.now.0 + 1 + self.random.below(most))
     }
 
-    fn count(&mut self, fault: &'static str) {
+    pub(super) fn count(&mut self, fault: &'static str) {
         *self.fired.entry(fault).or_default() += 1;
         self.last_fault = self.now;
     }
@@ -227,6 +240,9 @@ impl<'c, F: Faults> World<'c, F> {
                     self.count(FaultKind::TransactionTimeout.name());
                 }
             }
+            Event::Grow => self.grow(),
+            Event::Look => self.look_whether_through(),
+            Event::Leave => self.finished = Some(Outcome::Stopped { epoch: None }),
             _ if !alive => {}
             Event::Begin => self.hear(number, Place::AppMaster, Input::Start),
             Event::Hear { place, input } => self.hear(number, place, input),
@@ -356,6 +372,9 @@ impl<'c, F: Faults> World<'c, F> {
                 }
                 Effect::Io { task, token, request } => {
                     self.ask_disk(number, (task, place, token), request);
+                }
+                Effect::Notice(notice) if notice.text.contains("retention has removed") => {
+                    self.seen(GONE);
                 }
                 Effect::Notice(_) => {}
             }
@@ -520,7 +539,22 @@ impl<'c, F: Faults> World<'c, F> {
             self.count("crash");
             self.lose_power();
         }
+        self.remove_oldest();
         self.start_process();
+    }
+
+    /// Retention meets what the job reads, at a rate.
+    fn remove_oldest(&mut self) {
+        let Some(brokers) = &mut self.brokers else { return };
+        if !self.removals.permille(self.config.faults.retention) {
+            return;
+        }
+        let read = self.commits.partitions();
+        let removed = brokers.remove_oldest(read, 1_000, &mut self.removals);
+        if let Some(state) = removed.state() {
+            self.count(FaultKind::Retention.name());
+            self.seen(state);
+        }
     }
 
     /// All processes die, and what was not synced is lost.

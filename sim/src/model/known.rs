@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use gear_core::api::{Record as _, Ref};
 use gear_core::dsl::Content;
 use gear_core::time::EventTime;
 
@@ -52,9 +51,7 @@ impl Known for Workload<'_> {
         let partitions = self.sources[number].partitions.iter();
         let content = |entry: &Entry| match entry {
             _ if self.topics => {
-                let mut bytes = Vec::new();
-                Ref::<[u8]>::encode(&topics::value(entry).as_slice(), &mut bytes);
-                Content::Record(EventTime::MIN, bytes)
+                Content::Record(EventTime::MIN, topics::as_bytes(&topics::value(entry)))
             }
             Entry::Row(row) => Content::Record(event_time(row), encode(row)),
             // Nobody reads what the sources of the workload have to say of it.

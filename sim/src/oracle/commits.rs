@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use gear_core::checkpoint::record::{FOLDER, number_of};
 use gear_core::checkpoint::{Aside, Record};
 use gear_core::effect::{StoreReply, StoreRequest};
+use gear_core::flow::source::as_given;
 use gear_core::id::{AppTerm, Epoch, LogNumber};
-use gear_core::message::ObjectRef;
+use gear_core::message::{ObjectRef, Partition};
 use gear_core::task::decode_quarantine;
 
 use crate::direct::Store;
@@ -24,6 +25,8 @@ pub struct Commits {
     given_up: u64,
     /// Records of lower numbers count nothing.
     floor: LogNumber,
+    /// How far the partitions of sources were read, as the last record says.
+    partitions: Vec<Partition>,
     /// The objects of the last record.
     live: BTreeMap<String, (u64, u32)>,
     /// Objects that hold what was put aside, of all records.
@@ -85,6 +88,8 @@ impl Commits {
         self.last = record.epoch;
         self.floor = self.floor.max(record.floor);
         self.epochs += 1;
+        let partitions = record.tasks.values().flat_map(|snapshot| &snapshot.partitions);
+        self.partitions = partitions.cloned().map(as_given).collect();
         self.live.clear();
         let quarantine = record.tasks.values().flat_map(|snapshot| &snapshot.quarantine);
         for object in record.objects().chain(quarantine) {
@@ -121,6 +126,12 @@ impl Commits {
     #[must_use]
     pub const fn last(&self) -> Epoch {
         self.last
+    }
+
+    /// How far the partitions of sources were read, as the last committed epoch says.
+    #[must_use]
+    pub fn partitions(&self) -> &[Partition] {
+        &self.partitions
     }
 
     /// Epochs that were committed.

@@ -1,12 +1,12 @@
 //! The sources and sinks of a job as topics of Kafka: the connectors of production, the input in a
 //! cluster in memory, and what a reader of committed records finds there in the end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use gear_connectors::faults::Faults;
-use gear_connectors::kafka;
 use gear_connectors::kafka::model::{Log, ModelCluster, ModelRecord};
-use gear_core::api::Record as _;
+use gear_connectors::kafka::{self, WhenGone};
+use gear_core::api::{Record as _, Ref};
 use gear_core::clock::Watermarks;
 use gear_core::dsl::{App, FromInput, Stream};
 use gear_core::time::Duration;
@@ -24,10 +24,17 @@ const BROKERS: &str = "model";
 const BALLAST_MAX: usize = 5_000;
 /// Transactions of other producers than the job's are numbered from here.
 const FOREIGN: u64 = 1 << 32;
+/// Time between two looks for partitions that have turned up.
+const DISCOVER_EVERY: Duration = Duration::from_millis(20);
+/// What the names of topics begin with that a job reads.
+const SOURCE: &str = "source-";
 /// The id of rows that nobody may see.
 const UNSEEN: u64 = u64::MAX;
 
 type Plain = Stream<Row, FromInput<Row>>;
+
+/// The values that retention has removed before an epoch had read them, by topic.
+pub type Passed = BTreeMap<String, BTreeSet<Vec<u8>>>;
 
 /// How sources and sinks are topics.
 #[derive(Clone, Copy, Debug)]
@@ -37,7 +44,11 @@ pub struct Topics {
     memory: usize,
     /// After this time the cluster ends a transaction.
     pub timeout: Duration,
-    read: fn(&mut App<()>, usize, Watermarks) -> Plain,
+    /// The job goes on with the first record there is where its position is gone.
+    pub passes: bool,
+    /// Partitions turn up while the job runs, which never ends by itself.
+    pub grows: bool,
+    read: fn(&Self, &mut App<()>, usize, Watermarks) -> Plain,
     write: fn(&Self, Plain, &str),
 }
 
@@ -50,6 +61,8 @@ impl Topics {
             seed,
             memory: random.pick(&[0, 200, 2_000, 1 << 26]),
             timeout: Duration::from_millis(random.pick(&[300, 1_000, 3_000, 60_000])),
+            passes: Random::for_part(seed, 142).permille(600),
+            grows: false,
             read: read::<F>,
             write: write::<F>,
         }
@@ -57,7 +70,7 @@ impl Topics {
 
     /// The rows of a source, by its number.
     pub(super) fn read(&self, app: &mut App<()>, number: usize, watermarks: Watermarks) -> Plain {
-        (self.read)(app, number, watermarks)
+        (self.read)(self, app, number, watermarks)
     }
 
     /// Rows to a topic of this name.
@@ -70,17 +83,57 @@ impl Topics {
     pub fn cluster(&self, sources: &[Rows], built: &Built) -> ModelCluster {
         let cluster = ModelCluster::new();
         for (number, rows) in sources.iter().enumerate() {
-            let topic = topic(number);
-            cluster.create(&topic, rows.partitions.len() as u32);
-            for (partition, data) in rows.partitions.iter().enumerate() {
-                let mut random = Random::for_part(self.seed ^ mix(partition as u64), 141);
-                cluster.with(&topic, partition as u32, |log| fill(log, &data.entries, &mut random));
-            }
+            let there = if self.grows { 1 } else { rows.partitions.len() };
+            cluster.create(&topic(number), there as u32);
+            (0..there).for_each(|partition| self.fill(&cluster, number, (rows, partition)));
         }
         for sink in &built.job.sinks {
             cluster.create(&sink.name, self.partitions(&sink.name));
         }
         cluster
+    }
+
+    fn fill(&self, cluster: &ModelCluster, number: usize, (rows, partition): (&Rows, usize)) {
+        let mut random = Random::for_part(self.seed ^ mix(partition as u64), 141);
+        let entries = &rows.partitions[partition].entries;
+        cluster.with(&topic(number), partition as u32, |log| fill(log, entries, &mut random));
+    }
+
+    /// One more partition of the input turns up; false if all are there.
+    #[must_use]
+    pub fn grow(&self, cluster: &ModelCluster, sources: &[Rows], random: &mut Random) -> bool {
+        let counts: BTreeMap<String, u32> = cluster.topics().into_iter().collect();
+        let count = |number: usize| counts[&topic(number)] as usize;
+        let short = sources.iter().enumerate();
+        let short: Vec<_> = short.filter(|(at, it)| count(*at) < it.partitions.len()).collect();
+        if short.is_empty() {
+            return false;
+        }
+        let (number, rows) = short[random.place(short.len())];
+        cluster.grow(&topic(number), count(number) as u32 + 1);
+        self.fill(cluster, number, (rows, count(number)));
+        true
+    }
+
+    /// True if a reader finds all of the input in every topic of a job that copies it, but for so
+    /// much that was put aside.
+    #[must_use]
+    pub fn is_through(
+        &self,
+        cluster: &ModelCluster,
+        (sources, built): (&[Rows], &Built),
+        aside: usize,
+    ) -> bool {
+        let entries =
+            |rows: &Rows| -> usize { rows.partitions.iter().map(|data| data.entries.len()).sum() };
+        let all: usize = sources.iter().map(entries).sum();
+        let found = |name: &str| -> usize { self.rows(cluster, name).iter().map(Vec::len).sum() };
+        let copied = |ordered: bool| {
+            let names = built.job.sinks.iter().map(|sink| &sink.name);
+            let names = names.filter(|name| built.ordered.contains(name) == ordered);
+            names.map(|name| found(name)).sum::<usize>()
+        };
+        copied(true) + aside >= all && copied(false) + aside >= all
     }
 
     /// Partitions of a topic for output.
@@ -137,9 +190,61 @@ fn places(rows: &Rows) -> BTreeMap<Vec<u8>, (usize, usize)> {
     entries.collect()
 }
 
+/// What an app has read of its input, without which it may have had to do where retention was
+/// faster: the rest is what the model has to be given.
+#[must_use]
+pub fn read_at_all(
+    (sources, ordered): (&[Rows], &[String]),
+    passed: &Passed,
+    found: &output::Rows,
+    aside: &[(String, Vec<u8>)],
+) -> Vec<Rows> {
+    let read_of = |(number, rows): (usize, &Rows)| {
+        let Some(passed) = passed.get(&topic(number)) else { return rows.clone() };
+        // All that was read goes on its own to a topic, or is put aside as no row.
+        let through = found.get(&ordered[number]).into_iter().flatten().cloned();
+        let decoder = decoder(number);
+        let refused = aside.iter().filter(|(operator, _)| *operator == decoder);
+        let read: BTreeSet<Vec<u8>> =
+            through.chain(refused.map(|(_, bytes)| bytes.clone())).collect();
+        let is_read = |entry: &Entry| {
+            let value = value(entry);
+            let bytes = match entry {
+                Entry::Row(_) => value.clone(),
+                Entry::Malformed(_) => as_bytes(&value),
+            };
+            !passed.contains(&value) || read.contains(&bytes)
+        };
+        let partitions = rows.partitions.iter().map(|data| PartitionData {
+            name: data.name.clone(),
+            entries: data.entries.iter().filter(|entry| is_read(entry)).cloned().collect(),
+        });
+        Rows { partitions: partitions.collect::<Vec<_>>().into(), ..rows.clone() }
+    };
+    sources.iter().enumerate().map(read_of).collect()
+}
+
 /// The topic of a source, which is its name too.
 fn topic(number: usize) -> String {
-    format!("source-{number}")
+    format!("{SOURCE}{number}")
+}
+
+/// True for the topics that a job reads.
+#[must_use]
+pub fn is_input(topic: &str) -> bool {
+    topic.starts_with(SOURCE)
+}
+
+/// The operator that makes rows of what a source gives.
+fn decoder(number: usize) -> String {
+    format!("decode-{number}")
+}
+
+/// A record's value as an operator gets it.
+pub(crate) fn as_bytes(value: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    Ref::<[u8]>::encode(&value, &mut bytes);
+    bytes
 }
 
 /// The rows with no more ballast than a topic takes.
@@ -159,11 +264,22 @@ pub fn shortened(mut rows: Rows) -> Rows {
     rows
 }
 
-fn read<F: Faults>(app: &mut App<()>, number: usize, watermarks: Watermarks) -> Plain {
+fn read<F: Faults>(
+    topics: &Topics,
+    app: &mut App<()>,
+    number: usize,
+    watermarks: Watermarks,
+) -> Plain {
     let topic = topic(number);
-    let source = kafka::source(BROKERS, [topic.as_str()]).until_end().bytes().with_faults::<F>();
+    let when_gone = if topics.passes { WhenGone::Earliest } else { WhenGone::Fail };
+    let source = kafka::source(BROKERS, [topic.as_str()]).when_gone(when_gone);
+    let source = match topics.grows {
+        true => source.discover_every(DISCOVER_EVERY),
+        false => source.until_end(),
+    };
+    let source = source.bytes().with_faults::<F>();
     app.source(&topic, source)
-        .try_map::<Row, _, _>(&format!("decode-{number}"), |bytes| row(bytes))
+        .try_map::<Row, _, _>(&decoder(number), |bytes| row(bytes))
         .event_time(&format!("time-{number}"), event_time)
         .watermarks(watermarks)
         .fork()
@@ -232,5 +348,28 @@ fn fill(log: &mut Log, entries: &[Entry], random: &mut Random) {
     }
     if random.permille(200) {
         log.append(unseen(), Some(begin()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::source::{Gate, Pace};
+    use super::*;
+
+    #[test]
+    fn what_was_passed_is_left_out_unless_it_was_read() {
+        let row = |id| Entry::Row((id, 1, 1, String::new()));
+        let refused = |text: &str| Entry::Malformed(text.as_bytes().to_vec());
+        let entries = vec![row(1), row(2), refused("a"), refused("b"), row(3)];
+        let data = PartitionData { name: "p".to_owned(), entries: entries.clone() };
+        let pace = Pace { burst: 1, gap: Duration::ZERO };
+        let rows = Rows { partitions: vec![data].into(), pace, gate: Gate::default() };
+        let removed = entries[..4].iter().map(value).collect();
+        let passed = Passed::from([(topic(0), removed)]);
+        let found = output::Rows::from([("through".to_owned(), vec![value(&row(2))])]);
+        let aside = [(decoder(0), as_bytes(b"b"))];
+        let read = read_at_all((&[rows], &["through".to_owned()]), &passed, &found, &aside);
+        let read: Vec<_> = read[0].partitions[0].entries.iter().map(value).collect();
+        assert_eq!(read, [row(2), refused("b"), row(3)].map(|entry| value(&entry)));
     }
 }

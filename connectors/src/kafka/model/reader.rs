@@ -104,6 +104,7 @@ struct Reading {
 enum Told {
     Nothing,
     End,
+    Trouble,
     Lost,
 }
 
@@ -172,12 +173,14 @@ impl ModelConsumer {
         let log = match state.visible(&fetch.partition.topic, fetch.partition.partition) {
             Ok(log) => log,
             Err(error) => {
-                let said = std::mem::replace(told, Told::Lost);
-                return (said != Told::Lost).then_some(match error {
-                    KafkaError::Unreachable { .. } => Event::Trouble(error),
-                    KafkaError::Refused { .. } => Event::Failed(error),
-                    _ => Event::OutOfRange { round },
-                });
+                // What is lost meanwhile is told when the trouble is over.
+                let (tell, event) = match error {
+                    KafkaError::Unreachable { .. } => (Told::Trouble, Event::Trouble(error)),
+                    KafkaError::Refused { .. } => (Told::Lost, Event::Failed(error)),
+                    _ => (Told::Lost, Event::OutOfRange { round }),
+                };
+                let said = std::mem::replace(told, tell);
+                return (said != tell).then_some(event);
             }
         };
         if hidden > 0 && fetch.offset >= log.end() * (1_000 - hidden) / 1_000 {

@@ -18,6 +18,7 @@ use gear_core::effect::{IoError, IoErrorKind};
 use gear_core::time::{Duration, EventTime, WallTime};
 
 pub(crate) use position::place;
+pub use position::read_up_to;
 pub use reader::KafkaReader;
 pub use shape::{Bytes, Shape, Text, Whole};
 

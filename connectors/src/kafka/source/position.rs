@@ -1,6 +1,7 @@
 //! The partitions of a Kafka source by name, and the positions in them as an epoch keeps them.
 
 use gear_core::api::source::{growing, grows};
+use gear_core::message::Partition;
 use serde::{Deserialize, Serialize};
 
 use crate::kafka::port::TopicPartition;
@@ -77,6 +78,17 @@ pub(super) enum Position {
     At(Progress),
     /// The number of the topic's next partition.
     Later(u32),
+}
+
+/// Up to which offset a partition has been read, as an epoch of the job says; none if nothing of it
+/// was, or if it is no partition of a Kafka source.
+#[must_use]
+pub fn read_up_to(partition: &Partition) -> Option<(TopicPartition, u64)> {
+    let position = Position::decode(&partition.name, partition.position.as_deref()?).ok()?;
+    match (Named::parse(&partition.name).ok()?, position) {
+        (Named::One(of), Position::At(progress)) => Some((of, progress.next)),
+        _ => None,
+    }
 }
 
 /// How far a partition of a topic has been read.
@@ -160,6 +172,21 @@ mod tests {
             // Whatever it makes of them, it does not panic.
             let _ = Position::decode("t#0", &damaged);
         }
+    }
+
+    #[test]
+    fn an_epoch_says_how_far_a_partition_was_read() {
+        let of = |name: &str, position: Option<Position>| {
+            let position = position.map(|position| position.encode());
+            read_up_to(&Partition { name: name.to_owned(), position, done: false })
+        };
+        let at = || Position::At(Progress { next: 7, ..Progress::default() });
+        let partition = TopicPartition { topic: "t".to_owned(), partition: 2 };
+        assert_eq!(of("t#2", Some(at())), Some((partition, 7)));
+        assert_eq!(of("t#2", None), None);
+        assert_eq!(of("t#2", Some(Position::Earliest)), None);
+        assert_eq!(of("t#2+", Some(Position::Later(3))), None);
+        assert_eq!(of("/a/file", Some(at())), None);
     }
 
     #[test]

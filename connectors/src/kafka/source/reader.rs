@@ -14,7 +14,7 @@ use gear_core::time::{Duration, EventTime, Time};
 use super::decide::{Bounds, Decision, Gone, Known, decide, mark, micros, start_millis};
 use super::position::{Mark, Named, Position, Progress, name, printed};
 use super::shape::Shape;
-use super::{Plan, consumers};
+use super::{Plan, WhenGone, consumers};
 use crate::faults::{Faults, NoFaults};
 use crate::kafka::error::KafkaError;
 use crate::kafka::port::TopicPartition;
@@ -137,6 +137,7 @@ impl<S: Shape, F: Faults> KafkaReader<S, F> {
                 (TopicPartition { topic, partition: from }, State::Later(from))
             }
             (Named::Later { topic, from }, Some(Position::Later(next))) => {
+                let next = if F::FIND_PARTITIONS_AGAIN { from } else { next };
                 (TopicPartition { topic, partition: from }, State::Later(next))
             }
             (Named::One(of), None) => (of, State::Asking(Known::Nothing)),
@@ -411,7 +412,9 @@ impl<S: Shape, F: Faults> KafkaReader<S, F> {
     fn look_again(&mut self, now: Time) {
         for (number, part) in self.parts.iter_mut().enumerate() {
             if let (false, State::Reading(progress)) = (part.done, &part.state) {
-                part.state = State::Asking(Known::Read(progress.clone()));
+                let read = Known::Read(progress.clone());
+                let anew = F::BEGIN_ANEW_OUT_OF_RANGE;
+                part.state = State::Asking(if anew { Known::Nothing } else { read });
                 self.question.wanted.insert(number);
             }
         }
@@ -521,7 +524,8 @@ impl<S: Shape, F: Faults> KafkaReader<S, F> {
         let State::Asking(known) = &part.state else { return Ok(true) };
         let patient = part.missing_since.is_none_or(|since| now.since(since) < PATIENCE);
         let Plan { start, when_gone, until_end, .. } = &*self.plan;
-        match decide(&part.partition, known, start, *when_gone, bounds, patient) {
+        let when_gone = if F::LATEST_WHEN_GONE { WhenGone::Latest } else { *when_gone };
+        match decide(&part.partition, known, start, when_gone, bounds, patient) {
             Err(Gone::Lost(reason)) => Err(reason),
             Err(Gone::Shrunk(_)) => {
                 part.missing_since.get_or_insert(now);

@@ -354,6 +354,18 @@ fn what_retention_has_removed_stops_it_or_is_passed_and_counted() {
 }
 
 #[test]
+fn what_retention_removes_while_no_broker_answers_is_passed_and_counted() {
+    let (cluster, mut task) = behind(WhenGone::Earliest);
+    cluster.set_down(true);
+    task.drain().unwrap();
+    cluster.with("t", 0, |log| log.remove_before(6));
+    cluster.set_down(false);
+    task.drain().unwrap();
+    assert_eq!(task.values()[4..], ["g"]);
+    assert!(task.notices.join("\n").contains("2 offsets are passed"), "{:?}", task.notices);
+}
+
+#[test]
 fn the_last_record_that_was_read_may_go_without_harm() {
     let (cluster, mut task) = behind(WhenGone::Fail);
     cluster.with("t", 0, |log| log.remove_before(4));
