@@ -1,6 +1,7 @@
 //! Jobs that write to an HDFS on whole clusters: at volume, and with bugs in the sinks.
 
 mod common;
+#[macro_use]
 #[path = "common/seeded.rs"]
 mod seeded;
 
@@ -39,38 +40,22 @@ fn found(name: &str, run: Run, draw: fn(u64) -> Swarm) {
     seeded::found(name, BUG_SEEDS, buggy, |seed| run_folders(seed, &wanted, &options));
 }
 
-macro_rules! bugs {
-    ($($test:ident: $name:ident, $const:ident;)+) => {
-        $(
-            struct $name;
+fn in_sinks<F: Faults>(name: &str) {
+    found(name, run_folders_with::<host::NoFaults>, Swarm::draw_folders::<F>);
+}
 
-            impl Faults for $name {
-                const $const: bool = true;
-            }
-
-            #[test]
-            fn $test() {
-                let draw = Swarm::draw_folders::<$name>;
-                found(stringify!($const), run_folders_with::<host::NoFaults>, draw);
-            }
-        )+
-    };
+fn in_the_engine<F: host::Faults>(name: &str) {
+    found(name, run_folders_with::<F>, Swarm::draw_folders::<NoFaults>);
 }
 
 bugs! {
+    Faults, in_sinks;
     leave_out_sync: LeaveOutSync, LEAVE_OUT_SYNC;
     publish_before_record: PublishBeforeRecord, PUBLISH_BEFORE_RECORD;
     remove_before_record: RemoveBeforeRecord, REMOVE_BEFORE_RECORD;
 }
 
-struct CommitBeforeRecord;
-
-impl host::Faults for CommitBeforeRecord {
-    const COMMIT_BEFORE_RECORD: bool = true;
-}
-
-#[test]
-fn commit_before_record() {
-    let run = run_folders_with::<CommitBeforeRecord>;
-    found("COMMIT_BEFORE_RECORD", run, Swarm::draw_folders::<NoFaults>);
+bugs! {
+    host::Faults, in_the_engine;
+    commit_before_record: CommitBeforeRecord, COMMIT_BEFORE_RECORD;
 }

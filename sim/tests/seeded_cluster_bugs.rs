@@ -1,6 +1,7 @@
 //! The simulator finds bugs that were put into the machines of a cluster, each within so many
 //! seeds, and none without them.
 
+#[macro_use]
 #[path = "common/seeded.rs"]
 mod seeded;
 
@@ -12,23 +13,6 @@ use sim::scenario::dag_version_after_leader_loss;
 /// Each bug has to be found within so many seeds: a few times what it took when it was measured.
 const SEEDS: u64 = 1_500;
 
-macro_rules! bugs {
-    ($($test:ident: $name:ident, $const:ident;)+) => {
-        $(
-            struct $name;
-
-            impl Faults for $name {
-                const $const: bool = true;
-            }
-
-            #[test]
-            fn $test() {
-                found(stringify!($const), run_with::<$name>, run);
-            }
-        )+
-    };
-}
-
 type Run = fn(u64, &Wanted, &Options) -> Report;
 
 fn found(name: &str, buggy: Run, right: Run) {
@@ -37,7 +21,12 @@ fn found(name: &str, buggy: Run, right: Run) {
     seeded::found(name, SEEDS, of(buggy), of(right));
 }
 
+fn in_the_engine<F: Faults>(name: &str) {
+    found(name, run_with::<F>, run);
+}
+
 bugs! {
+    Faults, in_the_engine;
     snapshot_before_alignment: SnapshotBeforeAlignment, SNAPSHOT_BEFORE_ALIGNMENT;
     commit_before_record: CommitBeforeRecord, COMMIT_BEFORE_RECORD;
     report_before_stored: ReportBeforeStored, REPORT_BEFORE_STORED;

@@ -1,6 +1,7 @@
 //! The simulator finds bugs that were put into the sources and sinks of Kafka, each within so many
 //! seeds, and none without them.
 
+#[macro_use]
 #[path = "common/seeded.rs"]
 mod seeded;
 
@@ -13,24 +14,6 @@ use sim::report::{Options, Report};
 /// Each bug has to be found within so many seeds: a few times what it took when it was measured.
 const SEEDS: u64 = 1_500;
 
-macro_rules! bugs {
-    ($($test:ident: $name:ident, $const:ident;)+) => {
-        $(
-            struct $name;
-
-            impl Faults for $name {
-                const $const: bool = true;
-            }
-
-            #[test]
-            fn $test() {
-                let draw = Swarm::draw_topics::<$name>;
-                found(stringify!($const), run_topics_with::<host::NoFaults>, draw);
-            }
-        )+
-    };
-}
-
 type Run = fn(fn(u64) -> Swarm, u64, &Wanted, &Options) -> Report;
 
 /// A bug in the engine, or in the connectors of the swarm that is drawn.
@@ -40,7 +23,23 @@ fn found(name: &str, run: Run, draw: fn(u64) -> Swarm) {
     seeded::found(name, SEEDS, buggy, |seed| run_topics(seed, &wanted, &options));
 }
 
+fn in_connectors<F: Faults>(name: &str) {
+    found(name, run_topics_with::<host::NoFaults>, Swarm::draw_topics::<F>);
+}
+
+fn in_connectors_embedded<F: Faults>(name: &str) {
+    let options = Options::default();
+    let draw = Config::draw_topics::<F>;
+    let buggy = |seed| direct::run_topics_with::<host::NoFaults>(draw, seed, &options);
+    seeded::found(name, SEEDS, buggy, |seed| direct::run_topics(seed, &options));
+}
+
+fn in_the_engine<F: host::Faults>(name: &str) {
+    found(name, run_topics_with::<F>, Swarm::draw_topics::<NoFaults>);
+}
+
 bugs! {
+    Faults, in_connectors;
     produce_before_record: ProduceBeforeRecord, PRODUCE_BEFORE_RECORD;
     take_unknown_for_committed: TakeUnknownForCommitted, TAKE_UNKNOWN_FOR_COMMITTED;
     leave_out_epoch_number: LeaveOutEpochNumber, LEAVE_OUT_EPOCH_NUMBER;
@@ -51,44 +50,15 @@ bugs! {
     begin_anew_out_of_range: BeginAnewOutOfRange, BEGIN_ANEW_OUT_OF_RANGE;
 }
 
-struct FenceOwnIdOnly;
-
-impl Faults for FenceOwnIdOnly {
-    const FENCE_OWN_ID_ONLY: bool = true;
+// Only there does the parallelism change, which leaves ids of tasks that there are no more, and do
+// partitions turn up.
+bugs! {
+    Faults, in_connectors_embedded;
+    fence_own_id_only: FenceOwnIdOnly, FENCE_OWN_ID_ONLY;
+    find_partitions_again: FindPartitionsAgain, FIND_PARTITIONS_AGAIN;
 }
 
-/// Only where the parallelism changes are there ids of tasks that there are no more.
-#[test]
-fn fence_own_id_only() {
-    found_embedded("FENCE_OWN_ID_ONLY", Config::draw_topics::<FenceOwnIdOnly>);
-}
-
-struct FindPartitionsAgain;
-
-impl Faults for FindPartitionsAgain {
-    const FIND_PARTITIONS_AGAIN: bool = true;
-}
-
-/// Only there do partitions turn up.
-#[test]
-fn find_partitions_again() {
-    found_embedded("FIND_PARTITIONS_AGAIN", Config::draw_topics::<FindPartitionsAgain>);
-}
-
-fn found_embedded(name: &str, draw: fn(u64) -> Config) {
-    let options = Options::default();
-    let buggy = |seed| direct::run_topics_with::<host::NoFaults>(draw, seed, &options);
-    seeded::found(name, SEEDS, buggy, |seed| direct::run_topics(seed, &options));
-}
-
-struct CommitBeforeRecord;
-
-impl host::Faults for CommitBeforeRecord {
-    const COMMIT_BEFORE_RECORD: bool = true;
-}
-
-#[test]
-fn commit_before_record() {
-    let run = run_topics_with::<CommitBeforeRecord>;
-    found("COMMIT_BEFORE_RECORD", run, Swarm::draw_topics::<NoFaults>);
+bugs! {
+    host::Faults, in_the_engine;
+    commit_before_record: CommitBeforeRecord, COMMIT_BEFORE_RECORD;
 }

@@ -3,6 +3,24 @@
 use sim::report::Report;
 use sim::sweep::{Limits, sweep};
 
+/// Bugs of one trait, each with the test that it is found.
+macro_rules! bugs {
+    ($faults:path, $found:ident; $($test:ident: $name:ident, $const:ident;)+) => {
+        $(
+            struct $name;
+
+            impl $faults for $name {
+                const $const: bool = true;
+            }
+
+            #[test]
+            fn $test() {
+                $found::<$name>(stringify!($const));
+            }
+        )+
+    };
+}
+
 /// The first seed that finds the bug; the same seed is right without it.
 pub(crate) fn found(
     name: &str,
