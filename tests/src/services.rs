@@ -232,15 +232,12 @@ impl Services {
             let mut values = addresses.lines().filter_map(|line| line.strip_prefix(name));
             values.next().and_then(|it| it.strip_prefix('=')).map(str::to_owned)
         };
-        let found = (|| {
-            Some((
-                [address("KAFKA_BROKERS")?, address("KAFKA_SASL_BROKERS")?],
-                [address("KAFKA_TLS_BROKERS")?, address("KAFKA_TLS_CA")?],
-                [address("HDFS_URL")?, address("S3_ENDPOINT")?],
-            ))
-        })();
-        if let Some(([brokers, sasl_brokers], [tls_brokers, tls_ca], [hdfs_url, s3_endpoint])) =
-            found
+        let kafka = ["KAFKA_BROKERS", "KAFKA_SASL_BROKERS", "KAFKA_TLS_BROKERS", "KAFKA_TLS_CA"];
+        let others = ["HDFS_URL", "S3_ENDPOINT"];
+        if let (
+            [Some(brokers), Some(sasl_brokers), Some(tls_brokers), Some(tls_ca)],
+            [Some(hdfs_url), Some(s3_endpoint)],
+        ) = (kafka.map(address), others.map(address))
         {
             return Ok(Some(Self {
                 folder,
