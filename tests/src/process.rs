@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -14,6 +15,32 @@ use tempfile::TempDir;
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Between two looks at what is being waited for.
 const PAUSE: Duration = Duration::from_millis(2);
+
+/// Input that lasts for as long as a test disturbs its job, however slow the machine is: without an
+/// end until the test knows how much of it there has been.
+#[derive(Clone, Copy, Debug)]
+pub struct Input {
+    began: Instant,
+    rate: u64,
+}
+
+impl Input {
+    /// The count while the job is disturbed.
+    pub const ENDLESS: u64 = u32::MAX as u64;
+
+    /// So many records a second; to be called before the job is started.
+    #[must_use]
+    pub fn new(rate: u64) -> Self {
+        Self { began: Instant::now(), rate }
+    }
+
+    /// The count with which the job is started at last: more than it can have read, and not by
+    /// much.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        (self.began.elapsed().as_secs() + 2) * self.rate
+    }
+}
 
 /// A folder in which the processes of one job's binary run.
 #[derive(Debug)]
@@ -76,7 +103,7 @@ impl Room {
     /// A command in this folder that runs the program, with nothing of Gear nor of a cloud in its
     /// environment.
     #[must_use]
-    pub fn command(&self, arguments: &[&str]) -> Command {
+    pub fn command(&self, arguments: &[impl AsRef<OsStr>]) -> Command {
         let mut command = Command::new(self.program);
         command.args(arguments).current_dir(self.folder.path()).stdin(Stdio::null());
         for (name, _) in std::env::vars_os() {
@@ -90,7 +117,7 @@ impl Room {
 
     /// Starts the program.
     #[must_use]
-    pub fn start(&self, arguments: &[&str]) -> Running {
+    pub fn start(&self, arguments: &[impl AsRef<OsStr>]) -> Running {
         self.start_command(self.command(arguments))
     }
 
@@ -113,7 +140,7 @@ impl Room {
 
     /// Runs the program to its end.
     #[must_use]
-    pub fn run(&self, arguments: &[&str]) -> Ended {
+    pub fn run(&self, arguments: &[impl AsRef<OsStr>]) -> Ended {
         self.start(arguments).wait()
     }
 

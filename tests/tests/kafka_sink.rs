@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use gear_tests::process::{Dice, Room};
+use gear_tests::process::{Dice, Input, Room};
 use gear_tests::services::{Lease, lease};
 
 const JOB: &str = env!("CARGO_BIN_EXE_job_kafka_out");
@@ -12,13 +12,19 @@ const JOB: &str = env!("CARGO_BIN_EXE_job_kafka_out");
 const KEYS: u64 = 64;
 /// On the slowest machine; usually it is a tenth of it.
 const TEST_MAX: Duration = Duration::from_secs(300);
-const COUNT: u64 = 90_000;
+/// Records a second.
+const RATE: u64 = 12_000;
 const PARTITIONS: u32 = 3;
 
 /// How the job is called.
-fn arguments<'a>(brokers: &'a str, topic: &'a str, more: &[&'a str]) -> Vec<&'a str> {
-    let mut all = vec!["--brokers", brokers, "--topic", topic, "--epoch-interval", "100ms"];
-    all.extend(more);
+fn arguments(services: &Lease, topic: &str, count: u64, more: &[&str]) -> Vec<String> {
+    let mut all: Vec<String> = ["--brokers", services.brokers(), "--topic", topic]
+        .into_iter()
+        .chain(["--epoch-interval", "100ms"])
+        .chain(more.iter().copied())
+        .map(str::to_owned)
+        .collect();
+    all.extend([format!("--count={count}"), format!("--rate={RATE}")]);
     all
 }
 
@@ -54,7 +60,7 @@ enum Moment {
 /// Kills the job after a few epochs, so many times.
 fn kill_again_and_again(
     room: &Room,
-    arguments: &[&str],
+    arguments: &[String],
     kills: u32,
     mut disturb: impl FnMut(u32, Moment),
 ) {
@@ -75,12 +81,12 @@ fn a_job_that_is_killed_again_and_again_leaves_each_record_once_and_in_order() {
     let Some(services) = lease(TEST_MAX) else { return };
     services.topic("killed", PARTITIONS, &[]).expect("it is made");
     let room = Room::new(JOB);
-    let count = COUNT.to_string();
-    let more = ["--count", &count, "--rate", "12000", "--parallelism", "2"];
-    let arguments = arguments(services.brokers(), "killed", &more);
-    kill_again_and_again(&room, &arguments, 6, |_, _| {});
-    let _ = room.run(&arguments).ok();
-    judge(&services, "killed", COUNT);
+    let arguments = |count| arguments(&services, "killed", count, &["--parallelism", "2"]);
+    let input = Input::new(RATE);
+    kill_again_and_again(&room, &arguments(Input::ENDLESS), 6, |_, _| {});
+    let count = input.count();
+    let _ = room.run(&arguments(count)).ok();
+    judge(&services, "killed", count);
 }
 
 #[test]
@@ -88,26 +94,28 @@ fn output_waits_for_a_broker_that_is_killed_with_and_without_the_job() {
     let Some(services) = lease(TEST_MAX) else { return };
     services.topic("waits", PARTITIONS, &[]).expect("it is made");
     let room = Room::new(JOB);
-    // The source goes on while the broker is away.
-    let count = 2 * COUNT;
-    let count_text = count.to_string();
     // Little of it in memory: most is fetched from the checkpoint store when it is produced.
-    let more =
-        ["--count", &count_text, "--rate", "12000", "--output-memory", "20000", "--padding", "100"];
-    let arguments = arguments(services.brokers(), "waits", &more);
+    let more = ["--output-memory", "20000", "--padding", "100"];
+    let arguments = |count| arguments(&services, "waits", count, &more);
+    // The source goes on while the broker is away.
+    let input = Input::new(RATE);
     // With the job; the next one finds no broker at first.
-    kill_again_and_again(&room, &arguments, 4, |round, moment| match (round, moment) {
+    let endless = arguments(Input::ENDLESS);
+    kill_again_and_again(&room, &endless, 4, |round, moment| match (round, moment) {
         (0 | 2, Moment::Killed) => services.kill("kafka").expect("it runs"),
         (1 | 3, Moment::Started) => services.start_again("kafka").expect("it starts"),
         _ => {}
     });
     // And without it.
-    let mut job = room.start(&arguments);
+    let mut job = room.start(&endless);
     let until = room.last_record("kafka-out") + 3;
     assert!(job.wait_until(|| room.last_record("kafka-out") >= until), "{}", job.err());
     services.kill("kafka").expect("it runs");
     services.start_again("kafka").expect("it starts");
-    let _ = job.wait().ok();
+    job.interrupt();
+    assert_eq!(job.wait().code, Some(130));
+    let count = input.count();
+    let _ = room.run(&arguments(count)).ok();
     judge(&services, "waits", count);
 }
 
@@ -116,18 +124,18 @@ fn the_parallelism_may_change_between_two_starts() {
     let Some(services) = lease(TEST_MAX) else { return };
     services.topic("rescaled", PARTITIONS, &[]).expect("it is made");
     let room = Room::new(JOB);
-    let count = COUNT.to_string();
+    let arguments =
+        |count, tasks| arguments(&services, "rescaled", count, &["--parallelism", tasks]);
+    let input = Input::new(RATE);
     for tasks in ["2", "1", "2"] {
-        let more = ["--count", &count, "--rate", "12000", "--parallelism", tasks];
-        let arguments = arguments(services.brokers(), "rescaled", &more);
         let until = room.last_record("kafka-out") + 4;
-        let mut job = room.start(&arguments);
+        let mut job = room.start(&arguments(Input::ENDLESS, tasks));
         assert!(job.wait_until(|| room.last_record("kafka-out") >= until), "{}", job.err());
         let _ = job.kill();
     }
-    let more = ["--count", &count, "--rate", "12000", "--parallelism", "1"];
-    let _ = room.run(&arguments(services.brokers(), "rescaled", &more)).ok();
-    judge(&services, "rescaled", COUNT);
+    let count = input.count();
+    let _ = room.run(&arguments(count, "1")).ok();
+    judge(&services, "rescaled", count);
 }
 
 #[test]
@@ -137,10 +145,9 @@ fn a_record_over_the_limit_of_the_topic_is_put_aside_and_the_others_arrive() {
     let Some(services) = lease(TEST_MAX) else { return };
     services.topic("limited", 1, &["max.message.bytes=2000"]).expect("it is made");
     let room = Room::new(JOB);
-    let (count, padded) = (RECORDS.to_string(), PADDED.to_string());
-    let more = ["--count", &count, "--rate", "20000", "--padding", "3000", "--padded", &padded];
-    let arguments = arguments(services.brokers(), "limited", &more);
-    let ended = room.run(&[&arguments[..], &["--quarantine", "aside"]].concat()).ok();
+    let padded = PADDED.to_string();
+    let more = ["--padding", "3000", "--padded", &padded, "--quarantine", "aside"];
+    let ended = room.run(&arguments(&services, "limited", RECORDS, &more)).ok();
     let aside = RECORDS / PADDED;
     assert_eq!(ended.summary("quarantined"), aside, "{ended:?}");
     let files = room.files("aside");
@@ -158,7 +165,6 @@ fn a_record_over_the_limit_of_the_topic_is_put_aside_and_the_others_arrive() {
 fn what_is_wrong_is_said_by_name() {
     let Some(services) = lease(TEST_MAX) else { return };
     let room = Room::new(JOB);
-    let more = ["--count", "1", "--rate", "1"];
-    let ended = room.run(&arguments(services.brokers(), "nowhere", &more));
+    let ended = room.run(&arguments(&services, "nowhere", 1, &[]));
     let _ = ended.refused(&["there is no topic `nowhere`"]);
 }

@@ -1,12 +1,13 @@
 //! Jobs of one process, killed and started again while servers die.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use gear_tests::chaos::job::{self, Options};
-use gear_tests::process::{Dice, Room, Running};
+use gear_tests::process::{Dice, Input, Room, Running};
 use gear_tests::words;
 
 use super::Place;
@@ -14,8 +15,11 @@ use super::Place;
 const WORD_COUNT: &str = env!("CARGO_BIN_EXE_job_hdfs_word_count");
 const CHAOS: &str = env!("CARGO_BIN_EXE_job_chaos");
 
+/// Records of each source in a second.
+const RATE: u64 = 1_500;
+
 /// A command whose calls and waits are short.
-fn command(room: &Room, arguments: &[&str], wait: &str) -> Command {
+fn command(room: &Room, arguments: &[impl AsRef<OsStr>], wait: &str) -> Command {
     let mut command = room.command(arguments);
     command.env("GEAR_HDFS_CALL_SECONDS", "4").env("GEAR_HDFS_WAIT_SECONDS", wait);
     command
@@ -122,7 +126,7 @@ impl Supervised<'_> {
 fn output_and_checkpoints_are_exact_whatever_dies() {
     let Some(place) = Place::new("chaos") else { return };
     let room = Room::new(CHAOS);
-    let options = Options { count: 30_000, rate: 1_500, seed: 5, out: place.url("out") };
+    let options = Options { count: 30_000, rate: RATE, seed: 5, out: place.url("out") };
     let mut arguments = options.arguments(2, "200ms");
     arguments.extend(["--checkpoints".to_owned(), place.url("checkpoints")]);
     let mut job = Supervised { room: &room, arguments, run: None, ended: Vec::new() };
@@ -157,13 +161,16 @@ fn output_and_checkpoints_are_exact_whatever_dies() {
 fn a_checkpoint_store_that_is_full_is_waited_for_and_nothing_is_lost() {
     let Some(place) = Place::new("full") else { return };
     let room = Room::new(CHAOS);
-    let options = Options { count: 15_000, rate: 1_500, seed: 8, out: "out".into() };
-    let mut arguments = options.arguments(2, "200ms");
-    arguments.extend(["--checkpoints".to_owned(), place.url("checkpoints")]);
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let options = |count| Options { count, rate: RATE, seed: 8, out: "out".into() };
+    let arguments = |count| {
+        let mut arguments = options(count).arguments(2, "200ms");
+        arguments.extend(["--checkpoints".to_owned(), place.url("checkpoints")]);
+        arguments
+    };
     let folder = place.path("checkpoints");
     place.hdfs(&["-mkdir", "-p", &folder]);
-    let mut run = room.start_command(command(&room, &arguments, "60"));
+    let input = Input::new(RATE);
+    let mut run = room.start_command(command(&room, &arguments(Input::ENDLESS), "60"));
     let objects = || -> u64 {
         let counted = place.hdfs(&["-count", &folder]);
         let files = counted.split_whitespace().nth(1).and_then(|it| it.parse().ok());
@@ -177,8 +184,11 @@ fn a_checkpoint_store_that_is_full_is_waited_for_and_nothing_is_lost() {
     assert!(run.wait_until(says), "{}", run.err());
     assert!(!run.has_ended(), "{}", run.err());
     place.hdfs(&["dfsadmin", "-clrSpaceQuota", &folder]);
-    let _ = run.wait().ok();
-    let difference = job::compare(&job::expected(&options), &room.path("out"));
+    run.interrupt();
+    assert_eq!(run.wait().code, Some(130));
+    let count = input.count();
+    let _ = room.start_command(command(&room, &arguments(count), "60")).wait().ok();
+    let difference = job::compare(&job::expected(&options(count)), &room.path("out"));
     assert!(difference.told.is_empty(), "{difference:?}");
 }
 

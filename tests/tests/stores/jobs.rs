@@ -5,26 +5,26 @@ use std::time::Duration;
 
 use gear_core::id::Epoch;
 use gear_tests::chaos::job::{self, NAME, Options};
-use gear_tests::process::{Dice, Room};
+use gear_tests::process::{Dice, Input, Room};
 
 use super::{CHAOS, Place, files};
 
-/// Records of each source: the job is killed more often than it could be done by then.
-const OPTIONS: Options = Options { count: 20_000, rate: 1_500, seed: 6, out: String::new() };
+/// Records of each source in a second.
+const RATE: u64 = 1_500;
 
-fn options() -> Options {
-    Options { out: "out".into(), ..OPTIONS }
+fn options(count: u64) -> Options {
+    Options { count, rate: RATE, seed: 6, out: "out".into() }
 }
 
-fn arguments(place: &Place) -> Vec<String> {
-    let mut arguments = options().arguments(2, "100ms");
+fn arguments(place: &Place, count: u64) -> Vec<String> {
+    let mut arguments = options(count).arguments(2, "100ms");
     arguments.extend(["--checkpoints".into(), place.url()]);
     arguments
 }
 
 /// Asserts that the output is what the model says.
-fn judge(room: &Room) {
-    let difference = job::compare(&job::expected(&options()), &room.path("out"));
+fn judge(room: &Room, count: u64) {
+    let difference = job::compare(&job::expected(&options(count)), &room.path("out"));
     assert!(difference.told.is_empty(), "{difference:?}");
 }
 
@@ -33,18 +33,20 @@ fn a_job_that_is_killed_again_and_again_is_exact_and_leaves_no_probe() {
     const KILLS: u32 = 6;
     let Some(place) = Place::new("killed") else { return };
     let room = Room::new(CHAOS);
-    let arguments = arguments(&place);
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let endless = arguments(&place, Input::ENDLESS);
     let mut dice = Dice::new();
+    let input = Input::new(RATE);
     for _ in 0..KILLS {
         let until = place.last_record(NAME) + 2 + dice.below(8);
-        let mut run = room.start_command(place.command(&room, &arguments));
+        let mut run = room.start_command(place.command(&room, &endless));
         let is_under_way = run.wait_until(|| place.last_record(NAME) >= until);
         assert!(is_under_way, "it has ended before it was killed: {}", run.err());
         let _ = run.kill();
     }
+    let count = input.count();
+    let arguments = arguments(&place, count);
     let _ = room.start_command(place.command(&room, &arguments)).wait().ok();
-    judge(&room);
+    judge(&room, count);
     let bucket = place.services.bucket().join(place.test);
     assert_eq!(files(&bucket.join("probes")), Vec::<String>::new());
     // Nothing of it is on this machine but the lock.
@@ -52,19 +54,20 @@ fn a_job_that_is_killed_again_and_again_is_exact_and_leaves_no_probe() {
 
     let again = room.start_command(place.command(&room, &arguments)).wait().ok();
     assert!(again.out.contains("finished before"), "{again:?}");
-    judge(&room);
-    let fresh = [&arguments[..], &["--fresh", "--quarantine", "aside"]].concat();
+    judge(&room, count);
+    let fresh: Vec<_> = arguments.iter().map(String::as_str).collect();
+    let fresh = [&fresh[..], &["--fresh", "--quarantine", "aside"]].concat();
     let _ = room.start_command(place.command(&room, &fresh)).wait().ok();
-    judge(&room);
+    judge(&room, count);
 }
 
 #[test]
 fn a_server_that_is_away_is_waited_for_and_nothing_is_lost() {
     let Some(place) = Place::new("away") else { return };
     let room = Room::new(CHAOS);
-    let arguments = arguments(&place);
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let mut run = room.start_command(place.command(&room, &arguments));
+    let endless = arguments(&place, Input::ENDLESS);
+    let input = Input::new(RATE);
+    let mut run = room.start_command(place.command(&room, &endless));
     for round in 0..3 {
         let until = place.last_record(NAME) + 4;
         assert!(run.wait_until(|| place.last_record(NAME) >= until), "{}", run.err());
@@ -78,12 +81,15 @@ fn a_server_that_is_away_is_waited_for_and_nothing_is_lost() {
         if round == 2 {
             // One that is started meanwhile waits too.
             let _ = run.kill();
-            run = room.start_command(place.command(&room, &arguments));
+            run = room.start_command(place.command(&room, &endless));
         }
         place.start_again();
     }
-    let _ = run.wait().ok();
-    judge(&room);
+    run.interrupt();
+    assert_eq!(run.wait().code, Some(130));
+    let count = input.count();
+    let _ = room.start_command(place.command(&room, &arguments(&place, count))).wait().ok();
+    judge(&room, count);
 }
 
 /// Whether the first process has told that it waits for its store.
@@ -96,15 +102,16 @@ fn run_says(room: &Room) -> bool {
 fn of_two_processes_on_one_store_the_later_one_goes_on() {
     let Some(place) = Place::new("fenced") else { return };
     let room = Room::new(CHAOS);
-    let arguments = arguments(&place);
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let mut first = room.start_command(place.command(&room, &arguments));
+    let input = Input::new(RATE);
+    let mut first = room.start_command(place.command(&room, &arguments(&place, Input::ENDLESS)));
     assert!(first.wait_until(|| place.last_record(NAME) >= 4), "{}", first.err());
     // As on another machine, where no lock is in the way.
-    let elsewhere = [&arguments[..], &["--state", "elsewhere"]].concat();
+    let count = input.count();
+    let mut elsewhere = arguments(&place, count);
+    elsewhere.extend(["--state".to_owned(), "elsewhere".to_owned()]);
     let second = room.start_command(place.command(&room, &elsewhere));
     first.wait().refused(&["another app master", "taken over", "commits nothing more"]);
     let _ = second.wait().ok();
-    judge(&room);
+    judge(&room, count);
     assert_ne!(Epoch(place.last_record(NAME)), Epoch(0));
 }

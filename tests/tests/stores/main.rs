@@ -6,6 +6,7 @@ mod cluster;
 mod errors;
 mod jobs;
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -37,7 +38,7 @@ impl Place {
     }
 
     /// What runs a job's binary with the right to use the bucket.
-    fn command(&self, room: &Room, arguments: &[&str]) -> Command {
+    fn command(&self, room: &Room, arguments: &[impl AsRef<OsStr>]) -> Command {
         let mut command = room.command(arguments);
         command.envs(self.services.s3_variables());
         command
