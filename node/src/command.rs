@@ -50,25 +50,20 @@ where
     A: FnOnce(&O, &Report) -> Result<()>,
 {
     if std::env::var_os(CHILD).is_some() {
-        return child::run(name, job);
+        return child::run(name, &|arguments| {
+            let words = std::iter::once(name).chain(arguments.iter().map(String::as_str));
+            let matches = command_of::<O>(name).try_get_matches_from(words)?;
+            Ok(Called::new(Cli::from_arg_matches(&matches)?, matches, &job))
+        });
     }
     let matches = command_of::<O>(name).get_matches();
     let cli = match Cli::<O>::from_arg_matches(&matches) {
         Ok(cli) => cli,
         Err(error) => error.exit(),
     };
-    start_logging(&cli.runtime.log);
-    if std::env::var_os(DESCRIBE).is_some() {
-        return child::describe(name, &Called { cli, matches }, job);
-    }
-    match start(name, &cli, job) {
-        Ok(None) => ExitCode::SUCCESS,
-        Ok(Some(report)) => finish(&cli, &report, after),
-        Err(error) => {
-            eprintln!("{name}: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    let options = cli.job.clone();
+    let after = |report: &Report| after(&options, report);
+    Called::new(cli, matches, &job).run(name, Box::new(after))
 }
 
 fn command_of<O: Args>(name: &'static str) -> clap::Command {
@@ -76,27 +71,59 @@ fn command_of<O: Args>(name: &'static str) -> clap::Command {
     Cli::<O>::command().name(name).about(about)
 }
 
-/// A command line that was understood.
-pub(crate) struct Called<O: Args> {
-    cli: Cli<O>,
+/// A command line that was understood. Of what a job is written with, only functions are left
+/// here: what runs it is compiled once, and not with every job.
+pub(crate) struct Called<'a> {
+    command: clap::Command,
     matches: ArgMatches,
+    /// The job's own options, for people.
+    options: String,
+    runtime: RuntimeOptions,
+    describe: Box<Describe<'a>>,
 }
 
-impl<O: Args + Clone + Debug> Called<O> {
-    /// Understands the arguments with which a job was submitted.
-    pub(crate) fn parse(name: &'static str, arguments: &[String]) -> Result<Self, String> {
-        let words = std::iter::once(name).chain(arguments.iter().map(String::as_str));
-        let text = |error: clap::Error| error.to_string();
-        let matches = command_of::<O>(name).try_get_matches_from(words).map_err(text)?;
-        let cli = Cli::from_arg_matches(&matches).map_err(text)?;
-        Ok(Self { cli, matches })
+/// Describes the job of this name.
+type Describe<'a> = dyn Fn(&str, Settings) -> Result<Job> + 'a;
+/// What a job's binary does when the job has finished.
+type After<'a> = dyn FnOnce(&Report) -> Result<()> + 'a;
+
+impl<'a> Called<'a> {
+    fn new<O, F>(cli: Cli<O>, matches: ArgMatches, describe: &'a F) -> Self
+    where
+        O: Args + Clone + Debug + 'a,
+        F: Fn(&mut App<O>) -> Result<()>,
+    {
+        let Cli { job, runtime } = cli;
+        Self {
+            command: command_of::<O>(""),
+            matches,
+            options: format!("{job:?}"),
+            runtime,
+            describe: Box::new(move |name, settings| build(name, job.clone(), settings, describe)),
+        }
+    }
+
+    /// Runs the job in this process, explains it or describes it.
+    fn run(self, name: &str, after: Box<After<'_>>) -> ExitCode {
+        start_logging(&self.runtime.log);
+        if std::env::var_os(DESCRIBE).is_some() {
+            return child::describe(name, &self);
+        }
+        match self.start(name) {
+            Ok(None) => ExitCode::SUCCESS,
+            Ok(Some(report)) => self.finish(&report, after),
+            Err(error) => {
+                eprintln!("{name}: {error}");
+                ExitCode::FAILURE
+            }
+        }
     }
 
     /// The arguments with all that was taken from the environment or this machine, so that other
     /// machines understand the same.
     pub(crate) fn resolved(&self, given: impl Iterator<Item = String>) -> Vec<String> {
         let mut resolved = Vec::new();
-        for argument in command_of::<O>("").get_arguments() {
+        for argument in self.command.get_arguments() {
             let id = argument.get_id().as_str();
             let Some(long) = argument.get_long() else { continue };
             if self.matches.value_source(id) != Some(ValueSource::EnvVariable) {
@@ -110,8 +137,8 @@ impl<O: Args + Clone + Debug> Called<O> {
                 resolved.push(format!("--{long}"));
             }
         }
-        if self.cli.runtime.parallelism.is_none() {
-            resolved.push(format!("--parallelism={}", self.cli.runtime.parallelism()));
+        if self.runtime.parallelism.is_none() {
+            resolved.push(format!("--parallelism={}", self.runtime.parallelism()));
         }
         resolved.extend(given);
         resolved
@@ -119,79 +146,62 @@ impl<O: Args + Clone + Debug> Called<O> {
 
     /// The tasks of a processor that does not set its own.
     pub(crate) fn parallelism(&self) -> u32 {
-        self.cli.runtime.parallelism()
+        self.runtime.parallelism()
     }
 
     /// Builds the job.
-    pub(crate) fn build<F>(&self, name: &str, describe: F) -> Result<Job>
-    where
-        F: Fn(&mut App<O>) -> Result<()>,
-    {
-        let runtime = &self.cli.runtime;
-        let settings =
-            Settings { parallelism: runtime.parallelism(), key_groups: runtime.key_groups };
-        build(name, self.cli.job.clone(), settings, describe)
+    pub(crate) fn build(&self, name: &str) -> Result<Job> {
+        let RuntimeOptions { key_groups, .. } = self.runtime;
+        (self.describe)(name, Settings { parallelism: self.parallelism(), key_groups })
     }
 
     /// How executors run the job.
     pub(crate) fn program(&self, job: &Job) -> Program {
-        embedded::program(job, &self.cli.runtime)
+        embedded::program(job, &self.runtime)
     }
 
     /// How an app master runs the job on a cluster.
     pub(crate) fn plan(&self, job: &Job, executors: u32) -> Result<AppPlan, String> {
-        let arguments = format!("{:?}", self.cli.job);
         let mut files = AnyFiles::new(crate::drivers::notice);
-        let plan = embedded::plan(job, &arguments, &self.cli.runtime, &mut files);
+        let plan = embedded::plan(job, &self.options, &self.runtime, &mut files);
         let mut plan = plan.map_err(|error| error.to_string())?;
         let channels = job.graph.joined_tasks().collect();
         plan.placement = Placement::Executors { wanted: executors, channels };
         plan.graph = Some(job.graph.digest());
         Ok(plan)
     }
-}
 
-fn finish<O: Args>(
-    cli: &Cli<O>,
-    report: &Report,
-    after: impl FnOnce(&O, &Report) -> Result<()>,
-) -> ExitCode {
-    let stopped = matches!(report.outcome, gear_core::app::Outcome::Stopped { .. });
-    if !stopped && let Err(error) = after(&cli.job, report) {
-        eprintln!("{error}");
-        return ExitCode::FAILURE;
-    }
-    if !cli.runtime.quiet {
-        println!("{}", report.summary());
-        if let Some(file) = &report.quarantine_file {
-            println!("put aside: {}", file.display());
-        }
-    }
-    // As a shell reports a process that an interrupt has ended.
-    if stopped { ExitCode::from(130) } else { ExitCode::SUCCESS }
-}
-
-fn start<O, F>(name: &str, cli: &Cli<O>, describe: F) -> Result<Option<Report>>
-where
-    O: Args + Clone + Debug,
-    F: Fn(&mut App<O>) -> Result<()>,
-{
-    let settings =
-        Settings { parallelism: cli.runtime.parallelism(), key_groups: cli.runtime.key_groups };
-    let job = build(name, cli.job.clone(), settings, describe)?;
-    match cli.runtime.explain {
-        Some(Explain::Text) => print!("{}", explain_text(&job.graph)),
-        Some(Explain::Dot) => print!("{}", explain_dot(&job.graph)),
-        None => {
-            for warning in &job.warnings {
-                tracing::warn!(target: "gear", "{warning}");
+    fn start(&self, name: &str) -> Result<Option<Report>> {
+        let job = self.build(name)?;
+        match self.runtime.explain {
+            Some(Explain::Text) => print!("{}", explain_text(&job.graph)),
+            Some(Explain::Dot) => print!("{}", explain_dot(&job.graph)),
+            None => {
+                for warning in &job.warnings {
+                    tracing::warn!(target: "gear", "{warning}");
+                }
+                embedded::stop_on_interrupt();
+                return Ok(Some(embedded::run(&job, &self.options, &self.runtime)?));
             }
-            embedded::stop_on_interrupt();
-            let arguments = format!("{:?}", cli.job);
-            return Ok(Some(embedded::run(&job, &arguments, &cli.runtime)?));
         }
+        Ok(None)
     }
-    Ok(None)
+
+    fn finish(&self, report: &Report, after: Box<After<'_>>) -> ExitCode {
+        let stopped = matches!(report.outcome, gear_core::app::Outcome::Stopped { .. });
+        if !stopped && let Err(error) = after(report) {
+            eprintln!("{error}");
+            return ExitCode::FAILURE;
+        }
+        if !self.runtime.quiet {
+            println!("{}", report.summary());
+            if let Some(file) = &report.quarantine_file {
+                println!("put aside: {}", file.display());
+            }
+        }
+        // As a shell reports a process that an interrupt has ended.
+        if stopped { ExitCode::from(130) } else { ExitCode::SUCCESS }
+    }
 }
 
 /// Describes a job and checks it.

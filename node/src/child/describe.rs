@@ -1,11 +1,8 @@
 //! What a job's binary says of itself when it is asked.
 
-use std::fmt::Debug;
 use std::process::ExitCode;
 
-use clap::Args;
 use gear_core::dag::{explain_dot, explain_text};
-use gear_core::dsl::App;
 use gear_core::link::handshake::{VERSIONS, Versions};
 use serde::{Deserialize, Serialize};
 
@@ -38,12 +35,8 @@ pub struct Description {
 }
 
 /// Prints the description of a job.
-pub(crate) fn describe<O, F>(name: &str, called: &Called<O>, job: F) -> ExitCode
-where
-    O: Args + Clone + Debug,
-    F: Fn(&mut App<O>) -> crate::Result<()>,
-{
-    let built = match called.build(name, job) {
+pub(crate) fn describe(name: &str, called: &Called<'_>) -> ExitCode {
+    let built = match called.build(name) {
         Ok(built) => built,
         Err(error) => {
             eprintln!("{name}: {error}");

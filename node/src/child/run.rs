@@ -1,14 +1,11 @@
 //! A job's binary as a process of a cluster: an app master, or an executor.
 
-use std::fmt::Debug;
 use std::os::fd::AsFd as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::Args;
 use gear_core::control::{Address, Role};
-use gear_core::dsl::App;
 use gear_core::host::process::Process;
 use gear_core::host::{AppConfig, AppProcess, ExecutorConfig, ExecutorProcess, NoFaults};
 use gear_net::runtime::spawned;
@@ -28,12 +25,11 @@ use crate::wire::{Wire, Wiring};
 /// What a process ends with whose worker is gone.
 const ORPHAN: i32 = 3;
 
+/// Understands the arguments with which a job was submitted.
+type Parse<'a> = dyn Fn(&[String]) -> Result<Called<'a>, clap::Error> + 'a;
+
 /// Runs the process that the worker at the other end of standard input wants.
-pub(crate) fn run<O, F>(name: &'static str, describe: F) -> ExitCode
-where
-    O: Args + Clone + Debug,
-    F: Fn(&mut App<O>) -> crate::Result<()>,
-{
+pub(crate) fn run(name: &str, parse: &Parse<'_>) -> ExitCode {
     let services = Builder::new_multi_thread()
         .worker_threads(1)
         .thread_name("gear-services")
@@ -53,7 +49,7 @@ where
     start_logging(&launch.log);
     let folder = std::env::current_dir().unwrap_or_default();
     tracing::info!(target: "gear", "relative paths of this process begin at {}", folder.display());
-    let living = AssertUnwindSafe(|| live(name, *launch, describe, &services, &mut worker));
+    let living = AssertUnwindSafe(|| live(name, *launch, parse, &services, &mut worker));
     let reason = match catch_unwind(living) {
         Ok(Ok(reason) | Err(reason)) => reason,
         Err(_) => "it panicked outside of a job's operator; this is a defect of Gear: please \
@@ -163,20 +159,16 @@ async fn hear(
 }
 
 /// Is what the worker wants, until that ends.
-fn live<O, F>(
-    name: &'static str,
+fn live(
+    name: &str,
     launch: Launch,
-    describe: F,
+    parse: &Parse<'_>,
     services: &Runtime,
     worker: &mut Worker,
-) -> Result<String, String>
-where
-    O: Args + Clone + Debug,
-    F: Fn(&mut App<O>) -> crate::Result<()>,
-{
+) -> Result<String, String> {
     let spec = &launch.order.spec;
-    let called = Called::<O>::parse(name, &spec.arguments)?;
-    let job = called.build(name, describe).map_err(|error| error.to_string())?;
+    let called = parse(&spec.arguments).map_err(|error| error.to_string())?;
+    let job = called.build(name).map_err(|error| error.to_string())?;
     let store = CheckpointStore::open(&launch.checkpoints).map_err(|error| error.to_string())?;
     let store = RemoteStore::new(services.handle().clone(), &store, &spec.state);
     let io = IoThread::start().map_err(|error| format!("a thread cannot be started: {error}"))?;
