@@ -11,7 +11,7 @@ target=${CARGO_TARGET_DIR:-$root/target}
 cache=${GEAR_SERVICES_CACHE:-$target/services}
 # Tests run in another folder than who calls them: what is relative begins at the root.
 [[ $cache == /* ]] || cache=$root/$cache
-# In the order in which they are started.
+# In the order in which they are started; an instance has others if `up` was asked for them.
 NAMES=(namenode datanode1 datanode2 kafka s3)
 
 # What the scripts exit with where there can be no servers: no Java, or nothing to download from.
@@ -27,16 +27,21 @@ LOG_LINES=20
 # Ports are given in blocks of one for each listener, below those that the kernel gives to whoever
 # dials, and apart from those of the other tests.
 PORTS_FROM=10000
-PORT_BLOCKS=700
-LISTENERS=(KAFKA KAFKA_SASL KAFKA_TLS CONTROLLER NAMENODE NAMENODE_HTTP
+PORT_BLOCKS=650
+LISTENERS=(KAFKA KAFKA_SASL KAFKA_TLS CONTROLLER NAMENODE NAMENODE_HTTP NAMENODE2 NAMENODE2_HTTP
   DATANODE1 DATANODE1_IPC DATANODE1_HTTP DATANODE2 DATANODE2_IPC DATANODE2_HTTP S3)
 # The bucket that there is from the start, and who may use it.
 BUCKET=gear
 S3_KEY_ID=gear
 S3_SECRET=known-to-every-test
 
+# What the HDFS of two NameNodes is called: `hdfs://gear/...`.
+NAMESERVICE=gear
+
 # Servers load their classes from archives, but those that are started to make these.
 archives=use
+# `ha` if the instance is an HDFS of two NameNodes, and nothing else.
+kind=
 
 say() {
   echo "services: $*" >&2
@@ -80,8 +85,18 @@ set_folder() {
   case $dir in
     *[[:space:]\&\|,]*) fail "$dir: such characters cannot stand in the servers' settings" ;;
   esac
+  [ ! -e "$dir/kind" ] || set_kind "$(cat "$dir/kind")"
 }
 
+# What the instance is made of: set_kind KIND.
+set_kind() {
+  kind=$1
+  case $kind in
+    ha) NAMES=(namenode namenode2 datanode1 datanode2) ;;
+  esac
+}
+
+# Fails if the instance has no such server.
 known() {
   local name
   for name in "${NAMES[@]}"; do
@@ -95,6 +110,11 @@ read_ports() {
   [ -e "$dir/ports" ] || fail "$dir: no servers have been started here: $services/up $dir"
   # shellcheck source=/dev/null
   . "$dir/ports"
+  local listener
+  for listener in "${LISTENERS[@]}"; do
+    [ -n "${!listener:-}" ] ||
+      fail "$dir: it was made by other scripts than these, without a port for $listener: remove it"
+  done
 }
 
 # True if somebody listens there.
@@ -131,7 +151,12 @@ write_settings() {
     script+=";s,@$listener@,${!listener},"
   done
   mkdir -p "$dir/hadoop"
-  sed "$script" "$services/servers/site.xml" >"$dir/hadoop/core-site.xml"
+  # Of two values the later one counts.
+  {
+    sed '/<\/configuration>/d' "$services/servers/site.xml"
+    [ -z "$kind" ] || sed '/<\/*configuration>/d' "$services/servers/site-$kind.xml"
+    echo '</configuration>'
+  } | sed "$script;s,@NAMESERVICE@,$NAMESERVICE," >"$dir/hadoop/core-site.xml"
   # Hadoop's programs want both files, and do not mind which has what.
   cp "$dir/hadoop/core-site.xml" "$dir/hadoop/hdfs-site.xml"
   sed "$script" "$services/servers/server.properties" >"$dir/server.properties"
@@ -167,6 +192,12 @@ new_hdfs_data() {
   cp -R "$libraries/formatted/data" "$dir/namenode"
   sed "s/^clusterID=.*/clusterID=gear-$RANDOM-$RANDOM-$$/" \
     "$libraries/formatted/data/current/VERSION" >"$version"
+  if [ "$kind" = ha ]; then
+    # Both begin with the same image, and without edits.
+    mkdir -p "$dir/namenode2" "$dir/edits/current"
+    cp -R "$dir/namenode/data" "$dir/namenode2"
+    cp "$dir/namenode/data/current/"{VERSION,seen_txid} "$dir/edits/current"
+  fi
 }
 
 # An empty bucket, which is a folder.
@@ -250,9 +281,11 @@ launch() {
       set_options s3 s3
       command=(s3 "${options[@]}" org.gaul.s3proxy.Main --properties "$dir/s3.properties")
       ;;
-    namenode)
-      set_options namenode namenode
-      command=(hdfs "${options[@]}" "$hdfs.namenode.NameNode" -conf "$dir/hadoop/core-site.xml")
+    namenode*)
+      set_options "$name" namenode
+      command=(hdfs "${options[@]}" "$hdfs.namenode.NameNode" -conf "$dir/hadoop/core-site.xml"
+        -D "dfs.namenode.name.dir=file://$home/data")
+      [ "$kind" != ha ] || command+=(-D "dfs.ha.namenode.id=$name")
       ;;
     datanode*)
       set_options "$name" datanode
@@ -280,16 +313,54 @@ launch() {
   fi
 }
 
+# The NameNode that serves, if one does.
+active() {
+  local name port
+  if [ "$kind" != ha ]; then
+    ! running namenode >/dev/null || echo namenode
+    return 0
+  fi
+  for name in "${NAMES[@]}"; do
+    port=${name^^}_HTTP
+    if [[ $name == namenode* ]] && running "$name" >/dev/null &&
+      [[ $(page "${!port}" '/jmx?qry=Hadoop:service=NameNode,name=NameNodeStatus') == \
+        *'"State" : "active"'* ]]; then
+      echo "$name"
+      return
+    fi
+  done
+}
+
+# Becomes Hadoop's program that makes NameNodes active and standby: haadmin ARGUMENTS...
+haadmin() {
+  # One that is dead need not be asked a hundred times.
+  java_main hdfs "${client[@]}" -cp "$dir/hadoop:$(class_path hdfs)" \
+    org.apache.hadoop.hdfs.tools.DFSHAAdmin -D ipc.client.connect.max.retries=0 "$@"
+}
+
+# Makes a NameNode the active one, or none: activate NAME|none.
+activate() {
+  local now
+  now=$(active)
+  [ "$now" != "$1" ] || return 0
+  [ -z "$now" ] || (haadmin -transitionToStandby "$now") || return 1
+  # The other one may be dead; nothing else makes one active.
+  [ "$1" = none ] || (haadmin -transitionToActive --forceactive "$1")
+}
+
 # True if the server answers. Its log is looked at first: that costs it nothing.
 serves() {
   local log=$dir/$1/log http_port=${1^^}_HTTP
   case $1 in
     kafka) grep -qs 'Kafka Server started' "$log" && listens "$KAFKA" ;;
     s3) grep -qs 'Started ogsoejs.Server@' "$log" && listens "$S3" ;;
-    namenode) grep -qs 'RPC up at' "$log" && listens "$NAMENODE" ;;
+    namenode*)
+      local port=${1^^}
+      grep -qs 'RPC up at' "$log" && listens "${!port}"
+      ;;
     datanode*)
       # Without a NameNode it has nobody to serve for.
-      if ! running namenode >/dev/null; then
+      if [ -z "$(active)" ]; then
         grep -qs 'Starting DataNode with maxLockedMemory' "$log"
         return
       fi
