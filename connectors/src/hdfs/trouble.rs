@@ -106,8 +106,8 @@ fn first_line(said: &str) -> &str {
 
 fn login(said: &str) -> Meaning {
     let (kind, advice) = if said.contains("libgssapi") {
-        let advice = "install the library libgssapi_krb5: the package libgssapi-krb5-2 on Debian and \
-                      Ubuntu, krb5-libs on Red Hat";
+        let advice = "install the library libgssapi_krb5: the package libgssapi-krb5-2 on Debian, \
+                      krb5-libs on Red Hat";
         (IoErrorKind::Denied, advice)
     } else if said.contains("Cannot contact any KDC") {
         (IoErrorKind::Unavailable, "KRB5_CONFIG names the file that says where it is")
