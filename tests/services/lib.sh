@@ -29,7 +29,7 @@ LOG_LINES=20
 PORTS_FROM=10000
 PORT_BLOCKS=650
 LISTENERS=(KAFKA KAFKA_SASL KAFKA_TLS CONTROLLER NAMENODE NAMENODE_HTTP NAMENODE2 NAMENODE2_HTTP
-  DATANODE1 DATANODE1_IPC DATANODE1_HTTP DATANODE2 DATANODE2_IPC DATANODE2_HTTP S3)
+  DATANODE1 DATANODE1_IPC DATANODE1_HTTP DATANODE2 DATANODE2_IPC DATANODE2_HTTP S3 KDC)
 # The bucket that there is from the start, and who may use it.
 BUCKET=gear
 S3_KEY_ID=gear
@@ -37,10 +37,14 @@ S3_SECRET=known-to-every-test
 
 # What the HDFS of two NameNodes is called: `hdfs://gear/...`.
 NAMESERVICE=gear
+# Of Kerberos: the realm, and the user whose keys DIR/kdc/keytab has.
+REALM=GEAR.TEST
+PRINCIPAL=gear
 
 # Servers load their classes from archives, but those that are started to make these.
 archives=use
-# `ha` if the instance is an HDFS of two NameNodes, and nothing else.
+# Empty for a usual instance. An HDFS and nothing else is `ha`, with two NameNodes, `kerberos`, or
+# `kerberos-privacy`, behind Kerberos and with data that is encrypted on its way.
 kind=
 
 say() {
@@ -75,6 +79,20 @@ set_libraries() {
   fi
 }
 
+# The KDC, which is downloaded if it is missing.
+set_kdc() {
+  local own=$kdc.$$
+  [ ! -e "$kdc" ] || return 0
+  command -v mvn >/dev/null ||
+    unavailable "there is no Maven (mvn), with which the KDC is downloaded"
+  say "downloading the KDC (once)"
+  mvn -q -B -f "$services/servers/kdc.xml" dependency:copy-dependencies -DincludeScope=runtime \
+    "-DoutputDirectory=$own" >"$kdc.out" 2>&1 ||
+    unavailable "Maven could not download the KDC: $(tail -n "$LOG_LINES" "$kdc.out")"
+  # Somebody else may have been faster.
+  mv -T "$own" "$kdc" 2>/dev/null || rm -rf "$own"
+}
+
 # The folder of an instance: set_folder [DIR].
 set_folder() {
   dir=${1:-${GEAR_SERVICES_DIR:-$cache/default}}
@@ -93,6 +111,11 @@ set_kind() {
   kind=$1
   case $kind in
     ha) NAMES=(namenode namenode2 datanode1 datanode2) ;;
+    kerberos*)
+      NAMES=(kdc namenode datanode1 datanode2)
+      # Not of a version of the other libraries: it is downloaded only where it is asked for.
+      kdc=$cache/kdc-$(cksum <"$services/servers/kdc.xml" | cut -d ' ' -f 1)
+      ;;
   esac
 }
 
@@ -150,15 +173,25 @@ write_settings() {
   for listener in "${LISTENERS[@]}"; do
     script+=";s,@$listener@,${!listener},"
   done
+  script+=";s,@NAMESERVICE@,$NAMESERVICE,;s,@REALM@,$REALM,"
+  case $kind in
+    kerberos) script+=";s,@PROTECTION@,authentication," ;;
+    kerberos-privacy) script+=";s,@PROTECTION@,privacy," ;;
+  esac
   mkdir -p "$dir/hadoop"
   # Of two values the later one counts.
   {
     sed '/<\/configuration>/d' "$services/servers/site.xml"
-    [ -z "$kind" ] || sed '/<\/*configuration>/d' "$services/servers/site-$kind.xml"
+    [ -z "$kind" ] || sed '/<\/*configuration>/d' "$services/servers/site-${kind%%-*}.xml"
     echo '</configuration>'
-  } | sed "$script;s,@NAMESERVICE@,$NAMESERVICE," >"$dir/hadoop/core-site.xml"
+  } | sed "$script" >"$dir/hadoop/core-site.xml"
   # Hadoop's programs want both files, and do not mind which has what.
   cp "$dir/hadoop/core-site.xml" "$dir/hadoop/hdfs-site.xml"
+  if [[ $kind == kerberos* ]]; then
+    sed "$script" "$services/servers/krb5.conf" >"$dir/hadoop/krb5.conf"
+    sed "$script" "$services/servers/kdc.properties" >"$dir/kdc.properties"
+  fi
+  [ -z "$kind" ] || return 0
   sed "$script" "$services/servers/server.properties" >"$dir/server.properties"
   sed "$script;s,@KEY_ID@,$S3_KEY_ID,;s,@SECRET@,$S3_SECRET," \
     "$services/servers/s3.properties" >"$dir/s3.properties"
@@ -228,8 +261,9 @@ running() {
 
 # The jars of one of them. An archive of classes is good for one order only, and for no folders.
 class_path() {
-  local jar path=
-  for jar in "$libraries/$1"/*.jar; do
+  local jar path= folder=$libraries/$1
+  [ "$1" != kdc ] || folder=$kdc
+  for jar in "$folder"/*.jar; do
     path+=$jar:
   done
   echo "${path%:}"
@@ -249,11 +283,12 @@ set_options() {
   elif [ -e "$archive" ]; then
     options+=("-XX:SharedArchiveFile=$archive")
   fi
+  [[ $kind != kerberos* ]] || options+=("-Djava.security.krb5.conf=$dir/hadoop/krb5.conf")
   # shellcheck disable=SC2206
   options+=(${GEAR_SERVICES_JVM:-})
 }
 
-# Becomes a program with the class path of one of them: java_main kafka|hdfs|s3 ARGUMENTS...
+# Becomes a program with the class path of one of them: java_main kafka|hdfs|s3|kdc ARGUMENTS...
 java_main() {
   local path
   path=$(class_path "$1")
@@ -280,6 +315,12 @@ launch() {
     s3)
       set_options s3 s3
       command=(s3 "${options[@]}" org.gaul.s3proxy.Main --properties "$dir/s3.properties")
+      ;;
+    kdc)
+      set_options kdc kdc
+      # Clients take the first of the keytab for themselves.
+      command=(kdc "${options[@]}" org.apache.hadoop.minikdc.MiniKdc "$home" "$dir/kdc.properties"
+        "$home/keytab" "$PRINCIPAL" hdfs/localhost HTTP/localhost)
       ;;
     namenode*)
       set_options "$name" namenode
@@ -354,6 +395,8 @@ serves() {
   case $1 in
     kafka) grep -qs 'Kafka Server started' "$log" && listens "$KAFKA" ;;
     s3) grep -qs 'Started ogsoejs.Server@' "$log" && listens "$S3" ;;
+    # It has written the keytab then.
+    kdc) grep -qs 'Standalone MiniKdc Running' "$dir/kdc/out" && listens "$KDC" ;;
     namenode*)
       local port=${1^^}
       grep -qs 'RPC up at' "$log" && listens "${!port}"

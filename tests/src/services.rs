@@ -28,6 +28,10 @@ pub enum Kind {
     Usual,
     /// An HDFS of two `NameNode`s, and nothing else.
     HighlyAvailable,
+    /// An HDFS behind Kerberos with a KDC, and nothing else.
+    Kerberos,
+    /// The same with data that is encrypted on its way.
+    KerberosPrivacy,
 }
 
 impl Kind {
@@ -37,6 +41,9 @@ impl Kind {
         match self {
             Self::Usual => &NAMES,
             Self::HighlyAvailable => &["namenode", "namenode2", "datanode1", "datanode2"],
+            Self::Kerberos | Self::KerberosPrivacy => {
+                &["kdc", "namenode", "datanode1", "datanode2"]
+            }
         }
     }
 
@@ -45,6 +52,16 @@ impl Kind {
         match self {
             Self::Usual => &[],
             Self::HighlyAvailable => &["--ha"],
+            Self::Kerberos => &["--kerberos"],
+            Self::KerberosPrivacy => &["--kerberos-privacy"],
+        }
+    }
+
+    /// The script that downloads what they need.
+    const fn warm(self) -> &'static str {
+        match self {
+            Self::Usual | Self::HighlyAvailable => "warm",
+            Self::Kerberos | Self::KerberosPrivacy => "warm-kerberos",
         }
     }
 }
@@ -113,7 +130,7 @@ pub struct Lease {
 }
 
 /// Kinds of servers that a test binary may have at once.
-const KINDS: usize = 2;
+const KINDS: usize = 4;
 
 /// What has become of a test binary's servers.
 #[derive(Debug)]
@@ -188,13 +205,20 @@ impl Drop for Lease {
 /// # Errors
 /// If there can be none but the environment says that there are to be.
 pub fn are_possible() -> Result<bool, ServicesError> {
+    are_possible_of(Kind::Usual)
+}
+
+/// The same of servers of this kind.
+fn are_possible_of(kind: Kind) -> Result<bool, ServicesError> {
+    static SAID: [Once; KINDS] = [const { Once::new() }; KINDS];
     let wanted = std::env::var_os(WANTED).unwrap_or_default();
-    let Some(reason) = why_impossible(&wanted, script("warm"))? else { return Ok(true) };
-    static SAID: Once = Once::new();
-    SAID.call_once(|| {
-        let line = format!("\nNOT TESTED WITH REAL SERVERS (Kafka, HDFS, S3): {reason}\n");
-        say(&line);
-    });
+    let Some(reason) = why_impossible(&wanted, script(kind.warm()))? else { return Ok(true) };
+    let what = match kind {
+        Kind::Usual => "REAL SERVERS (Kafka, HDFS, S3)",
+        Kind::HighlyAvailable => "AN HDFS OF TWO NAME NODES",
+        Kind::Kerberos | Kind::KerberosPrivacy => "AN HDFS BEHIND KERBEROS",
+    };
+    SAID[kind as usize].call_once(|| say(&format!("\nNOT TESTED WITH {what}: {reason}\n")));
     Ok(false)
 }
 
@@ -263,7 +287,7 @@ impl Services {
     /// As [`Self::start`].
     pub fn start_with(kind: Kind) -> Result<Option<Self>, ServicesError> {
         static STARTED: AtomicU32 = AtomicU32::new(0);
-        if !are_possible()? {
+        if !are_possible_of(kind)? {
             return Ok(None);
         }
         let _watch = watch("the start of the servers", COMMAND_MAX);
@@ -339,6 +363,14 @@ impl Services {
         let mut ports = ports.lines().filter_map(|line| line.split_once('='));
         let port = ports.find(|(listener, _)| listener.eq_ignore_ascii_case(name));
         format!("hdfs://127.0.0.1:{}", port.expect("it is one of the servers").1)
+    }
+
+    /// The environment of a process that is to use an HDFS behind Kerberos, as the user whose
+    /// keytab is in it.
+    #[must_use]
+    pub fn kerberos_variables(&self) -> Vec<(&'static str, String)> {
+        let names = ["HADOOP_CONF_DIR", "KRB5_CONFIG", "KRB5_CLIENT_KTNAME"];
+        names.map(|name| (name, self.address(name).to_owned())).into()
     }
 
     /// The S3 server: `http://host:port`.

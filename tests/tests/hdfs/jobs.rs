@@ -25,7 +25,7 @@ pub(crate) fn command(room: &Room, arguments: &[impl AsRef<OsStr>], wait: &str) 
     command
 }
 
-fn counted(place: &Place, folder: &str) -> BTreeMap<String, String> {
+pub(crate) fn counted(place: &Place, folder: &str) -> BTreeMap<String, String> {
     let (_kept, fetched) = place.fetch(folder);
     let mut table = BTreeMap::new();
     for line in words::lines(&fetched) {

@@ -1,10 +1,12 @@
 //! HDFS: its source, its sink and the checkpoint store on it, against a real `NameNode` and two
-//! real `DataNode`s that are killed, started again and filled, and against two `NameNode`s.
+//! real `DataNode`s that are killed, started again and filled, against two `NameNode`s, and behind
+//! Kerberos.
 
 mod cluster;
 mod driver;
 mod failover;
 mod jobs;
+mod kerberos;
 mod objects;
 
 use std::path::PathBuf;
