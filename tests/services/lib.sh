@@ -11,7 +11,7 @@ target=${CARGO_TARGET_DIR:-$root/target}
 cache=${GEAR_SERVICES_CACHE:-$target/services}
 # Tests run in another folder than who calls them: what is relative begins at the root.
 [[ $cache == /* ]] || cache=$root/$cache
-# In the order in which they are started.
+# In the order in which they are started; an instance has others if `up` was asked for them.
 NAMES=(namenode datanode1 datanode2 kafka s3)
 
 # What the scripts exit with where there can be no servers: no Java, or nothing to download from.
@@ -27,16 +27,25 @@ LOG_LINES=20
 # Ports are given in blocks of one for each listener, below those that the kernel gives to whoever
 # dials, and apart from those of the other tests.
 PORTS_FROM=10000
-PORT_BLOCKS=700
-LISTENERS=(KAFKA KAFKA_SASL KAFKA_TLS CONTROLLER NAMENODE NAMENODE_HTTP
-  DATANODE1 DATANODE1_IPC DATANODE1_HTTP DATANODE2 DATANODE2_IPC DATANODE2_HTTP S3)
+PORT_BLOCKS=650
+LISTENERS=(KAFKA KAFKA_SASL KAFKA_TLS CONTROLLER NAMENODE NAMENODE_HTTP NAMENODE2 NAMENODE2_HTTP
+  DATANODE1 DATANODE1_IPC DATANODE1_HTTP DATANODE2 DATANODE2_IPC DATANODE2_HTTP S3 KDC)
 # The bucket that there is from the start, and who may use it.
 BUCKET=gear
 S3_KEY_ID=gear
 S3_SECRET=known-to-every-test
 
+# What the HDFS of two NameNodes is called: `hdfs://gear/...`.
+NAMESERVICE=gear
+# Of Kerberos: the realm, and the user whose keys DIR/kdc/keytab has.
+REALM=GEAR.TEST
+PRINCIPAL=gear
+
 # Servers load their classes from archives, but those that are started to make these.
 archives=use
+# Empty for a usual instance. An HDFS and nothing else is `ha`, with two NameNodes, `kerberos`, or
+# `kerberos-privacy`, behind Kerberos and with data that is encrypted on its way.
+kind=
 
 say() {
   echo "services: $*" >&2
@@ -70,6 +79,20 @@ set_libraries() {
   fi
 }
 
+# The KDC, which is downloaded if it is missing.
+set_kdc() {
+  local own=$kdc.$$
+  [ ! -e "$kdc" ] || return 0
+  command -v mvn >/dev/null ||
+    unavailable "there is no Maven (mvn), with which the KDC is downloaded"
+  say "downloading the KDC (once)"
+  mvn -q -B -f "$services/servers/kdc.xml" dependency:copy-dependencies -DincludeScope=runtime \
+    "-DoutputDirectory=$own" >"$kdc.out" 2>&1 ||
+    unavailable "Maven could not download the KDC: $(tail -n "$LOG_LINES" "$kdc.out")"
+  # Somebody else may have been faster.
+  mv -T "$own" "$kdc" 2>/dev/null || rm -rf "$own"
+}
+
 # The folder of an instance: set_folder [DIR].
 set_folder() {
   dir=${1:-${GEAR_SERVICES_DIR:-$cache/default}}
@@ -80,8 +103,23 @@ set_folder() {
   case $dir in
     *[[:space:]\&\|,]*) fail "$dir: such characters cannot stand in the servers' settings" ;;
   esac
+  [ ! -e "$dir/kind" ] || set_kind "$(cat "$dir/kind")"
 }
 
+# What the instance is made of: set_kind KIND.
+set_kind() {
+  kind=$1
+  case $kind in
+    ha) NAMES=(namenode namenode2 datanode1 datanode2) ;;
+    kerberos*)
+      NAMES=(kdc namenode datanode1 datanode2)
+      # Not of a version of the other libraries: it is downloaded only where it is asked for.
+      kdc=$cache/kdc-$(cksum <"$services/servers/kdc.xml" | cut -d ' ' -f 1)
+      ;;
+  esac
+}
+
+# Fails if the instance has no such server.
 known() {
   local name
   for name in "${NAMES[@]}"; do
@@ -95,6 +133,11 @@ read_ports() {
   [ -e "$dir/ports" ] || fail "$dir: no servers have been started here: $services/up $dir"
   # shellcheck source=/dev/null
   . "$dir/ports"
+  local listener
+  for listener in "${LISTENERS[@]}"; do
+    [ -n "${!listener:-}" ] ||
+      fail "$dir: it was made by other scripts than these, without a port for $listener: remove it"
+  done
 }
 
 # True if somebody listens there.
@@ -130,10 +173,25 @@ write_settings() {
   for listener in "${LISTENERS[@]}"; do
     script+=";s,@$listener@,${!listener},"
   done
+  script+=";s,@NAMESERVICE@,$NAMESERVICE,;s,@REALM@,$REALM,"
+  case $kind in
+    kerberos) script+=";s,@PROTECTION@,authentication," ;;
+    kerberos-privacy) script+=";s,@PROTECTION@,privacy," ;;
+  esac
   mkdir -p "$dir/hadoop"
-  sed "$script" "$services/servers/site.xml" >"$dir/hadoop/core-site.xml"
+  # Of two values the later one counts.
+  {
+    sed '/<\/configuration>/d' "$services/servers/site.xml"
+    [ -z "$kind" ] || sed '/<\/*configuration>/d' "$services/servers/site-${kind%%-*}.xml"
+    echo '</configuration>'
+  } | sed "$script" >"$dir/hadoop/core-site.xml"
   # Hadoop's programs want both files, and do not mind which has what.
   cp "$dir/hadoop/core-site.xml" "$dir/hadoop/hdfs-site.xml"
+  if [[ $kind == kerberos* ]]; then
+    sed "$script" "$services/servers/krb5.conf" >"$dir/hadoop/krb5.conf"
+    sed "$script" "$services/servers/kdc.properties" >"$dir/kdc.properties"
+  fi
+  [ -z "$kind" ] || return 0
   sed "$script" "$services/servers/server.properties" >"$dir/server.properties"
   sed "$script;s,@KEY_ID@,$S3_KEY_ID,;s,@SECRET@,$S3_SECRET," \
     "$services/servers/s3.properties" >"$dir/s3.properties"
@@ -167,6 +225,12 @@ new_hdfs_data() {
   cp -R "$libraries/formatted/data" "$dir/namenode"
   sed "s/^clusterID=.*/clusterID=gear-$RANDOM-$RANDOM-$$/" \
     "$libraries/formatted/data/current/VERSION" >"$version"
+  if [ "$kind" = ha ]; then
+    # Both begin with the same image, and without edits.
+    mkdir -p "$dir/namenode2" "$dir/edits/current"
+    cp -R "$dir/namenode/data" "$dir/namenode2"
+    cp "$dir/namenode/data/current/"{VERSION,seen_txid} "$dir/edits/current"
+  fi
 }
 
 # An empty bucket, which is a folder.
@@ -197,8 +261,9 @@ running() {
 
 # The jars of one of them. An archive of classes is good for one order only, and for no folders.
 class_path() {
-  local jar path=
-  for jar in "$libraries/$1"/*.jar; do
+  local jar path= folder=$libraries/$1
+  [ "$1" != kdc ] || folder=$kdc
+  for jar in "$folder"/*.jar; do
     path+=$jar:
   done
   echo "${path%:}"
@@ -218,11 +283,12 @@ set_options() {
   elif [ -e "$archive" ]; then
     options+=("-XX:SharedArchiveFile=$archive")
   fi
+  [[ $kind != kerberos* ]] || options+=("-Djava.security.krb5.conf=$dir/hadoop/krb5.conf")
   # shellcheck disable=SC2206
   options+=(${GEAR_SERVICES_JVM:-})
 }
 
-# Becomes a program with the class path of one of them: java_main kafka|hdfs|s3 ARGUMENTS...
+# Becomes a program with the class path of one of them: java_main kafka|hdfs|s3|kdc ARGUMENTS...
 java_main() {
   local path
   path=$(class_path "$1")
@@ -250,9 +316,17 @@ launch() {
       set_options s3 s3
       command=(s3 "${options[@]}" org.gaul.s3proxy.Main --properties "$dir/s3.properties")
       ;;
-    namenode)
-      set_options namenode namenode
-      command=(hdfs "${options[@]}" "$hdfs.namenode.NameNode" -conf "$dir/hadoop/core-site.xml")
+    kdc)
+      set_options kdc kdc
+      # Clients take the first of the keytab for themselves.
+      command=(kdc "${options[@]}" org.apache.hadoop.minikdc.MiniKdc "$home" "$dir/kdc.properties"
+        "$home/keytab" "$PRINCIPAL" hdfs/localhost HTTP/localhost)
+      ;;
+    namenode*)
+      set_options "$name" namenode
+      command=(hdfs "${options[@]}" "$hdfs.namenode.NameNode" -conf "$dir/hadoop/core-site.xml"
+        -D "dfs.namenode.name.dir=file://$home/data")
+      [ "$kind" != ha ] || command+=(-D "dfs.ha.namenode.id=$name")
       ;;
     datanode*)
       set_options "$name" datanode
@@ -280,16 +354,56 @@ launch() {
   fi
 }
 
+# The NameNode that serves, if one does.
+active() {
+  local name port
+  if [ "$kind" != ha ]; then
+    ! running namenode >/dev/null || echo namenode
+    return 0
+  fi
+  for name in "${NAMES[@]}"; do
+    port=${name^^}_HTTP
+    if [[ $name == namenode* ]] && running "$name" >/dev/null &&
+      [[ $(page "${!port}" '/jmx?qry=Hadoop:service=NameNode,name=NameNodeStatus') == \
+        *'"State" : "active"'* ]]; then
+      echo "$name"
+      return
+    fi
+  done
+}
+
+# Becomes Hadoop's program that makes NameNodes active and standby: haadmin ARGUMENTS...
+haadmin() {
+  # One that is dead need not be asked a hundred times.
+  java_main hdfs "${client[@]}" -cp "$dir/hadoop:$(class_path hdfs)" \
+    org.apache.hadoop.hdfs.tools.DFSHAAdmin -D ipc.client.connect.max.retries=0 "$@"
+}
+
+# Makes a NameNode the active one, or none: activate NAME|none.
+activate() {
+  local now
+  now=$(active)
+  [ "$now" != "$1" ] || return 0
+  [ -z "$now" ] || (haadmin -transitionToStandby "$now") || return 1
+  # The other one may be dead; nothing else makes one active.
+  [ "$1" = none ] || (haadmin -transitionToActive --forceactive "$1")
+}
+
 # True if the server answers. Its log is looked at first: that costs it nothing.
 serves() {
   local log=$dir/$1/log http_port=${1^^}_HTTP
   case $1 in
     kafka) grep -qs 'Kafka Server started' "$log" && listens "$KAFKA" ;;
     s3) grep -qs 'Started ogsoejs.Server@' "$log" && listens "$S3" ;;
-    namenode) grep -qs 'RPC up at' "$log" && listens "$NAMENODE" ;;
+    # It has written the keytab then.
+    kdc) grep -qs 'Standalone MiniKdc Running' "$dir/kdc/out" && listens "$KDC" ;;
+    namenode*)
+      local port=${1^^}
+      grep -qs 'RPC up at' "$log" && listens "${!port}"
+      ;;
     datanode*)
       # Without a NameNode it has nobody to serve for.
-      if ! running namenode >/dev/null; then
+      if [ -z "$(active)" ]; then
         grep -qs 'Starting DataNode with maxLockedMemory' "$log"
         return
       fi

@@ -1,6 +1,7 @@
 //! Real servers for the tests that talk to them: a Kafka broker, an HDFS of a `NameNode` and two
 //! `DataNode`s, and an S3 server. `tests/services` has the scripts that start them, and says more.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -17,8 +18,53 @@ use thiserror::Error;
 
 use crate::watchdog::{Watch, watch};
 
-/// The servers' names.
+/// The servers' names, but for those of other kinds.
 pub const NAMES: [&str; 5] = ["namenode", "datanode1", "datanode2", "kafka", "s3"];
+
+/// Which servers there are to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// [`NAMES`]: a Kafka broker, an HDFS and an S3 server.
+    Usual,
+    /// An HDFS of two `NameNode`s, and nothing else.
+    HighlyAvailable,
+    /// An HDFS behind Kerberos with a KDC, and nothing else.
+    Kerberos,
+    /// The same with data that is encrypted on its way.
+    KerberosPrivacy,
+}
+
+impl Kind {
+    /// The servers' names, in the order in which they are started.
+    #[must_use]
+    pub const fn names(self) -> &'static [&'static str] {
+        match self {
+            Self::Usual => &NAMES,
+            Self::HighlyAvailable => &["namenode", "namenode2", "datanode1", "datanode2"],
+            Self::Kerberos | Self::KerberosPrivacy => {
+                &["kdc", "namenode", "datanode1", "datanode2"]
+            }
+        }
+    }
+
+    /// What `up` is told.
+    const fn options(self) -> &'static [&'static str] {
+        match self {
+            Self::Usual => &[],
+            Self::HighlyAvailable => &["--ha"],
+            Self::Kerberos => &["--kerberos"],
+            Self::KerberosPrivacy => &["--kerberos-privacy"],
+        }
+    }
+
+    /// The script that downloads what they need.
+    const fn warm(self) -> &'static str {
+        match self {
+            Self::Usual | Self::HighlyAvailable => "warm",
+            Self::Kerberos | Self::KerberosPrivacy => "warm-kerberos",
+        }
+    }
+}
 
 /// The bucket of the S3 server.
 pub const BUCKET: &str = "gear";
@@ -66,24 +112,25 @@ pub enum ServicesError {
 /// gone; likewise if this process ends in whatever way.
 #[derive(Debug)]
 pub struct Services {
+    kind: Kind,
     folder: PathBuf,
     supervisor: Child,
     /// Its end tells the supervisor that nobody needs the servers any more.
     input: Option<ChildStdin>,
-    brokers: String,
-    sasl_brokers: String,
-    tls_brokers: String,
-    tls_ca: String,
-    hdfs_url: String,
-    s3_endpoint: String,
+    /// What `up` has printed, by name.
+    addresses: BTreeMap<String, String>,
 }
 
 /// The servers of a test binary, in the hands of one test.
 #[derive(Debug)]
 pub struct Lease {
-    shared: MutexGuard<'static, Shared>,
+    kind: Kind,
+    shared: MutexGuard<'static, [Shared; KINDS]>,
     _watch: Watch,
 }
+
+/// Kinds of servers that a test binary may have at once.
+const KINDS: usize = 4;
 
 /// What has become of a test binary's servers.
 #[derive(Debug)]
@@ -94,7 +141,8 @@ enum Shared {
     Running(Services),
 }
 
-static SHARED: Mutex<Shared> = Mutex::new(Shared::NotStarted);
+/// One lock for all: there are no more than two processors for them and the test.
+static SHARED: Mutex<[Shared; KINDS]> = Mutex::new([const { Shared::NotStarted }; KINDS]);
 
 /// The servers of this test binary, started by the first test that asks, for one test at a time,
 /// which may take so long. None if there can be none: the test is to end then.
@@ -103,30 +151,42 @@ static SHARED: Mutex<Shared> = Mutex::new(Shared::NotStarted);
 /// If they do not start, or if there are to be some and there can be none.
 #[must_use]
 pub fn lease(bound: Duration) -> Option<Lease> {
+    lease_of(Kind::Usual, bound)
+}
+
+/// As [`lease`], of servers of this kind.
+///
+/// # Panics
+/// As [`lease`].
+#[must_use]
+pub fn lease_of(kind: Kind, bound: Duration) -> Option<Lease> {
     // A test that has failed leaves them in any state, which is put right below.
     let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Shared::NotStarted = *shared {
-        *shared = match Services::start() {
+    let own = &mut shared[kind as usize];
+    if let Shared::NotStarted = own {
+        *own = match Services::start_with(kind) {
             Ok(Some(services)) => Shared::Running(services),
             Ok(None) => Shared::Unavailable,
             Err(error) => Shared::Failed(error.to_string()),
         };
     }
-    let services = match &*shared {
+    let services = match own {
         Shared::Running(services) => services,
         // The next tests need not wait for the same again.
         Shared::Failed(reason) => panic!("{reason}"),
         Shared::Unavailable | Shared::NotStarted => return None,
     };
     services.start_missing().unwrap_or_else(|error| panic!("{error}"));
-    Some(Lease { shared, _watch: watch("a test with servers", bound) })
+    Some(Lease { kind, shared, _watch: watch("a test with servers", bound) })
 }
 
 impl Deref for Lease {
     type Target = Services;
 
     fn deref(&self) -> &Services {
-        let Shared::Running(services) = &*self.shared else { unreachable!("it was leased") };
+        let Shared::Running(services) = &self.shared[self.kind as usize] else {
+            unreachable!("it was leased")
+        };
         services
     }
 }
@@ -145,13 +205,20 @@ impl Drop for Lease {
 /// # Errors
 /// If there can be none but the environment says that there are to be.
 pub fn are_possible() -> Result<bool, ServicesError> {
+    are_possible_of(Kind::Usual)
+}
+
+/// The same of servers of this kind.
+fn are_possible_of(kind: Kind) -> Result<bool, ServicesError> {
+    static SAID: [Once; KINDS] = [const { Once::new() }; KINDS];
     let wanted = std::env::var_os(WANTED).unwrap_or_default();
-    let Some(reason) = why_impossible(&wanted, script("warm"))? else { return Ok(true) };
-    static SAID: Once = Once::new();
-    SAID.call_once(|| {
-        let line = format!("\nNOT TESTED WITH REAL SERVERS (Kafka, HDFS, S3): {reason}\n");
-        say(&line);
-    });
+    let Some(reason) = why_impossible(&wanted, script(kind.warm()))? else { return Ok(true) };
+    let what = match kind {
+        Kind::Usual => "REAL SERVERS (Kafka, HDFS, S3)",
+        Kind::HighlyAvailable => "AN HDFS OF TWO NAME NODES",
+        Kind::Kerberos | Kind::KerberosPrivacy => "AN HDFS BEHIND KERBEROS",
+    };
+    SAID[kind as usize].call_once(|| say(&format!("\nNOT TESTED WITH {what}: {reason}\n")));
     Ok(false)
 }
 
@@ -211,8 +278,16 @@ impl Services {
     /// If one does not start, and if there can be none but the environment says that there are
     /// to be.
     pub fn start() -> Result<Option<Self>, ServicesError> {
+        Self::start_with(Kind::Usual)
+    }
+
+    /// As [`Self::start`], servers of this kind.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_with(kind: Kind) -> Result<Option<Self>, ServicesError> {
         static STARTED: AtomicU32 = AtomicU32::new(0);
-        if !are_possible()? {
+        if !are_possible_of(kind)? {
             return Ok(None);
         }
         let _watch = watch("the start of the servers", COMMAND_MAX);
@@ -221,77 +296,94 @@ impl Services {
         let folder = std::env::temp_dir().join(name);
         let failed = |said| ServicesError::Failed { command: "up".into(), said };
         let mut up = script("up");
-        up.arg("--hold").arg(&folder).stdin(Stdio::piped());
+        up.arg("--hold").args(kind.options()).arg(&folder).stdin(Stdio::piped());
         let mut supervisor = up.spawn().map_err(|error| failed(error.to_string()))?;
         let said = listen(&mut supervisor);
         let input = supervisor.stdin.take();
-        let mut addresses = String::new();
+        let mut printed = String::new();
         let stdout = supervisor.stdout.as_mut().expect("it is a pipe");
-        stdout.read_to_string(&mut addresses).map_err(|error| failed(error.to_string()))?;
-        let address = |name: &str| {
-            let mut values = addresses.lines().filter_map(|line| line.strip_prefix(name));
-            values.next().and_then(|it| it.strip_prefix('=')).map(str::to_owned)
-        };
-        let kafka = ["KAFKA_BROKERS", "KAFKA_SASL_BROKERS", "KAFKA_TLS_BROKERS", "KAFKA_TLS_CA"];
-        let others = ["HDFS_URL", "S3_ENDPOINT"];
-        if let (
-            [Some(brokers), Some(sasl_brokers), Some(tls_brokers), Some(tls_ca)],
-            [Some(hdfs_url), Some(s3_endpoint)],
-        ) = (kafka.map(address), others.map(address))
-        {
-            return Ok(Some(Self {
-                folder,
-                supervisor,
-                input,
-                brokers,
-                sasl_brokers,
-                tls_brokers,
-                tls_ca,
-                hdfs_url,
-                s3_endpoint,
-            }));
+        stdout.read_to_string(&mut printed).map_err(|error| failed(error.to_string()))?;
+        let addresses: BTreeMap<_, _> = printed
+            .lines()
+            .filter_map(|line| line.split_once('='))
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
+        if !addresses.is_empty() {
+            return Ok(Some(Self { kind, folder, supervisor, input, addresses }));
         }
         drop(input);
         let _ = supervisor.wait();
         Err(failed(said.join().unwrap_or_default()))
     }
 
+    fn address(&self, name: &str) -> &str {
+        let address = self.addresses.get(name);
+        address.unwrap_or_else(|| panic!("servers of the kind {:?} have no {name}", self.kind))
+    }
+
     /// Where Kafka's clients begin: `host:port`.
     #[must_use]
     pub fn brokers(&self) -> &str {
-        &self.brokers
+        self.address("KAFKA_BROKERS")
     }
 
     /// The same where clients have to say who they are (SASL/PLAIN without TLS), such as [`GUEST`].
     #[must_use]
     pub fn sasl_brokers(&self) -> &str {
-        &self.sasl_brokers
+        self.address("KAFKA_SASL_BROKERS")
     }
 
     /// The same over TLS (SASL/PLAIN, or SCRAM-SHA-256 for who is a [`user`](Self::user)), and the
     /// file with the certificate that a client has to trust there.
     #[must_use]
     pub fn tls_brokers(&self) -> (&str, &str) {
-        (&self.tls_brokers, &self.tls_ca)
+        (self.address("KAFKA_TLS_BROKERS"), self.address("KAFKA_TLS_CA"))
     }
 
-    /// The HDFS: `hdfs://host:port`.
+    /// The HDFS: `hdfs://host:port`, or of two `NameNode`s what the configuration in
+    /// [`Self::hadoop`] calls it.
     #[must_use]
     pub fn hdfs_url(&self) -> &str {
-        &self.hdfs_url
+        self.address("HDFS_URL")
+    }
+
+    /// The folder that `HADOOP_CONF_DIR` is to name.
+    #[must_use]
+    pub fn hadoop(&self) -> PathBuf {
+        self.folder.join("hadoop")
+    }
+
+    /// One of two `NameNode`s: `hdfs://host:port`.
+    ///
+    /// # Panics
+    /// If there is none of that name.
+    #[must_use]
+    pub fn name_node(&self, name: &str) -> String {
+        let ports = fs::read_to_string(self.folder.join("ports")).expect("they were chosen");
+        let mut ports = ports.lines().filter_map(|line| line.split_once('='));
+        let port = ports.find(|(listener, _)| listener.eq_ignore_ascii_case(name));
+        format!("hdfs://127.0.0.1:{}", port.expect("it is one of the servers").1)
+    }
+
+    /// The environment of a process that is to use an HDFS behind Kerberos, as the user whose
+    /// keytab is in it.
+    #[must_use]
+    pub fn kerberos_variables(&self) -> Vec<(&'static str, String)> {
+        let names = ["HADOOP_CONF_DIR", "KRB5_CONFIG", "KRB5_CLIENT_KTNAME"];
+        names.map(|name| (name, self.address(name).to_owned())).into()
     }
 
     /// The S3 server: `http://host:port`.
     #[must_use]
     pub fn s3_endpoint(&self) -> &str {
-        &self.s3_endpoint
+        self.address("S3_ENDPOINT")
     }
 
     /// The environment of a process that is to use the S3 server.
     #[must_use]
     pub fn s3_variables(&self) -> [(&'static str, &str); 4] {
         [
-            ("AWS_ENDPOINT_URL", &self.s3_endpoint),
+            ("AWS_ENDPOINT_URL", self.s3_endpoint()),
             ("AWS_ALLOW_HTTP", "true"),
             ("AWS_ACCESS_KEY_ID", S3_KEY.0),
             ("AWS_SECRET_ACCESS_KEY", S3_KEY.1),
@@ -321,7 +413,7 @@ impl Services {
         command.split(|byte| *byte == 0).any(|it| it == mark.as_bytes()).then_some(pid)
     }
 
-    /// Kills one of [`NAMES`] as `kill -9` does; it has ended then.
+    /// Kills a server as `kill -9` does; it has ended then.
     ///
     /// # Errors
     /// If it does not run.
@@ -340,12 +432,33 @@ impl Services {
 
     /// Starts those that do not run.
     fn start_missing(&self) -> Result<(), ServicesError> {
-        for name in NAMES {
+        for name in self.kind.names() {
             if self.pid(name).is_none() {
                 self.start_again(name)?;
             }
         }
+        if self.kind == Kind::HighlyAvailable && self.active()?.is_none() {
+            self.activate("namenode")?;
+        }
         Ok(())
+    }
+
+    /// Which of two `NameNode`s is active, if one is.
+    ///
+    /// # Errors
+    /// If there is only one.
+    pub fn active(&self) -> Result<Option<String>, ServicesError> {
+        let name = self.run("active", &[])?;
+        Ok(Some(name.trim().to_owned()).filter(|name| !name.is_empty()))
+    }
+
+    /// Makes one of two `NameNode`s the active one, or `none`; one that is active, and that has not
+    /// been killed, becomes standby first.
+    ///
+    /// # Errors
+    /// If it refuses.
+    pub fn activate(&self, name: &str) -> Result<(), ServicesError> {
+        self.run("active", &[name]).map(drop)
     }
 
     /// Makes a topic, with settings such as `retention.ms=1000`.
@@ -435,7 +548,7 @@ impl Services {
 
     /// Shows the ends of the servers' logs.
     fn show_logs(&self) {
-        for name in NAMES {
+        for name in self.kind.names() {
             let log = self.folder.join(name).join("log");
             let text = fs::read_to_string(&log).unwrap_or_default();
             let lines: Vec<_> = text.lines().collect();

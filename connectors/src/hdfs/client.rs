@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_util::stream::FuturesUnordered;
 use futures_util::{Stream, StreamExt as _};
 use gear_core::effect::{IoError, IoErrorKind, Level, Notice};
 use hdfs_native::client::FileStatus;
@@ -17,6 +18,7 @@ use hdfs_native::{Client, ClientBuilder, WriteOptions};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::time::timeout;
 
+use super::configuration::{Configuration, Property};
 use super::location::Location;
 use super::patience::{Limits, Patience};
 use super::trouble::{self, Fault};
@@ -27,6 +29,8 @@ const THREADS: usize = 2;
 const WRITE_BYTES: usize = 4 * 1_024 * 1_024;
 /// Time between two questions whether a lease has been recovered: it takes 0.3 s at least.
 const RECOVERY_PAUSE: Duration = Duration::from_millis(100);
+/// How long it takes at most to hear which name node answers: one that does needs milliseconds.
+const LOOK_MAX: Duration = Duration::from_secs(5);
 /// Of folders that are made: what Hadoop's shell gives them.
 const FOLDER_PERMISSION: u32 = 0o755;
 /// How often a call tries to reach a name node before it fails, and how it waits in between:
@@ -51,7 +55,12 @@ static SHARED: Mutex<Option<Shared>> = Mutex::new(None);
 /// An HDFS.
 #[derive(Clone, Debug)]
 pub(crate) struct Hdfs {
-    client: Arc<Client>,
+    authority: Arc<str>,
+    /// What clients of it are told besides, each to ask another name node first.
+    orders: Arc<[Vec<Property>]>,
+    /// The one that is asked. It goes on to the next name node only if one refuses: one that has
+    /// gone silent it would ask for ever.
+    client: Arc<Mutex<Arc<Client>>>,
     handle: Handle,
     limits: Limits,
 }
@@ -96,15 +105,14 @@ impl Hdfs {
         }
         let limits = Limits::from_environment().map_err(|error| other(error.to_string()))?;
         let handle = shared.runtime.handle().clone();
-        let builder = ClientBuilder::new().with_config(RETRIES).with_io_runtime(handle.clone());
-        // Without a host, it is the one that the configuration names.
-        let url = format!("{}/", location.authority);
-        let client = builder.with_url(url).build().map_err(|error| {
-            let advice = "write hdfs://host:port/path, or let HADOOP_CONF_DIR name the folder of \
-                          the configuration that knows the name";
-            other(format!("{error}; {advice}"))
+        let orders = Configuration::of_environment().clients(&location.authority);
+        let orders: Arc<[_]> = orders.map_err(other)?.into();
+        let authority: Arc<str> = location.authority.as_str().into();
+        let client = build(&authority, &orders[0], &handle).map_err(|error| {
+            other(format!("{error}; look at the configuration that HADOOP_CONF_DIR names"))
         })?;
-        let hdfs = Self { client: Arc::new(client), handle, limits };
+        let client = Arc::new(Mutex::new(client));
+        let hdfs = Self { authority, orders, client, handle, limits };
         shared.clients.insert(location.authority.clone(), hdfs.clone());
         Ok(hdfs)
     }
@@ -133,13 +141,71 @@ impl Hdfs {
         }
     }
 
+    /// Asks a name node what may be asked twice: another one too, if the first does not answer.
     async fn ask<T, F, A>(&self, what: &'static str, ask: A) -> Result<T, Fault>
     where
         T: Send + 'static,
         F: Future<Output = hdfs_native::Result<T>> + Send + 'static,
-        A: FnOnce(Arc<Client>) -> F,
+        A: Fn(Arc<Client>) -> F,
     {
-        self.call(what, self.limits.call, ask(Arc::clone(&self.client))).await
+        let first = self.client();
+        match self.ask_once(what, &ask).await {
+            Err(Fault::Late { .. }) if !Arc::ptr_eq(&first, &self.client()) => {
+                self.ask_once(what, ask).await
+            }
+            result => result,
+        }
+    }
+
+    /// Asks a name node what may be asked only once before somebody has looked.
+    async fn ask_once<T, F>(
+        &self,
+        what: &'static str,
+        ask: impl FnOnce(Arc<Client>) -> F,
+    ) -> Result<T, Fault>
+    where
+        T: Send + 'static,
+        F: Future<Output = hdfs_native::Result<T>> + Send + 'static,
+    {
+        let client = self.client();
+        let result = self.call(what, self.limits.call, ask(Arc::clone(&client))).await;
+        if matches!(result, Err(Fault::Late { .. })) {
+            self.leave(&client).await;
+        }
+        result
+    }
+
+    fn client(&self) -> Arc<Client> {
+        Arc::clone(&self.client.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Leaves a client that asks a silent name node, if another name node answers.
+    async fn leave(&self, client: &Arc<Client>) {
+        if self.orders.len() < 2 {
+            return;
+        }
+        // Each begins with another one, and the client may stand at any.
+        let mut looks: FuturesUnordered<_> = self
+            .orders
+            .iter()
+            .filter_map(|order| build(&self.authority, order, &self.handle).ok())
+            .map(|next| async move {
+                let asked = Arc::clone(&next);
+                let root = async move { asked.get_file_info("/").await };
+                let limit = LOOK_MAX.min(self.limits.call);
+                (next, self.call("what is the root", limit, root).await)
+            })
+            .collect();
+        while let Some((next, look)) = looks.next().await {
+            if look.is_ok_and(|root| root.isdir) {
+                let mut current = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+                // Somebody else may have seen to it.
+                if Arc::ptr_eq(&current, client) {
+                    *current = next;
+                }
+                return;
+            }
+        }
     }
 
     /// Begins something whose result is waited for later.
@@ -157,29 +223,38 @@ impl Hdfs {
 
     /// What is there under a name.
     pub(crate) async fn stat(&self, path: &str) -> Result<FileStatus, Fault> {
-        let path = path.to_owned();
-        self.ask("what is this file", |client| async move { client.get_file_info(&path).await })
-            .await
+        self.ask("what is this file", |client| {
+            let path = path.to_owned();
+            async move { client.get_file_info(&path).await }
+        })
+        .await
     }
 
     /// All that is in a folder, and below it.
     pub(crate) async fn list(&self, path: &str) -> Result<Vec<FileStatus>, Fault> {
-        let path = path.to_owned();
-        self.ask("list this folder", |client| async move { client.list_status(&path, true).await })
-            .await
+        self.ask("list this folder", |client| {
+            let path = path.to_owned();
+            async move { client.list_status(&path, true).await }
+        })
+        .await
     }
 
     /// What matches a pattern.
     pub(crate) async fn glob(&self, pattern: &str) -> Result<Vec<FileStatus>, Fault> {
-        let pattern = pattern.to_owned();
-        self.ask("list what matches", |client| async move { client.glob_status(&pattern).await })
-            .await
+        self.ask("list what matches", |client| {
+            let pattern = pattern.to_owned();
+            async move { client.glob_status(&pattern).await }
+        })
+        .await
     }
 
     /// A file to be read, as it is now.
     pub(crate) async fn open(&self, path: &str) -> Result<FileReader, Fault> {
-        let path = path.to_owned();
-        self.ask("open this file", |client| async move { client.read(&path).await }).await
+        self.ask("open this file", |client| {
+            let path = path.to_owned();
+            async move { client.read(&path).await }
+        })
+        .await
     }
 
     /// The bytes of a file's range, which has to be in the file.
@@ -197,10 +272,11 @@ impl Hdfs {
     /// An empty file with the folders above it; one of that name is replaced if that is wished,
     /// and its writer fenced.
     pub(crate) async fn create(&self, path: &str, overwrite: bool) -> Result<Writer, Fault> {
-        let path = path.to_owned();
-        let options = WriteOptions::default().overwrite(overwrite);
-        let created =
-            self.ask("make this file", |client| async move { client.create(&path, options).await });
+        let created = self.ask("make this file", |client| {
+            let path = path.to_owned();
+            let options = WriteOptions::default().overwrite(overwrite);
+            async move { client.create(&path, options).await }
+        });
         Ok(Writer { file: created.await?, written: 0, synced: 0 })
     }
 
@@ -269,12 +345,10 @@ impl Hdfs {
         let began = Instant::now();
         let limit = self.limits.call;
         loop {
-            let name = path.to_owned();
-            let recovered =
-                self.ask(
-                    "recover the lease",
-                    |client| async move { client.recover_lease(&name).await },
-                );
+            let recovered = self.ask("recover the lease", |client| {
+                let path = path.to_owned();
+                async move { client.recover_lease(&path).await }
+            });
             if recovered.await? {
                 return Ok(());
             }
@@ -288,18 +362,18 @@ impl Hdfs {
     /// Renames a file.
     pub(crate) async fn rename(&self, from: &str, to: &str, overwrite: bool) -> Result<(), Fault> {
         let (from, to) = (from.to_owned(), to.to_owned());
-        self.ask(
-            "rename this file",
-            |client| async move { client.rename(&from, &to, overwrite).await },
-        )
+        self.ask_once("rename this file", |client| async move {
+            client.rename(&from, &to, overwrite).await
+        })
         .await
     }
 
     /// Removes a file; a missing one is no fault.
     pub(crate) async fn remove(&self, path: &str) -> Result<(), Fault> {
-        let path = path.to_owned();
-        let removed =
-            self.ask("remove this file", |client| async move { client.delete(&path, false).await });
+        let removed = self.ask("remove this file", |client| {
+            let path = path.to_owned();
+            async move { client.delete(&path, false).await }
+        });
         match removed.await {
             Ok(_) | Err(Fault::Missing) => Ok(()),
             Err(fault) => Err(fault),
@@ -308,12 +382,25 @@ impl Hdfs {
 
     /// Makes the folders above a file.
     pub(crate) async fn make_parent(&self, path: &str) -> Result<(), Fault> {
-        let parent = path.rsplit_once('/').map_or("/", |(parent, _)| parent).to_owned();
-        self.ask("make this folder", |client| async move {
-            client.mkdirs(&parent, FOLDER_PERMISSION, true).await
+        let parent = path.rsplit_once('/').map_or("/", |(parent, _)| parent);
+        self.ask("make this folder", |client| {
+            let parent = parent.to_owned();
+            async move { client.mkdirs(&parent, FOLDER_PERMISSION, true).await }
         })
         .await
     }
+}
+
+/// A client that knows nothing yet, and is told this.
+fn build(authority: &str, order: &[Property], handle: &Handle) -> hdfs_native::Result<Arc<Client>> {
+    let retries = RETRIES.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    ClientBuilder::new()
+        // Without a host, it is the one that the configuration names.
+        .with_url(format!("{authority}/"))
+        .with_config(order.iter().cloned().chain(retries))
+        .with_io_runtime(handle.clone())
+        .build()
+        .map(Arc::new)
 }
 
 /// The bytes of a file's range, as they come.

@@ -12,6 +12,8 @@
 #[cfg(feature = "hdfs")]
 mod client;
 #[cfg(feature = "hdfs")]
+mod configuration;
+#[cfg(feature = "hdfs")]
 mod files;
 mod location;
 #[cfg(feature = "hdfs")]

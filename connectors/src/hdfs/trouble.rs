@@ -93,13 +93,7 @@ impl Fault {
             Self::Late { what, limit } => {
                 passing(format!("no answer within {} s to: {what}", limit.as_secs()))
             }
-            Self::Login(said) => meaning(
-                IoErrorKind::Denied,
-                format!(
-                    "logging in failed: {said}; get a ticket of Kerberos with kinit, and let \
-                     HADOOP_CONF_DIR name the configuration of this HDFS"
-                ),
-            ),
+            Self::Login(said) => login(said),
             Self::Other(said) => meaning(IoErrorKind::Other, said.clone()),
         }
     }
@@ -108,6 +102,21 @@ impl Fault {
 /// Java appends the stack.
 fn first_line(said: &str) -> &str {
     said.lines().next().unwrap_or_default()
+}
+
+fn login(said: &str) -> Meaning {
+    let (kind, advice) = if said.contains("libgssapi") {
+        let advice = "install the library libgssapi_krb5: the package libgssapi-krb5-2 on Debian, \
+                      krb5-libs on Red Hat";
+        (IoErrorKind::Denied, advice)
+    } else if said.contains("Cannot contact any KDC") {
+        (IoErrorKind::Unavailable, "KRB5_CONFIG names the file that says where it is")
+    } else {
+        let advice = "get a ticket with kinit, and let KRB5CCNAME name its cache if it is not the \
+                      usual one, or let KRB5_CLIENT_KTNAME name a keytab";
+        (IoErrorKind::Denied, advice)
+    };
+    Meaning { kind, reason: format!("logging in with Kerberos failed: {said}; {advice}") }
 }
 
 fn connection(kind: ErrorKind, said: &str) -> Meaning {
@@ -119,6 +128,13 @@ fn connection(kind: ErrorKind, said: &str) -> Meaning {
             format!("the host is unknown ({said}); check the URL, or HADOOP_CONF_DIR"),
         ),
         ErrorKind::PermissionDenied => (IoErrorKind::Denied, said.to_owned()),
+        // It says why, which the client drops.
+        ErrorKind::ConnectionAborted if said.contains("RPC listener") => (
+            IoErrorKind::Unavailable,
+            "the name node has closed the connection, as one does that ends, and one that wants \
+             Kerberos of a client whose HADOOP_CONF_DIR does not say so"
+                .to_owned(),
+        ),
         _ => (IoErrorKind::Unavailable, format!("it cannot be reached: {said}")),
     };
     Meaning { kind, reason }
@@ -131,9 +147,10 @@ fn refused(class: &str, said: &str) -> Meaning {
         "SafeModeException" => {
             meaning(IoErrorKind::Unavailable, "the name node is in safe mode".to_owned())
         }
-        "StandbyException" => {
-            meaning(IoErrorKind::Unavailable, "no name node is active".to_owned())
-        }
+        "StandbyException" => meaning(
+            IoErrorKind::Unavailable,
+            "no name node is active; see hdfs haadmin -getAllServiceState".to_owned(),
+        ),
         "RetriableException"
         | "RecoveryInProgressException"
         | "NotReplicatedYetException"
@@ -143,9 +160,7 @@ fn refused(class: &str, said: &str) -> Meaning {
         "AccessControlException" | "AuthorizationException" => {
             meaning(IoErrorKind::Denied, said.to_owned())
         }
-        "InvalidToken" | "SaslException" | "GSSException" => {
-            meaning(IoErrorKind::Denied, format!("logging in failed: {said}"))
-        }
+        "InvalidToken" | "SaslException" | "GSSException" => login(said),
         "DSQuotaExceededException"
         | "NSQuotaExceededException"
         | "QuotaExceededException"
@@ -183,12 +198,12 @@ pub(crate) fn of(error: hdfs_native::HdfsError) -> Fault {
         E::FileNotFound(_) => Fault::Missing,
         E::DataTransferError(said) => Fault::Transfer(said),
         E::BlocksNotFound(said) => Fault::Transfer(format!("no replica was found of {said}")),
+        E::OperationFailed(said) if said.contains("libgssapi") => Fault::Login(said),
         // Of the end of a file: the name node has not heard of its blocks.
         E::OperationFailed(said) => Fault::Transfer(said),
         E::ChecksumError => Fault::Checksum,
-        error @ (E::SASLError(_) | E::GSSAPIError(..) | E::NoSASLMechanism) => {
-            Fault::Login(error.to_string())
-        }
+        E::GSSAPIError(_, _, said) | E::SASLError(said) => Fault::Login(said),
+        error @ E::NoSASLMechanism => Fault::Login(error.to_string()),
         error => Fault::Other(error.to_string()),
     }
 }
@@ -259,6 +274,14 @@ mod tests {
             (Fault::Checksum, Damaged, "checksum"),
             (late, Unavailable, "within 20 s"),
             (Fault::Login("no ticket".to_owned()), Denied, "kinit"),
+            (Fault::Login("Failed to load libgssapi_krb".to_owned()), Denied, "install"),
+            (Fault::Login("Cannot contact any KDC".to_owned()), Unavailable, "KRB5_CONFIG"),
+            (refusal("javax.security.sasl.SaslException", "GSS initiate"), Denied, "keytab"),
+            (
+                connection(ErrorKind::ConnectionAborted, "RPC listener disconnected"),
+                Unavailable,
+                "wants Kerberos",
+            ),
         ] {
             let error = fault.error("hdfs://h:1/f");
             assert_eq!((error.kind, fault.may_pass()), (kind, kind == Unavailable), "{fault:?}");

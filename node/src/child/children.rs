@@ -33,8 +33,9 @@ use crate::logs::Log;
 use crate::wire::Wiring;
 
 /// What of the node's environment a job's process is given: where programs and folders are, which
-/// language and time zone, what Rust prints of a panic, and where an HDFS is and for whom. Nothing
-/// of the node's secrets is there; besides, it has what the checkpoint store is opened with.
+/// language and time zone, what Rust prints of a panic, and where an HDFS is, for whom, and which
+/// files have the tickets and keys of Kerberos. Nothing of the node's secrets is there; besides, it
+/// has what the checkpoint store is opened with.
 const ENVIRONMENT: &[&str] = &[
     "PATH",
     "HOME",
@@ -47,6 +48,11 @@ const ENVIRONMENT: &[&str] = &[
     "HADOOP_CONF_DIR",
     "HADOOP_HOME",
     "HADOOP_USER_NAME",
+    "HADOOP_PROXY_USER",
+    "HADOOP_TOKEN_FILE_LOCATION",
+    "KRB5_CONFIG",
+    "KRB5CCNAME",
+    "KRB5_CLIENT_KTNAME",
     "GEAR_HDFS_CALL_SECONDS",
     "GEAR_HDFS_WAIT_SECONDS",
 ];

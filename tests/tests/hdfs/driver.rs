@@ -1,6 +1,5 @@
 //! What sinks and sources ask for, one request at a time: each trap of HDFS by itself.
 
-use std::process::Command;
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -9,7 +8,7 @@ use gear_connectors::hdfs::{CALL_MAX_DEFAULT, HdfsFiles, HdfsPerformer};
 use gear_core::api::Files as _;
 use gear_core::effect::IoErrorKind;
 
-use super::{Place, copy, publish, read, remove, sync, tell, write};
+use super::{Frozen, Place, copy, publish, read, remove, sync, tell, write};
 
 pub(crate) fn performer() -> HdfsPerformer {
     HdfsPerformer::new(tell, Default::default())
@@ -191,29 +190,6 @@ fn a_data_node_that_dies_ends_a_file_in_time_and_what_was_synced_is_there() {
     place.start_again("datanode1");
 }
 
-/// Stops the data nodes for as long as it lives: their connections stay, and nobody answers.
-struct Frozen(Vec<String>);
-
-impl Frozen {
-    fn new(place: &Place) -> Self {
-        let pid = |name| place.services.pid(name).expect("it runs").to_string();
-        let frozen = Self(["datanode1", "datanode2"].map(pid).into());
-        frozen.signal("-STOP");
-        frozen
-    }
-
-    fn signal(&self, signal: &str) {
-        let status = Command::new("kill").arg(signal).args(&self.0).status();
-        assert!(status.expect("there is a kill").success());
-    }
-}
-
-impl Drop for Frozen {
-    fn drop(&mut self) {
-        self.signal("-CONT");
-    }
-}
-
 #[test]
 fn a_writer_that_hangs_is_given_up_in_time_and_what_was_synced_is_there() {
     let Some(place) = Place::new("hangs") else { return };
@@ -221,7 +197,7 @@ fn a_writer_that_hangs_is_given_up_in_time_and_what_was_synced_is_there() {
     let mut sink = performer();
     sink.perform(&write(&place.url(".staged/a"), 0, &content)).unwrap();
     sink.perform(&sync(&place.url(".staged/a"))).unwrap();
-    let frozen = Frozen::new(&place);
+    let frozen = Frozen::new(&place, &["datanode1", "datanode2"]);
     sink.perform(&write(&place.url(".staged/a"), 50_000, b"more")).unwrap();
     let began = Instant::now();
     let hung = sink.perform(&sync(&place.url(".staged/a"))).unwrap_err();

@@ -19,13 +19,13 @@ const CHAOS: &str = env!("CARGO_BIN_EXE_job_chaos");
 const RATE: u64 = 1_500;
 
 /// A command whose calls and waits are short.
-fn command(room: &Room, arguments: &[impl AsRef<OsStr>], wait: &str) -> Command {
+pub(crate) fn command(room: &Room, arguments: &[impl AsRef<OsStr>], wait: &str) -> Command {
     let mut command = room.command(arguments);
     command.env("GEAR_HDFS_CALL_SECONDS", "4").env("GEAR_HDFS_WAIT_SECONDS", wait);
     command
 }
 
-fn counted(place: &Place, folder: &str) -> BTreeMap<String, String> {
+pub(crate) fn counted(place: &Place, folder: &str) -> BTreeMap<String, String> {
     let (_kept, fetched) = place.fetch(folder);
     let mut table = BTreeMap::new();
     for line in words::lines(&fetched) {
@@ -218,7 +218,7 @@ fn a_job_that_cannot_go_on_says_why_and_what_to_do() {
     assert_eq!(counted(&place, "out")["the"], "2");
     // The name service comes out of the configuration, as does the HDFS that is not named.
     let mut named = command(&room, &["hdfs:///errors/in", "--out", "hdfs:///errors/named"], "60");
-    named.env("HADOOP_CONF_DIR", place.services.folder().join("hadoop"));
+    named.env("HADOOP_CONF_DIR", place.services.hadoop());
     named.args(["--state", "other"]);
     let _ = room.start_command(named).wait().ok();
     assert_eq!(counted(&place, "named")["the"], "2");

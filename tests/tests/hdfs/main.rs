@@ -1,16 +1,20 @@
 //! HDFS: its source, its sink and the checkpoint store on it, against a real `NameNode` and two
-//! real `DataNode`s that are killed, started again and filled.
+//! real `DataNode`s that are killed, started again and filled, against two `NameNode`s, and behind
+//! Kerberos.
 
 mod cluster;
 mod driver;
+mod failover;
 mod jobs;
+mod kerberos;
 mod objects;
 
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use gear_core::effect::{IoError, IoRequest, Notice};
-use gear_tests::services::{Lease, lease};
+use gear_tests::services::{Kind, Lease, lease_of};
 use tempfile::TempDir;
 
 /// Longer than any of these tests takes on a machine with other work.
@@ -25,7 +29,11 @@ struct Place {
 impl Place {
     /// None if there can be no servers.
     fn new(test: &str) -> Option<Self> {
-        let services = lease(BOUND)?;
+        Self::of(Kind::Usual, test)
+    }
+
+    fn of(kind: Kind, test: &str) -> Option<Self> {
+        let services = lease_of(kind, BOUND)?;
         let folder = format!("{}/{test}", services.hdfs_url());
         Some(Self { services, folder })
     }
@@ -72,6 +80,31 @@ impl Place {
 
     fn start_again(&self, server: &str) {
         self.services.start_again(server).unwrap_or_else(|error| panic!("{error}"));
+    }
+}
+
+/// Stops servers for as long as it lives: their connections stay, and nobody answers.
+struct Frozen(Vec<String>);
+
+impl Frozen {
+    fn new(place: &Place, names: &[&str]) -> Self {
+        let pid = |name: &&str| place.services.pid(name).expect("it runs").to_string();
+        let frozen = Self(names.iter().map(pid).collect());
+        assert!(frozen.signal("-STOP"), "they run");
+        frozen
+    }
+
+    /// False if one has ended.
+    fn signal(&self, signal: &str) -> bool {
+        let status = Command::new("kill").arg(signal).args(&self.0).stderr(Stdio::null()).status();
+        status.expect("there is a kill").success()
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        // Those that were killed meanwhile need not go on.
+        self.signal("-CONT");
     }
 }
 
