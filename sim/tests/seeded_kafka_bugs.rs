@@ -48,6 +48,7 @@ bugs! {
     collect_before_produced: CollectBeforeProduced, COLLECT_BEFORE_PRODUCED;
     latest_when_gone: LatestWhenGone, LATEST_WHEN_GONE;
     begin_anew_out_of_range: BeginAnewOutOfRange, BEGIN_ANEW_OUT_OF_RANGE;
+    positions_of_fetched: PositionsOfFetched, POSITIONS_OF_FETCHED;
 }
 
 // Only there does the parallelism change, which leaves ids of tasks that there are no more, and do

@@ -9,20 +9,19 @@ use gear_connectors::model::ModelDisk;
 use gear_connectors::services;
 use gear_core::effect::IoError;
 use gear_core::id::{AppId, Epoch};
-use gear_core::time::Duration;
 
 use super::fault::{FaultKind, Planned};
 use super::setup::Rates;
 use super::world::{Event, World};
 use crate::oracle::topics::Marks;
 use crate::random::{Random, mix};
-use crate::workload::topics::Passed;
+use crate::workload::topics::{Passed, Topics};
 
 /// The Kafka of an app.
 pub struct Brokers {
     cluster: ModelCluster,
-    /// After this time the cluster ends a transaction.
-    pub(crate) timeout: Duration,
+    /// What a job reads and writes there.
+    pub(crate) topics: Topics,
     /// A seeded bug: no producer fences another.
     unfenced: bool,
     /// By process.
@@ -30,9 +29,7 @@ pub struct Brokers {
     /// Transactions that were seen to be open, by id.
     open: BTreeMap<String, u64>,
     marks: Marks,
-    /// Retention may remove what was not read.
-    pub(crate) overtakes: bool,
-    /// What it has removed so.
+    /// What retention has removed that was not read.
     pub(crate) passed: Passed,
 }
 
@@ -48,19 +45,11 @@ pub(crate) struct Called {
 }
 
 impl Brokers {
-    /// A cluster that ends transactions after a time.
+    /// A cluster with these topics.
     #[must_use]
-    pub fn new(cluster: ModelCluster, timeout: Duration, unfenced: bool) -> Self {
+    pub fn new(cluster: ModelCluster, topics: Topics, unfenced: bool) -> Self {
         let (producers, open, marks, passed) = Default::default();
-        let overtakes = false;
-        Self { cluster, timeout, unfenced, producers, open, marks, overtakes, passed }
-    }
-
-    /// The same whose retention may remove what was not read.
-    #[must_use]
-    pub const fn overtaking(mut self, overtakes: bool) -> Self {
-        self.overtakes = overtakes;
-        self
+        Self { cluster, topics, unfenced, producers, open, marks, passed }
     }
 
     /// The cluster.
@@ -79,7 +68,8 @@ impl Brokers {
 
     /// Whoever reads this disk can read the cluster too.
     pub(crate) fn offer(&self, disk: &mut ModelDisk, seed: u64) {
-        disk.offer_kafka(ModelConsumers::new(self.cluster.clone(), mix(seed)));
+        let consumers = ModelConsumers::new(self.cluster.clone(), mix(seed));
+        disk.offer_kafka(consumers.mixing(self.topics.mixes));
     }
 
     /// A process asks its producers; `committed` is the last epoch that has committed.
@@ -165,7 +155,7 @@ impl World<'_> {
         let Some(brokers) = &mut services.brokers else { return Err(services::missing(service)) };
         let committed = services.commits.last();
         let called = brokers.call(who, (command, body), faults, committed);
-        let timeout = brokers.timeout;
+        let timeout = brokers.topics.timeout;
         for kind in called.met {
             self.count(kind);
             self.stopwatch.disturb(self.now);

@@ -38,6 +38,7 @@ pub use jobs::{Jobs, app_plan, program, spec};
 pub(crate) use nemesis::ACKNOWLEDGER_LOST;
 pub use real::Real;
 pub(crate) use retention::GONE;
+pub(crate) use services::Paced;
 pub use setup::{Rates, Setup, Slow, Wanted};
 pub(crate) use subject::judged;
 pub use subject::{

@@ -59,7 +59,7 @@ impl Brokers {
             if !chosen {
                 continue;
             }
-            let overtakes = overtakes && self.overtakes;
+            let overtakes = overtakes && self.topics.passes;
             let of = TopicPartition { topic: topic.clone(), partition };
             let position = read.get(&of).copied().unwrap_or(0);
             let (any, unread) = self.cluster().with(&topic, partition, |log| {

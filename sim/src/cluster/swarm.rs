@@ -205,8 +205,11 @@ impl Work for Swarm {
     }
 
     fn brokers(&self) -> Option<Brokers> {
-        let Topics { timeout, passes, .. } = self.topics?;
-        Some(Brokers::new(self.cluster()?, timeout, self.unfenced).overtaking(passes))
+        Some(Brokers::new(self.cluster()?, self.topics?, self.unfenced))
+    }
+
+    fn records_per_turn(&self) -> usize {
+        self.topics.map_or(usize::MAX, |topics| topics.turn)
     }
 
     fn feed(&self, permille: u64) {

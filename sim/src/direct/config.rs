@@ -174,6 +174,12 @@ impl Config {
         }
     }
 
+    /// The most records that a source reads in a turn.
+    #[must_use]
+    pub fn records_per_turn(&self) -> usize {
+        self.topics.map_or(usize::MAX, |topics| topics.turn)
+    }
+
     /// The executors and the parallelism of a process.
     #[must_use]
     pub fn shape(&self, process: u64) -> (u32, u32) {

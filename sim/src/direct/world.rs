@@ -21,7 +21,7 @@ use super::guard::catch;
 use super::process::{Process, built};
 use super::store::Store;
 use super::trace;
-use crate::cluster::{Brokers, FaultKind, GONE};
+use crate::cluster::{Brokers, FaultKind, GONE, Paced};
 use crate::oracle::channels::Channels;
 use crate::oracle::commits::Commits;
 use crate::random::Random;
@@ -106,7 +106,7 @@ impl<'c, F: Faults> World<'c, F> {
             (config.faults.crashes > 0).then(|| random.below(config.faults.crash_effects) + 1);
         let brokers = config.topics.as_ref().map(|topics| {
             let cluster = topics.cluster(&config.sources, &built(config, 0));
-            Brokers::new(cluster, topics.timeout, false).overtaking(topics.passes)
+            Brokers::new(cluster, *topics, false)
         });
         let mut files = ModelDisk::new(config.seed);
         if let Some(brokers) = &brokers {
@@ -283,7 +283,8 @@ impl<'c, F: Faults> World<'c, F> {
         trace::input(&mut self.trace, self.now, number, place_number(place), &input);
         let mut fx = std::mem::take(&mut self.fx);
         let process = &mut self.processes[number as usize];
-        let at = (self.now, &mut self.files as &mut dyn Files);
+        let mut files = Paced { disk: &mut self.files, records: self.config.records_per_turn() };
+        let at = (self.now, &mut files as &mut dyn Files);
         if let Err(panic) = catch(|| process.hear(at, place, input, &mut fx)) {
             self.violations.push(format!("a machine panicked: {panic}"));
             return;
@@ -313,7 +314,8 @@ impl<'c, F: Faults> World<'c, F> {
         let process = &mut self.processes[number as usize];
         process.turns[executor] = None;
         let random = &mut self.random;
-        let at = (self.now, &mut self.files as &mut dyn Files);
+        let mut files = Paced { disk: &mut self.files, records: self.config.records_per_turn() };
+        let at = (self.now, &mut files as &mut dyn Files);
         let turn = catch(|| process.turn(at, executor, single.then_some(random), &mut fx));
         let activity = match turn {
             Ok(activity) => activity,
@@ -496,7 +498,7 @@ impl<'c, F: Faults> World<'c, F> {
         };
         let who = (number as usize, self.config.seed);
         let called = brokers.call(who, asked, faults, self.commits.last());
-        let timeout = brokers.timeout.as_nanos() as u64;
+        let timeout = brokers.topics.timeout.as_nanos() as u64;
         for kind in called.met {
             self.count(kind.name());
         }

@@ -24,6 +24,8 @@ const BROKERS: &str = "model";
 const BALLAST_MAX: usize = 5_000;
 /// Transactions of other producers than the job's are numbered from here.
 const FOREIGN: u64 = 1 << 32;
+/// A source reads in a turn all that it has fetched.
+const ALL: usize = usize::MAX;
 /// Time between two looks for partitions that have turned up.
 const DISCOVER_EVERY: Duration = Duration::from_millis(20);
 /// What the names of topics begin with that a job reads.
@@ -48,6 +50,11 @@ pub struct Topics {
     pub passes: bool,
     /// Partitions turn up while the job runs, which never ends by itself.
     pub grows: bool,
+    /// The most records that a source reads in a turn: fewer than came at once, and barriers stand
+    /// between what was fetched and what was given.
+    pub turn: usize,
+    /// What comes at once is of several partitions.
+    pub mixes: bool,
     read: fn(&Self, &mut App<()>, usize, Watermarks) -> Plain,
     write: fn(&Self, Plain, &str),
 }
@@ -63,6 +70,8 @@ impl Topics {
             timeout: Duration::from_millis(random.pick(&[300, 1_000, 3_000, 60_000])),
             passes: Random::for_part(seed, 142).permille(600),
             grows: false,
+            turn: Random::for_part(seed, 143).pick(&[1, 2, 3, ALL, ALL, ALL]),
+            mixes: Random::for_part(seed, 147).permille(400),
             read: read::<F>,
             write: write::<F>,
         }

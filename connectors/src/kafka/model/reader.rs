@@ -7,7 +7,7 @@ use std::fmt;
 use super::{ModelCluster, State};
 use crate::kafka::error::KafkaError;
 use crate::kafka::port::TopicPartition;
-use crate::kafka::port::{Batch, Consumer, Consumers, Event, Fetch, Found, Place, Request};
+use crate::kafka::port::{Batch, Consumer, Consumers, Event, Fetch, Found, Parts, Place, Request};
 use crate::kafka::settings::ClientSettings;
 use crate::random::SplitMix;
 
@@ -22,13 +22,21 @@ const BATCH_RECORDS_MAX: u64 = 5;
 pub struct ModelConsumers {
     cluster: ModelCluster,
     random: SplitMix,
+    mixes: bool,
 }
 
 impl ModelConsumers {
     /// Consumers of this cluster.
     #[must_use]
     pub const fn new(cluster: ModelCluster, seed: u64) -> Self {
-        Self { cluster, random: SplitMix(seed) }
+        Self { cluster, random: SplitMix(seed), mixes: false }
+    }
+
+    /// The same whose batches hold records of several partitions, or of one as before.
+    #[must_use]
+    pub const fn mixing(mut self, mixes: bool) -> Self {
+        self.mixes = mixes;
+        self
     }
 }
 
@@ -80,6 +88,8 @@ impl Consumers for ModelConsumers {
             round: 0,
             reads: Vec::new(),
             ends: false,
+            mixes: self.mixes,
+            later: None,
         }))
     }
 }
@@ -92,6 +102,9 @@ struct ModelConsumer {
     round: u64,
     reads: Vec<Reading>,
     ends: bool,
+    mixes: bool,
+    /// What was met while a batch was filled, and is told behind it.
+    later: Option<Event>,
 }
 
 struct Reading {
@@ -117,6 +130,9 @@ impl Consumer for ModelConsumer {
         if self.random.below(3) == 0 {
             return None;
         }
+        if let Some(event) = self.later.take() {
+            return Some(event);
+        }
         if let Some(request) = self.asked.pop_front() {
             let answer = self.answer(request);
             if answer.is_some() {
@@ -131,13 +147,49 @@ impl Consumer for ModelConsumer {
         let most = self.random.below(BATCH_RECORDS_MAX) as usize + 1;
         let first = self.random.below(self.reads.len() as u64) as usize;
         let count = self.reads.len();
-        (0..count).find_map(|step| self.read((first + step) % count, most, &mut state))
+        let mut places = (0..count).map(|step| (first + step) % count);
+        let event = places.find_map(|place| self.read(place, most, &mut state))?;
+        match event {
+            Event::Batch(batch) if self.mixes => Some(self.mixed(batch, places, &mut state)),
+            event => Some(event),
+        }
     }
 
     fn give_back(&mut self, _: Batch) {}
 }
 
 impl ModelConsumer {
+    /// A batch with more of other partitions.
+    fn mixed(
+        &mut self,
+        mut batch: Batch,
+        places: impl Iterator<Item = usize>,
+        state: &mut State,
+    ) -> Event {
+        for place in places {
+            let most = self.random.below(BATCH_RECORDS_MAX) as usize;
+            if most == 0 {
+                continue;
+            }
+            match self.read(place, most, state) {
+                Some(Event::Batch(more)) => more.entries().iter().for_each(|entry| {
+                    let Parts { key, value, headers } = more.parts(entry);
+                    let place = (entry.number, entry.offset, entry.timestamp);
+                    batch.push(place, key, value, |out| {
+                        out.extend_from_slice(headers.unwrap_or_default());
+                        headers.is_some()
+                    });
+                }),
+                Some(event) => {
+                    self.later = Some(event);
+                    break;
+                }
+                None => {}
+            }
+        }
+        Event::Batch(batch)
+    }
+
     fn answer(&mut self, request: Request) -> Option<Event> {
         let mut state = self.cluster.state();
         match request {

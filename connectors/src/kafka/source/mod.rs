@@ -1,6 +1,7 @@
 //! The Kafka source: what a job says of it, which partitions there are, and the reader of a task's.
 
 mod decide;
+mod part;
 mod position;
 mod reader;
 #[cfg(test)]

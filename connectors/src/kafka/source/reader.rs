@@ -12,13 +12,14 @@ use gear_core::message::Partition;
 use gear_core::time::{Duration, EventTime, Time};
 
 use super::decide::{Bounds, Decision, Gone, Known, decide, mark, micros, start_millis};
-use super::position::{Mark, Named, Position, Progress, name, printed};
+use super::part::{Part, State, bounds};
+use super::position::{Named, Position, Progress, name, printed};
 use super::shape::Shape;
 use super::{Plan, WhenGone, consumers};
 use crate::faults::{Faults, NoFaults};
 use crate::kafka::error::KafkaError;
 use crate::kafka::port::TopicPartition;
-use crate::kafka::port::{Batch, Consumer, Entry, Event, Fetch, Found, Parts, Place, Request};
+use crate::kafka::port::{Batch, Consumer, Entry, Event, Found, Parts, Place, Request};
 use crate::kafka::record::{Headers, Message};
 
 /// Time until the source asks again when nothing had come: well below what people notice, and too
@@ -60,31 +61,6 @@ pub struct KafkaReader<S: Shape, F: Faults = NoFaults> {
     trouble_at: Option<Time>,
     read: u64,
     kind: PhantomData<fn() -> (S, F)>,
-}
-
-/// A partition of the task.
-#[derive(Clone, Debug)]
-struct Part {
-    name: String,
-    partition: TopicPartition,
-    state: State,
-    done: bool,
-    /// What the first record that comes has to be.
-    verify: Option<Mark>,
-    /// Where the partition ends, as far as it is known.
-    end: Option<u64>,
-    /// Since when its cluster does not know it, or has less of it than was read.
-    missing_since: Option<Time>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum State {
-    /// It stands for those that turn up, of which this is the next number.
-    Later(u32),
-    /// It waits for what its log has.
-    Asking(Known),
-    /// It is read.
-    Reading(Progress),
 }
 
 /// What is asked about partitions.
@@ -644,51 +620,5 @@ impl<S: Shape, F: Faults> Source for KafkaReader<S, F> {
 impl<S: Shape, F: Faults> fmt::Debug for KafkaReader<S, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KafkaReader").field("parts", &self.parts).finish_non_exhaustive()
-    }
-}
-
-/// What the log of a partition holds, as far as all of the question was answered.
-fn bounds(
-    high: Option<Found>,
-    low: Option<Found>,
-    at: Option<Found>,
-) -> Option<Result<Bounds, KafkaError>> {
-    let found = || -> Result<Option<Bounds>, KafkaError> {
-        let (Some(high), Some(low)) = (high.transpose()?, low.transpose()?) else {
-            return Ok(None);
-        };
-        let at = at.transpose()?.flatten();
-        // An empty log may be told as one without a place.
-        let high = high.or(low);
-        let Some(high) = high else { return Ok(None) };
-        Ok(Some(Bounds { low: low.unwrap_or(high), high, at }))
-    };
-    found().transpose()
-}
-
-impl Part {
-    const fn new(name: String, partition: TopicPartition, state: State, done: bool) -> Self {
-        Self { name, partition, state, done, verify: None, end: None, missing_since: None }
-    }
-
-    /// What is fetched of it in a new round.
-    fn fetch(&self, number: u32) -> Option<Fetch> {
-        let State::Reading(progress) = &self.state else { return None };
-        if self.done {
-            return None;
-        }
-        let offset = self.verify.map_or(progress.next, |last| last.offset);
-        Some(Fetch { number, partition: self.partition.clone(), offset })
-    }
-
-    fn position(&self, at_hand: Option<Progress>) -> Option<Position> {
-        match (&self.state, at_hand) {
-            (_, Some(progress)) => Some(Position::At(progress)),
-            (State::Later(next), None) => Some(Position::Later(*next)),
-            (State::Asking(Known::Nothing), None) => None,
-            (State::Asking(Known::Found), None) => Some(Position::Earliest),
-            (State::Asking(Known::Read(progress) | Known::Replaced(progress)), None)
-            | (State::Reading(progress), None) => Some(Position::At(progress.clone())),
-        }
     }
 }
