@@ -75,11 +75,13 @@ struct Copy<'a> {
 }
 
 impl Copy<'_> {
-    /// Appends a line, with Hadoop's own shell.
-    fn give(&mut self, line: &str) {
+    /// Appends a line, with Hadoop's own shell at the name node that is active: it begins with
+    /// either, and waits for ever for a silent one.
+    fn give(&mut self, active: &str, line: &str) {
         self.room.write("more", format!("{line}\n"));
         let more = self.room.path("more").display().to_string();
-        self.pair.0.hdfs(&["-appendToFile", &more, &self.pair.0.path("in.txt")]);
+        let to = self.pair.0.services.name_node(active) + &self.pair.0.path("in.txt");
+        self.pair.0.hdfs(&["-appendToFile", &more, &to]);
         self.given.insert(line.to_owned(), 1);
     }
 
@@ -113,12 +115,12 @@ fn a_job_of_one_process_reads_and_writes_and_commits_through_every_failover() {
 
     pair.0.kill("namenode");
     pair.activate("namenode2");
-    copy.give("after a crash");
+    copy.give("namenode2", "after a crash");
     copy.copies("namenode2");
 
     pair.0.start_again("namenode");
     pair.activate("namenode");
-    copy.give("after a planned transition");
+    copy.give("namenode", "after a planned transition");
     copy.copies("namenode");
 
     pair.activate("none");
@@ -127,13 +129,13 @@ fn a_job_of_one_process_reads_and_writes_and_commits_through_every_failover() {
         || std::fs::read_to_string(&err).is_ok_and(|it| it.contains("no name node is active"));
     assert!(copy.run.wait_until(says), "{}", copy.run.err());
     pair.activate("namenode2");
-    copy.give("after a time with none");
+    copy.give("namenode2", "after a time with none");
     copy.copies("namenode2");
 
     // Its connections stay, and it says nothing: as a machine that has lost its power.
     let frozen = Frozen::new(&pair.0, &["namenode2"]);
     pair.activate("namenode");
-    copy.give("after silence");
+    copy.give("namenode", "after silence");
     copy.copies("namenode");
     pair.0.kill("namenode2");
     drop(frozen);
