@@ -31,6 +31,13 @@ pub trait Faults: Send + Sync + 'static {
     /// A Kafka source whose position is gone goes on behind the last record there is, whatever the
     /// job has chosen.
     const LATEST_WHEN_GONE: bool = false;
+    /// A Kafka source whose position is gone goes on with the first record there is where the job
+    /// has chosen the end.
+    const EARLIEST_FOR_LATEST: bool = false;
+    /// The same where the job has chosen to fail.
+    const EARLIEST_FOR_FAIL: bool = false;
+    /// A Kafka source tells nobody what it passes.
+    const PASS_UNTOLD: bool = false;
     /// A Kafka source that is told that an offset is not there begins anew, as if it had read
     /// nothing.
     const BEGIN_ANEW_OUT_OF_RANGE: bool = false;

@@ -48,6 +48,9 @@ bugs! {
     collect_before_produced: CollectBeforeProduced, COLLECT_BEFORE_PRODUCED;
     latest_when_gone: LatestWhenGone, LATEST_WHEN_GONE;
     begin_anew_out_of_range: BeginAnewOutOfRange, BEGIN_ANEW_OUT_OF_RANGE;
+    earliest_for_latest: EarliestForLatest, EARLIEST_FOR_LATEST;
+    earliest_for_fail: EarliestForFail, EARLIEST_FOR_FAIL;
+    pass_untold: PassUntold, PASS_UNTOLD;
     positions_of_fetched: PositionsOfFetched, POSITIONS_OF_FETCHED;
 }
 

@@ -15,7 +15,7 @@ use super::setup::Rates;
 use super::world::{Event, World};
 use crate::oracle::topics::Marks;
 use crate::random::{Random, mix};
-use crate::workload::topics::{Passed, Topics};
+use crate::workload::topics::{Overtaken, Topics};
 
 /// The Kafka of an app.
 pub struct Brokers {
@@ -29,8 +29,8 @@ pub struct Brokers {
     /// Transactions that were seen to be open, by id.
     open: BTreeMap<String, u64>,
     marks: Marks,
-    /// What retention has removed that was not read.
-    pub(crate) passed: Passed,
+    /// What retention has met, and what the job has said of it.
+    pub(crate) overtaken: Overtaken,
 }
 
 /// What came of a call.
@@ -48,8 +48,8 @@ impl Brokers {
     /// A cluster with these topics.
     #[must_use]
     pub fn new(cluster: ModelCluster, topics: Topics, unfenced: bool) -> Self {
-        let (producers, open, marks, passed) = Default::default();
-        Self { cluster, topics, unfenced, producers, open, marks, passed }
+        let (producers, open, marks, overtaken) = Default::default();
+        Self { cluster, topics, unfenced, producers, open, marks, overtaken }
     }
 
     /// The cluster.

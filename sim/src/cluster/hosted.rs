@@ -276,7 +276,8 @@ impl World<'_> {
         let (now, wall) = (clock.local(self.now), clock.wall(self.now));
         let mut guard = Catch;
         let mut nothing = NoFiles;
-        let records = self.work.records_per_turn();
+        let records = self.work.pace().records(self.events, self.setup.slow.turn);
+        let records = records.min(self.work.records_per_turn());
         let mut paced = None;
         let home = self.home(app);
         let files: &mut dyn Files = match self.services.get_mut(&home) {

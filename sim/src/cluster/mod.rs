@@ -37,7 +37,6 @@ pub(crate) use hosted::LogState;
 pub use jobs::{Jobs, app_plan, program, spec};
 pub(crate) use nemesis::ACKNOWLEDGER_LOST;
 pub use real::Real;
-pub(crate) use retention::GONE;
 pub(crate) use services::Paced;
 pub use setup::{Rates, Setup, Slow, Wanted};
 pub(crate) use subject::judged;

@@ -259,8 +259,6 @@ impl World<'_> {
     /// A process tells the user something.
     pub(crate) fn noticed(&mut self, process: usize, notice: &Notice) {
         self.trace.write(self.now, || format!("process {process} says: {}", notice.text));
-        if notice.text.contains("retention has removed") {
-            self.seen(super::GONE);
-        }
+        self.app_told(self.processes[process].app(), &notice.text);
     }
 }

@@ -2,16 +2,21 @@
 
 use std::collections::BTreeMap;
 
-use gear_connectors::kafka::{TopicPartition, read_up_to};
+use gear_connectors::kafka::model::Log;
+use gear_connectors::kafka::{TopicPartition, WhenGone, read_up_to};
+use gear_core::id::AppId;
 use gear_core::message::Partition;
 
 use super::brokers::Brokers;
 use super::world::World;
+use crate::oracle::gone::Said;
 use crate::random::Random;
-use crate::workload::topics;
+use crate::workload::topics::{self, Met};
 
-/// The rare state of a source whose position is gone.
-pub(crate) const GONE: &str = "a source was told that its position is gone";
+/// The rare states of a source whose position is gone, by what the job has chosen.
+const FAILED: &str = "a job failed whose position is gone";
+const WENT_ON: &str = "a source whose position is gone went on with the first record";
+const SKIPPED: &str = "a source whose position is gone went on at the end";
 /// The rare state of retention that is faster than the job.
 const UNREAD: &str = "retention removed what no epoch had read";
 /// Of a thousand partitions, those of which something is removed.
@@ -50,8 +55,9 @@ impl Brokers {
         random: &mut Random,
     ) -> Removed {
         let read: BTreeMap<TopicPartition, u64> = read.iter().filter_map(read_up_to).collect();
+        let cluster = self.cluster().clone();
         let mut removed = Removed::default();
-        let inputs = self.cluster().topics().into_iter().filter(|(it, _)| topics::is_input(it));
+        let inputs = cluster.topics().into_iter().filter(|(it, _)| topics::is_input(it));
         let all = inputs.flat_map(|(topic, count)| (0..count).map(move |it| (topic.clone(), it)));
         for (topic, partition) in all {
             let (chosen, overtakes) = (random.permille(CHOSEN), random.permille(OVERTAKEN));
@@ -59,10 +65,14 @@ impl Brokers {
             if !chosen {
                 continue;
             }
-            let overtakes = overtakes && self.topics.passes;
+            let overtakes = overtakes && self.topics.overtaken;
             let of = TopicPartition { topic: topic.clone(), partition };
             let position = read.get(&of).copied().unwrap_or(0);
-            let (any, unread) = self.cluster().with(&topic, partition, |log| {
+            let met = self.overtaken.entry(of).or_insert_with(|| Met {
+                records: cluster.with(&topic, partition, records),
+                ..Met::default()
+            });
+            let (any, unread) = cluster.with(&topic, partition, |log| {
                 let last = if overtakes {
                     // What is on its way to its readers is too young.
                     log.stable().min(log.end() * shown / 1_000).max(position)
@@ -74,20 +84,64 @@ impl Brokers {
                 let from = position.max(log.start());
                 let there = log.read(from, usize::MAX, true).unwrap_or_default();
                 let unread = there.records.into_iter().take_while(|(offset, _)| *offset < before);
-                let unread: Vec<_> = unread.filter_map(|(_, record)| record.value).collect();
+                let unread: Vec<u64> = unread.map(|(offset, _)| offset).collect();
                 let any = before > log.start();
                 log.remove_before(before);
                 (any, unread)
             });
             removed.any |= any;
             removed.unread |= !unread.is_empty();
-            self.passed.entry(topic).or_default().extend(unread);
+            met.unread.extend(unread);
         }
         removed
     }
+
+    /// The user is told something. Gives the rare state if it is that a position is gone.
+    ///
+    /// # Errors
+    /// That it is not what the job has chosen.
+    pub(crate) fn told(&mut self, text: &str) -> Result<Option<&'static str>, String> {
+        let Some(said) = Said::parse(text) else { return Ok(None) };
+        let said = said?;
+        let Said { of, read, next } = &said;
+        let bounds = |log: &mut Log| (log.start(), log.stable());
+        let bounds = self.cluster().with(&of.topic, of.partition, bounds);
+        said.judge(self.topics.when_gone, bounds)?;
+        let told = next.map(|next| (*read, next));
+        self.overtaken.entry(of.clone()).or_default().told.extend(told);
+        Ok(Some(match self.topics.when_gone {
+            WhenGone::Fail => FAILED,
+            WhenGone::Earliest => WENT_ON,
+            WhenGone::Latest => SKIPPED,
+        }))
+    }
+}
+
+/// What readers of committed records see in a log.
+fn records(log: &mut Log) -> Vec<(u64, Vec<u8>)> {
+    let read = log.read(log.start(), usize::MAX, true).unwrap_or_default();
+    let records = read.records.into_iter();
+    records.map(|(offset, record)| (offset, record.value.unwrap_or_default())).collect()
 }
 
 impl World<'_> {
+    /// An app tells the user something.
+    pub(crate) fn app_told(&mut self, app: AppId, text: &str) {
+        let home = self.home(app);
+        let services = self.services.get_mut(&home);
+        let Some(brokers) = services.and_then(|services| services.brokers.as_mut()) else { return };
+        match brokers.told(text) {
+            Ok(None) => {}
+            Ok(Some(state)) => {
+                if brokers.topics.when_gone == WhenGone::Fail {
+                    self.watch.updates.outcomes.may_fail(app);
+                }
+                self.seen(state);
+            }
+            Err(violation) => self.wrong(format!("{app}: {violation}")),
+        }
+    }
+
     /// Retention meets the topics of an app; false if there was nothing to remove.
     pub(crate) fn retain(&mut self, random: &mut Random) -> bool {
         let homes: Vec<_> = self.services.keys().copied().collect();

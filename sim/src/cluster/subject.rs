@@ -15,6 +15,7 @@ use super::brokers::Brokers;
 use crate::direct::Store;
 use crate::oracle::commits::Commits;
 use crate::oracle::voids::Stamps;
+use crate::workload::pace::Pace;
 
 /// A process, and what of it can be seen from outside.
 pub trait Subject: Process {
@@ -321,6 +322,11 @@ pub trait Work {
         usize::MAX
     }
 
+    /// How fast sources read, within that.
+    fn pace(&self) -> Pace {
+        Pace::ALL
+    }
+
     /// So many thousandths of the input are there from now on.
     fn feed(&self, permille: u64);
 
@@ -348,11 +354,11 @@ pub struct Output<'a> {
 }
 
 impl Output<'_> {
-    /// True if the user has ended the app before all of its input was read, so that a part of the
-    /// output is all that there is.
+    /// True if the app has ended before all of its input was read, so that a part of the output is
+    /// all that there is.
     #[must_use]
     pub const fn is_part(&self) -> bool {
-        matches!(self.outcome, Some(AppOutcome::Stopped | AppOutcome::Killed))
+        !matches!(self.outcome, None | Some(AppOutcome::Finished))
     }
 }
 

@@ -18,6 +18,7 @@ use crate::oracle::{output, quarantine};
 use crate::random::{Random, mix};
 use crate::workload::build::{Build, Built, build};
 use crate::workload::folders::{self, Folders};
+use crate::workload::pace::Pace;
 use crate::workload::sink;
 use crate::workload::source::Gate;
 use crate::workload::topics::{self, Topics};
@@ -82,7 +83,7 @@ impl Swarm {
         swarm.config.sources = sources.into_iter().map(topics::shortened).collect();
         let mut topics = Topics::draw::<F>(seed);
         // Of an app that is ended early nobody knows what it has read.
-        topics.passes &= swarm.wishes.is_empty();
+        topics.overtaken &= swarm.wishes.is_empty();
         swarm.topics = Some(topics);
         swarm
     }
@@ -208,8 +209,8 @@ impl Work for Swarm {
         Some(Brokers::new(self.cluster()?, self.topics?, self.unfenced))
     }
 
-    fn records_per_turn(&self) -> usize {
-        self.topics.map_or(usize::MAX, |topics| topics.turn)
+    fn pace(&self) -> Pace {
+        self.topics.map_or(Pace::ALL, |topics| topics.pace)
     }
 
     fn feed(&self, permille: u64) {
@@ -234,7 +235,9 @@ impl Work for Swarm {
                 let (found, wrong) = topics::found(topics, brokers.cluster(), &built, &sources);
                 violations.extend(wrong);
                 let input = (sources.as_slice(), built.ordered.as_slice());
-                let read = topics::read_at_all(input, &brokers.passed, &found, &aside);
+                let overtaken = &brokers.overtaken;
+                let (read, wrong) = topics::read_at_all(input, overtaken, &found, &aside, part);
+                violations.extend(wrong);
                 sources = Cow::Owned(read);
                 found
             }

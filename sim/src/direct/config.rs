@@ -8,8 +8,9 @@ use gear_core::clock::Watermarks;
 use gear_core::time::{Duration, Time};
 
 use crate::random::{Random, mix};
+use crate::workload::pace::Pace;
 use crate::workload::plan::Plan;
-use crate::workload::source::{Entry, Gate, Pace, PartitionData, Rows};
+use crate::workload::source::{self, Entry, Gate, PartitionData, Rows};
 use crate::workload::topics::{Topics, shortened};
 
 /// One run, settled before it begins.
@@ -174,10 +175,11 @@ impl Config {
         }
     }
 
-    /// The most records that a source reads in a turn.
+    /// The most records that a source reads in the so-manieth step.
     #[must_use]
-    pub fn records_per_turn(&self) -> usize {
-        self.topics.map_or(usize::MAX, |topics| topics.turn)
+    pub fn records_per_turn(&self, step: u64) -> usize {
+        let pace = self.topics.map_or(Pace::ALL, |topics| topics.pace);
+        pace.records(step, self.slow.turn)
     }
 
     /// The executors and the parallelism of a process.
@@ -265,7 +267,7 @@ fn draw_sources(plan: &Plan, bound: Duration, random: &mut Random) -> Vec<Rows> 
             PartitionData { name: format!("part-{number}"), entries: entries.collect() }
         };
         let partitions = (0..partitions).map(|number| partition(number, random)).collect();
-        let pace = Pace {
+        let pace = source::Pace {
             burst: random.pick(&[1, 3, 10, 100]),
             gap: Duration::from_micros(random.pick(&[10, 500, 3_000])),
         };

@@ -6,6 +6,7 @@ mod disk;
 mod growth;
 mod guard;
 mod process;
+mod retention;
 mod store;
 pub(crate) mod trace;
 mod world;
@@ -14,6 +15,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use gear_connectors::faults as connectors;
+use gear_core::app::Outcome;
 use gear_core::host::{Faults, NoFaults};
 
 use crate::model;
@@ -83,6 +85,8 @@ fn run_config<F: Faults>(scenario: &'static str, config: &Config, options: &Opti
 fn judge<F: Faults>(config: &Config, world: &mut World<'_, F>, report: &mut Report) {
     let mut random = Random::for_part(config.seed, 4);
     let built = process::built(config, 0);
+    // It has failed, as it has chosen.
+    let part = matches!(world.finished, Some(Outcome::Failed(_)));
     // What is visible has to be durable too.
     world.disk.lose_power(&mut random);
     let before = read(config, world, &mut report.violations);
@@ -94,19 +98,22 @@ fn judge<F: Faults>(config: &Config, world: &mut World<'_, F>, report: &mut Repo
     let sources = match &world.brokers {
         Some(brokers) => {
             let input = (config.sources.as_slice(), built.ordered.as_slice());
-            Cow::Owned(topics::read_at_all(input, &brokers.passed, &before, &aside))
+            let overtaken = &brokers.overtaken;
+            let (read, wrong) = topics::read_at_all(input, overtaken, &before, &aside, part);
+            report.violations.extend(wrong);
+            Cow::Owned(read)
         }
         None => Cow::Borrowed(&config.sources),
     };
     let known =
         model::Workload { built: &built, sources: &sources, topics: config.topics.is_some() };
     let expected = model::interpret(&built.job.model, &known).expect("the workload is known");
-    report.violations.extend(output::judge(&built.sinks, &expected, &before, false));
-    report.violations.extend(quarantine::judge(&expected.quarantined, aside, false));
-    let ends = !config.topics.is_some_and(|topics| topics.grows);
+    report.violations.extend(output::judge(&built.sinks, &expected, &before, part));
+    report.violations.extend(quarantine::judge(&expected.quarantined, aside, part));
+    let ends = !part && !config.topics.is_some_and(|topics| topics.grows);
     if report.violations.is_empty() && ends && random.permille(250) {
         let outcome = world.run_again();
-        if !matches!(outcome, Some(gear_core::app::Outcome::AlreadyFinished { .. })) {
+        if !matches!(outcome, Some(Outcome::AlreadyFinished { .. })) {
             let text = format!("a finished job was started again and ended with {outcome:?}");
             report.violations.push(text);
         }

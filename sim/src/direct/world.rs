@@ -21,7 +21,7 @@ use super::guard::catch;
 use super::process::{Process, built};
 use super::store::Store;
 use super::trace;
-use crate::cluster::{Brokers, FaultKind, GONE, Paced};
+use crate::cluster::{Brokers, FaultKind, Paced};
 use crate::oracle::channels::Channels;
 use crate::oracle::commits::Commits;
 use crate::random::Random;
@@ -74,7 +74,7 @@ pub(crate) struct World<'c, F: Faults> {
     files: ModelDisk,
     random: Random,
     /// Draws what retention removes, so that nothing else is moved by it.
-    removals: Random,
+    pub(super) removals: Random,
     /// Draws when partitions turn up.
     pub(super) additions: Random,
     pub(crate) trace: Trace,
@@ -212,7 +212,7 @@ impl<'c, F: Faults> World<'c, F> {
         self.last_fault = self.now;
     }
 
-    fn seen(&mut self, what: &'static str) {
+    pub(super) fn seen(&mut self, what: &'static str) {
         *self.rare.entry(what).or_default() += 1;
     }
 
@@ -283,7 +283,8 @@ impl<'c, F: Faults> World<'c, F> {
         trace::input(&mut self.trace, self.now, number, place_number(place), &input);
         let mut fx = std::mem::take(&mut self.fx);
         let process = &mut self.processes[number as usize];
-        let mut files = Paced { disk: &mut self.files, records: self.config.records_per_turn() };
+        let records = self.config.records_per_turn(self.events);
+        let mut files = Paced { disk: &mut self.files, records };
         let at = (self.now, &mut files as &mut dyn Files);
         if let Err(panic) = catch(|| process.hear(at, place, input, &mut fx)) {
             self.violations.push(format!("a machine panicked: {panic}"));
@@ -314,7 +315,8 @@ impl<'c, F: Faults> World<'c, F> {
         let process = &mut self.processes[number as usize];
         process.turns[executor] = None;
         let random = &mut self.random;
-        let mut files = Paced { disk: &mut self.files, records: self.config.records_per_turn() };
+        let records = self.config.records_per_turn(self.events);
+        let mut files = Paced { disk: &mut self.files, records };
         let at = (self.now, &mut files as &mut dyn Files);
         let turn = catch(|| process.turn(at, executor, single.then_some(random), &mut fx));
         let activity = match turn {
@@ -375,10 +377,7 @@ impl<'c, F: Faults> World<'c, F> {
                 Effect::Io { task, token, request } => {
                     self.ask_disk(number, (task, place, token), request);
                 }
-                Effect::Notice(notice) if notice.text.contains("retention has removed") => {
-                    self.seen(GONE);
-                }
-                Effect::Notice(_) => {}
+                Effect::Notice(notice) => self.told(&notice.text),
             }
             if number == self.current {
                 self.maybe_crash();
@@ -545,20 +544,6 @@ impl<'c, F: Faults> World<'c, F> {
         self.start_process();
     }
 
-    /// Retention meets what the job reads, at a rate.
-    fn remove_oldest(&mut self) {
-        let Some(brokers) = &mut self.brokers else { return };
-        if !self.removals.permille(self.config.faults.retention) {
-            return;
-        }
-        let read = self.commits.partitions();
-        let removed = brokers.remove_oldest(read, 1_000, &mut self.removals);
-        if let Some(state) = removed.state() {
-            self.count(FaultKind::Retention.name());
-            self.seen(state);
-        }
-    }
-
     /// All processes die, and what was not synced is lost.
     fn lose_power(&mut self) {
         self.trace.note(self.now, "the power goes", &[]);
@@ -624,6 +609,8 @@ impl<'c, F: Faults> World<'c, F> {
                 let fenced = superseded || producer || self.commits.term() > term;
                 if injected || fenced {
                     self.start_process();
+                } else if self.has_chosen_to_fail(&text) {
+                    self.finished = Some(outcome);
                 } else {
                     self.violations.push(format!("the job failed: {failure}"));
                 }

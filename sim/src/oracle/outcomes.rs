@@ -1,16 +1,20 @@
 //! How apps end: an end is kept, and no app is given up, since everything that happens to a cluster
-//! here is something from which it recovers.
+//! here is something from which it recovers; but for one that has chosen to fail.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use gear_core::control::AppOutcome;
 use gear_core::id::AppId;
 
+use super::gone::names_choices;
+
 /// What was seen of the ends of apps.
 #[derive(Clone, Debug, Default)]
 pub struct Outcomes {
     /// Apps of which a client was told that they have ended.
     ended: BTreeSet<AppId>,
+    /// Apps that have said that they fail, as they have chosen for what was met.
+    may_fail: BTreeSet<AppId>,
     /// How apps have ended, as any leader has known it.
     outcomes: BTreeMap<AppId, AppOutcome>,
 }
@@ -19,6 +23,11 @@ impl Outcomes {
     /// A client was told that its wish comes too late.
     pub fn too_late(&mut self, app: AppId) {
         self.ended.insert(app);
+    }
+
+    /// An app says that it fails, and what the user can choose.
+    pub fn may_fail(&mut self, app: AppId) {
+        self.may_fail.insert(app);
     }
 
     /// How an app has ended, so far as a leader has known it.
@@ -32,7 +41,9 @@ impl Outcomes {
     /// # Errors
     /// The rule that is broken.
     pub fn leader(&mut self, app: AppId, outcome: Option<&AppOutcome>) -> Result<(), String> {
-        if let Some(AppOutcome::Failed { reason }) = outcome {
+        if let Some(AppOutcome::Failed { reason }) = outcome
+            && !(self.may_fail.contains(&app) && names_choices(reason))
+        {
             return Err(format!("outcomes: {app} was given up: {reason}"));
         }
         if self.ended.contains(&app) && outcome.is_none() {
@@ -61,7 +72,14 @@ mod tests {
     fn an_app_that_is_given_up_is_seen() {
         Outcomes::default().leader(APP, None).unwrap();
         let failed = AppOutcome::Failed { reason: "no slots".into() };
-        assert!(Outcomes::default().leader(APP, Some(&failed)).is_err());
+        let mut outcomes = Outcomes::default();
+        assert!(outcomes.leader(APP, Some(&failed)).is_err());
+        let chosen = "WhenGone::Earliest, WhenGone::Latest, --fresh".into();
+        let chosen = AppOutcome::Failed { reason: chosen };
+        assert!(outcomes.leader(APP, Some(&chosen)).is_err(), "it has not said so");
+        outcomes.may_fail(APP);
+        assert!(outcomes.leader(APP, Some(&failed)).is_err(), "that is not what it has chosen");
+        outcomes.leader(APP, Some(&chosen)).unwrap();
     }
 
     #[test]

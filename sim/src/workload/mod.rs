@@ -2,6 +2,7 @@
 
 pub mod build;
 pub mod folders;
+pub mod pace;
 pub mod plan;
 pub mod sink;
 pub mod source;

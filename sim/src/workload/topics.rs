@@ -5,15 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use gear_connectors::faults::Faults;
 use gear_connectors::kafka::model::{Log, ModelCluster, ModelRecord};
-use gear_connectors::kafka::{self, WhenGone};
+use gear_connectors::kafka::{self, TopicPartition, WhenGone};
 use gear_core::api::{Record as _, Ref};
 use gear_core::clock::Watermarks;
 use gear_core::dsl::{App, FromInput, Stream};
 use gear_core::time::Duration;
 
 use super::build::Built;
+use super::pace::Pace;
 use super::source::{Entry, PartitionData, Rows};
 use super::{Row, encode, event_time};
+use crate::oracle::gone::Outcome;
 use crate::oracle::output;
 use crate::oracle::topics::ordered;
 use crate::random::{Random, mix};
@@ -24,8 +26,6 @@ const BROKERS: &str = "model";
 const BALLAST_MAX: usize = 5_000;
 /// Transactions of other producers than the job's are numbered from here.
 const FOREIGN: u64 = 1 << 32;
-/// A source reads in a turn all that it has fetched.
-const ALL: usize = usize::MAX;
 /// Time between two looks for partitions that have turned up.
 const DISCOVER_EVERY: Duration = Duration::from_millis(20);
 /// What the names of topics begin with that a job reads.
@@ -35,8 +35,19 @@ const UNSEEN: u64 = u64::MAX;
 
 type Plain = Stream<Row, FromInput<Row>>;
 
-/// The values that retention has removed before an epoch had read them, by topic.
-pub type Passed = BTreeMap<String, BTreeSet<Vec<u8>>>;
+/// The partitions of the input that retention has met.
+pub type Overtaken = BTreeMap<TopicPartition, Met>;
+
+/// What retention has met in a partition, and what the job has said of it.
+#[derive(Clone, Debug, Default)]
+pub struct Met {
+    /// All that readers of committed records could ever see there: offsets and values.
+    pub records: Vec<(u64, Vec<u8>)>,
+    /// The offsets of those that were removed before an epoch had read them.
+    pub unread: BTreeSet<u64>,
+    /// From where to where the job has said that it goes on.
+    pub told: Vec<(u64, u64)>,
+}
 
 /// How sources and sinks are topics.
 #[derive(Clone, Copy, Debug)]
@@ -46,13 +57,14 @@ pub struct Topics {
     memory: usize,
     /// After this time the cluster ends a transaction.
     pub timeout: Duration,
-    /// The job goes on with the first record there is where its position is gone.
-    pub passes: bool,
+    /// What the job does where its position is gone.
+    pub when_gone: WhenGone,
+    /// Retention removes what was not read, too.
+    pub overtaken: bool,
     /// Partitions turn up while the job runs, which never ends by itself.
     pub grows: bool,
-    /// The most records that a source reads in a turn: fewer than came at once, and barriers stand
-    /// between what was fetched and what was given.
-    pub turn: usize,
+    /// How sources read.
+    pub pace: Pace,
     /// What comes at once is of several partitions.
     pub mixes: bool,
     read: fn(&Self, &mut App<()>, usize, Watermarks) -> Plain,
@@ -64,13 +76,15 @@ impl Topics {
     #[must_use]
     pub fn draw<F: Faults>(seed: u64) -> Self {
         let mut random = Random::for_part(seed, 140);
+        let (when_gone, overtaken) = draw_gone(&mut Random::for_part(seed, 142));
         Self {
             seed,
             memory: random.pick(&[0, 200, 2_000, 1 << 26]),
             timeout: Duration::from_millis(random.pick(&[300, 1_000, 3_000, 60_000])),
-            passes: Random::for_part(seed, 142).permille(600),
+            when_gone,
+            overtaken,
             grows: false,
-            turn: Random::for_part(seed, 143).pick(&[1, 2, 3, ALL, ALL, ALL]),
+            pace: Pace::draw(&mut Random::for_part(seed, 143)),
             mixes: Random::for_part(seed, 147).permille(400),
             read: read::<F>,
             write: write::<F>,
@@ -199,38 +213,81 @@ fn places(rows: &Rows) -> BTreeMap<Vec<u8>, (usize, usize)> {
     entries.collect()
 }
 
-/// What an app has read of its input, without which it may have had to do where retention was
-/// faster: the rest is what the model has to be given.
+/// What the model has to be given: the input but for what the job passes, as it has told, since
+/// retention was faster. And what is wrong with what is missing. `part` if the app has ended before
+/// it had read all.
 #[must_use]
 pub fn read_at_all(
     (sources, ordered): (&[Rows], &[String]),
-    passed: &Passed,
+    overtaken: &Overtaken,
     found: &output::Rows,
     aside: &[(String, Vec<u8>)],
-) -> Vec<Rows> {
-    let read_of = |(number, rows): (usize, &Rows)| {
-        let Some(passed) = passed.get(&topic(number)) else { return rows.clone() };
+    part: bool,
+) -> (Vec<Rows>, Vec<String>) {
+    let mut violations = Vec::new();
+    let mut read_of = |(number, rows): (usize, &Rows)| {
         // All that was read goes on its own to a topic, or is put aside as no row.
         let through = found.get(&ordered[number]).into_iter().flatten().cloned();
         let decoder = decoder(number);
         let refused = aside.iter().filter(|(operator, _)| *operator == decoder);
         let read: BTreeSet<Vec<u8>> =
             through.chain(refused.map(|(_, bytes)| bytes.clone())).collect();
-        let is_read = |entry: &Entry| {
-            let value = value(entry);
-            let bytes = match entry {
-                Entry::Row(_) => value.clone(),
-                Entry::Malformed(_) => as_bytes(&value),
-            };
-            !passed.contains(&value) || read.contains(&bytes)
-        };
-        let partitions = rows.partitions.iter().map(|data| PartitionData {
-            name: data.name.clone(),
-            entries: data.entries.iter().filter(|entry| is_read(entry)).cloned().collect(),
+        let partitions = rows.partitions.iter().enumerate().map(|(partition, data)| {
+            let of = TopicPartition { topic: topic(number), partition: partition as u32 };
+            let nothing = Met::default();
+            let met = overtaken.get(&of).unwrap_or(&nothing);
+            let (entries, wrong) = met.entries(&of, &data.entries, &read, part);
+            violations.extend(wrong);
+            PartitionData { name: data.name.clone(), entries }
         });
         Rows { partitions: partitions.collect::<Vec<_>>().into(), ..rows.clone() }
     };
-    sources.iter().enumerate().map(read_of).collect()
+    let read = sources.iter().enumerate().map(&mut read_of).collect();
+    (read, violations)
+}
+
+impl Met {
+    /// The entries of a partition that a job has to read, with what is wrong with those that it has
+    /// not.
+    fn entries(
+        &self,
+        of: &TopicPartition,
+        entries: &[Entry],
+        read: &BTreeSet<Vec<u8>>,
+        part: bool,
+    ) -> (Vec<Entry>, Vec<String>) {
+        // What was put aside is known with the epoch, and the rows before it only later.
+        let judged = |entry: &&Entry| !part || matches!(entry, Entry::Row(_));
+        let bytes = |entry: &Entry| match entry {
+            Entry::Row(_) => value(entry),
+            Entry::Malformed(bytes) => as_bytes(bytes),
+        };
+        let offsets: BTreeMap<&[u8], u64> =
+            self.records.iter().map(|(offset, value)| (value.as_slice(), *offset)).collect();
+        let record = |(place, entry): (u64, &Entry)| {
+            let offset = offsets.get(value(entry).as_slice()).copied();
+            (offset.unwrap_or(place), read.contains(&bytes(entry)))
+        };
+        let judged: Vec<&Entry> = entries.iter().filter(judged).collect();
+        let records: Vec<_> = (0..).zip(judged.iter().copied()).map(record).collect();
+        let unread = records.iter().take_while(|(offset, _)| self.unread.contains(offset)).count();
+        let outcome = Outcome { records, unread, told: self.told.clone(), part };
+        let missing = |place: &usize| !outcome.records[*place].1 && outcome.may_miss(*place);
+        let missing: BTreeSet<Vec<u8>> =
+            (0..judged.len()).filter(missing).map(|place| value(judged[place])).collect();
+        let entries = entries.iter().filter(|entry| !missing.contains(&value(entry))).cloned();
+        (entries.collect(), outcome.judge(of))
+    }
+}
+
+/// What a job has chosen for a position that is gone, and whether retention makes use of it.
+fn draw_gone(random: &mut Random) -> (WhenGone, bool) {
+    match random.below(1_000) {
+        0..350 => (WhenGone::Earliest, true),
+        350..600 => (WhenGone::Latest, true),
+        600..850 => (WhenGone::Fail, true),
+        _ => (WhenGone::Fail, false),
+    }
 }
 
 /// The topic of a source, which is its name too.
@@ -280,8 +337,7 @@ fn read<F: Faults>(
     watermarks: Watermarks,
 ) -> Plain {
     let topic = topic(number);
-    let when_gone = if topics.passes { WhenGone::Earliest } else { WhenGone::Fail };
-    let source = kafka::source(BROKERS, [topic.as_str()]).when_gone(when_gone);
+    let source = kafka::source(BROKERS, [topic.as_str()]).when_gone(topics.when_gone);
     let source = match topics.grows {
         true => source.discover_every(DISCOVER_EVERY),
         false => source.until_end(),
@@ -373,11 +429,16 @@ mod tests {
         let data = PartitionData { name: "p".to_owned(), entries: entries.clone() };
         let pace = Pace { burst: 1, gap: Duration::ZERO };
         let rows = Rows { partitions: vec![data].into(), pace, gate: Gate::default() };
-        let removed = entries[..4].iter().map(value).collect();
-        let passed = Passed::from([(topic(0), removed)]);
-        let found = output::Rows::from([("through".to_owned(), vec![value(&row(2))])]);
+        let records: Vec<_> = (0..).zip(entries.iter().map(value)).collect();
+        let met = Met { records, unread: (0..2).collect(), told: vec![(2, 3)] };
+        let of = TopicPartition { topic: topic(0), partition: 0 };
+        let overtaken = Overtaken::from([(of, met)]);
+        let through = [2, 3].map(|id| value(&row(id))).to_vec();
+        let found = output::Rows::from([("through".to_owned(), through)]);
         let aside = [(decoder(0), as_bytes(b"b"))];
-        let read = read_at_all((&[rows], &["through".to_owned()]), &passed, &found, &aside);
+        let ordered = ["through".to_owned()];
+        let (read, wrong) = read_at_all((&[rows], &ordered), &overtaken, &found, &aside, false);
+        assert_eq!(wrong, [] as [String; 0]);
         let read: Vec<_> = read[0].partitions[0].entries.iter().map(value).collect();
         assert_eq!(read, [row(2), refused("b"), row(3)].map(|entry| value(&entry)));
     }

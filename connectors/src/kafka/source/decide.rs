@@ -2,6 +2,7 @@
 
 use super::position::{Mark, Progress};
 use super::{Start, WhenGone};
+use crate::faults::Faults;
 use crate::kafka::port::{NO_TIMESTAMP, TopicPartition};
 
 /// What is known of a partition that is to be read.
@@ -61,6 +62,16 @@ pub(super) fn start_millis(start: &Start) -> Option<i64> {
     match start {
         Start::At(at) => Some(millis_from(at.0).max(0)),
         _ => None,
+    }
+}
+
+/// What the job has chosen, but for bugs that are seeded.
+pub(super) const fn chosen<F: Faults>(choice: WhenGone) -> WhenGone {
+    match choice {
+        _ if F::LATEST_WHEN_GONE => WhenGone::Latest,
+        WhenGone::Latest if F::EARLIEST_FOR_LATEST => WhenGone::Earliest,
+        WhenGone::Fail if F::EARLIEST_FOR_FAIL => WhenGone::Earliest,
+        choice => choice,
     }
 }
 

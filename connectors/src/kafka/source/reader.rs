@@ -11,11 +11,11 @@ use gear_core::flow::push::Meta;
 use gear_core::message::Partition;
 use gear_core::time::{Duration, EventTime, Time};
 
-use super::decide::{Bounds, Decision, Gone, Known, decide, mark, micros, start_millis};
+use super::decide::{Bounds, Decision, Gone, Known, chosen, decide, mark, micros, start_millis};
 use super::part::{Part, State, bounds};
 use super::position::{Named, Position, Progress, name, printed};
 use super::shape::Shape;
-use super::{Plan, WhenGone, consumers};
+use super::{Plan, consumers};
 use crate::faults::{Faults, NoFaults};
 use crate::kafka::error::KafkaError;
 use crate::kafka::port::TopicPartition;
@@ -500,7 +500,7 @@ impl<S: Shape, F: Faults> KafkaReader<S, F> {
         let State::Asking(known) = &part.state else { return Ok(true) };
         let patient = part.missing_since.is_none_or(|since| now.since(since) < PATIENCE);
         let Plan { start, when_gone, until_end, .. } = &*self.plan;
-        let when_gone = if F::LATEST_WHEN_GONE { WhenGone::Latest } else { *when_gone };
+        let when_gone = chosen::<F>(*when_gone);
         match decide(&part.partition, known, start, when_gone, bounds, patient) {
             Err(Gone::Lost(reason)) => Err(reason),
             Err(Gone::Shrunk(_)) => {
@@ -514,7 +514,7 @@ impl<S: Shape, F: Faults> KafkaReader<S, F> {
                 part.state = State::Reading(progress);
                 (part.verify, part.missing_since) = (verify, None);
                 part.end = Some(bounds.high);
-                self.notices.extend(notice);
+                self.notices.extend(notice.filter(|_| !F::PASS_UNTOLD));
                 if at_end {
                     self.finish(number);
                 }
