@@ -85,6 +85,8 @@ fn a_server_that_is_away_is_waited_for_and_nothing_is_lost() {
         }
         place.start_again();
     }
+    let until = place.last_record(NAME) + 1;
+    assert!(run.wait_until(|| place.last_record(NAME) >= until), "{}", run.err());
     run.interrupt();
     assert_eq!(run.wait().code, Some(130));
     let count = input.count();
