@@ -74,7 +74,7 @@ fn command_of<O: Args>(name: &'static str) -> clap::Command {
 /// A command line that was understood. Of what a job is written with, only functions are left
 /// here: what runs it is compiled once, and not with every job.
 pub(crate) struct Called<'a> {
-    command: clap::Command,
+    command: fn() -> clap::Command,
     matches: ArgMatches,
     /// The job's own options, for people.
     options: String,
@@ -95,7 +95,7 @@ impl<'a> Called<'a> {
     {
         let Cli { job, runtime } = cli;
         Self {
-            command: command_of::<O>(""),
+            command: || command_of::<O>(""),
             matches,
             options: format!("{job:?}"),
             runtime,
@@ -123,7 +123,7 @@ impl<'a> Called<'a> {
     /// machines understand the same.
     pub(crate) fn resolved(&self, given: impl Iterator<Item = String>) -> Vec<String> {
         let mut resolved = Vec::new();
-        for argument in self.command.get_arguments() {
+        for argument in (self.command)().get_arguments() {
             let id = argument.get_id().as_str();
             let Some(long) = argument.get_long() else { continue };
             if self.matches.value_source(id) != Some(ValueSource::EnvVariable) {

@@ -85,8 +85,8 @@ impl Copy<'_> {
         self.given.insert(line.to_owned(), 1);
     }
 
-    /// Waits until all that it was given is in its output once, and until an epoch more has
-    /// committed after that.
+    /// Waits until all that it was given is in its output once, which is seen when it has
+    /// committed.
     fn copies(&mut self, active: &str) {
         let (pair, given) = (self.pair, &self.given);
         let copied = self.run.wait_until(|| pair.lines(active, "out") == *given);
