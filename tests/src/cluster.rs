@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use gear_core::control::{
     AppOutcome, AppSpec, AppStatus, ControlMessage, Peer, Reply, Request, Resources,
 };
-use gear_core::id::{AppId, NodeId, RequestId};
+use gear_core::id::{AppId, Epoch, NodeId, RequestId};
 use gear_core::link::handshake::{Hello, Purpose, VERSIONS};
 use gear_core::wire::stream::{encode_entry, kind};
 use gear_core::wire::{Decoder, Entry, decode_message, message_kind};
@@ -480,6 +480,15 @@ impl Cluster {
             outcome.is_some()
         });
         outcome.expect("it was waited for")
+    }
+
+    /// Waits until so many more epochs of an app have committed, or until it has ended.
+    pub fn wait_for_epochs(&mut self, app: AppId, more: u64) {
+        let stood = self.app(app).committed;
+        self.wait_for("epochs commit", |cluster| {
+            let status = cluster.app(app);
+            status.committed >= Epoch(stood.0 + more) || status.outcome.is_some()
+        });
     }
 
     /// Waits until this is true.

@@ -5,7 +5,6 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use gear_core::control::{AppOutcome, Reply, Request};
-use gear_core::id::Epoch;
 use gear_tests::chaos::job::{self, Options};
 use gear_tests::cluster::Cluster;
 use gear_tests::process::Room;
@@ -32,18 +31,11 @@ fn an_app_survives_its_processes_its_node_and_the_servers() {
     let mut cluster = start(&place.url("checkpoints"));
     let options = Options { count: 30_000, rate: 1_500, seed: 9, out: place.url("out") };
     let app = cluster.submit(Path::new(CHAOS), 2, &options.arguments(2, "200ms"));
-    let committed = |cluster: &mut Cluster, more: u64| {
-        let stood = cluster.app(app).committed;
-        cluster.wait_for("epochs commit", |cluster| {
-            let status = cluster.app(app);
-            status.committed >= Epoch(stood.0 + more) || status.outcome.is_some()
-        });
-    };
-    committed(&mut cluster, 5);
+    cluster.wait_for_epochs(app, 5);
     place.kill("namenode");
     sleep(Duration::from_secs(1));
     place.start_again("namenode");
-    committed(&mut cluster, 3);
+    cluster.wait_for_epochs(app, 3);
     place.kill("datanode1");
     sleep(Duration::from_secs(1));
     cluster.kill_node(0);

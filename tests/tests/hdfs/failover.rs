@@ -8,7 +8,6 @@ use gear_connectors::hdfs::HdfsFiles;
 use gear_core::api::Files as _;
 use gear_core::control::AppOutcome;
 use gear_core::effect::IoErrorKind;
-use gear_core::id::Epoch;
 use gear_tests::chaos::job::{self, Options};
 use gear_tests::cluster::Cluster;
 use gear_tests::process::{Input, Room, Running};
@@ -195,20 +194,13 @@ fn an_app_on_a_cluster_goes_on_through_failovers() {
     cluster.start_nodes(1);
     let options = Options { count: 30_000, rate: RATE, seed: 4, out: pair.0.url("out") };
     let app = cluster.submit(Path::new(CHAOS), 2, &options.arguments(2, "200ms"));
-    let committed = |cluster: &mut Cluster, more: u64| {
-        let stood = cluster.app(app).committed;
-        cluster.wait_for("epochs commit", |cluster| {
-            let status = cluster.app(app);
-            status.committed >= Epoch(stood.0 + more) || status.outcome.is_some()
-        });
-    };
-    committed(&mut cluster, 5);
+    cluster.wait_for_epochs(app, 5);
     pair.0.kill("namenode");
     pair.activate("namenode2");
-    committed(&mut cluster, 3);
+    cluster.wait_for_epochs(app, 3);
     pair.0.start_again("namenode");
     pair.activate("namenode");
-    committed(&mut cluster, 3);
+    cluster.wait_for_epochs(app, 3);
     assert_eq!(cluster.outcome(app), AppOutcome::Finished, "{}", cluster.logs());
     let (_kept, fetched) = pair.0.fetch("out");
     let difference = job::compare(&job::expected(&options), &fetched);

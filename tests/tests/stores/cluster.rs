@@ -5,7 +5,6 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use gear_core::control::AppOutcome;
-use gear_core::id::Epoch;
 use gear_tests::chaos::job::{self, Options};
 use gear_tests::cluster::Cluster;
 use gear_tests::process::Room;
@@ -26,18 +25,11 @@ fn an_app_survives_its_node_and_the_store() {
     let out = cluster.path("out");
     let options = Options { count: 20_000, rate: 1_500, seed: 4, out: out.display().to_string() };
     let app = cluster.submit(Path::new(CHAOS), 2, &options.arguments(2, "100ms"));
-    let committed = |cluster: &mut Cluster, more: u64| {
-        let stood = cluster.app(app).committed;
-        cluster.wait_for("epochs commit", |cluster| {
-            let status = cluster.app(app);
-            status.committed >= Epoch(stood.0 + more) || status.outcome.is_some()
-        });
-    };
-    committed(&mut cluster, 5);
+    cluster.wait_for_epochs(app, 5);
     place.kill();
     sleep(Duration::from_secs(2));
     place.start_again();
-    committed(&mut cluster, 3);
+    cluster.wait_for_epochs(app, 3);
     cluster.kill_node(0);
     cluster.start_node(0);
     cluster.wait_for("it is ready", |cluster| cluster.is_ready(0));
