@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use super::master::{AppMaster, Layout, names, notice, send};
 use super::outcome::Failure;
 use super::regions::{Region, State};
+use crate::checkpoint::record::{AttemptRecord, Record, TaskKey};
 use crate::checkpoint::recovery::{self, RecoveryError};
 use crate::effect::{Effect, Level};
 use crate::host::Faults;
@@ -133,10 +134,41 @@ impl<F: Faults> AppMaster<F> {
         if due.is_empty() || self.fleet.as_ref().is_some_and(|fleet| !fleet.is_ready()) {
             return;
         }
+        if !self.record(&due, out) {
+            return;
+        }
         match self.restore_points() {
             Ok(tasks) => self.deploy(now, &due, tasks, out),
             Err(error) => self.fail(error.into(), out),
         }
+    }
+
+    /// Writes to the log that these regions are about to be deployed. True once it says so: an app
+    /// master that was fenced comes no further, and one that is fenced later has told its successor
+    /// that what runs in an earlier attempt is not to be taken over.
+    fn record(&mut self, due: &[usize], out: &mut Vec<Effect>) -> bool {
+        if self.fleet.is_none() || F::DEPLOY_UNRECORDED {
+            // Nobody takes running tasks over.
+            return true;
+        }
+        let tasks = due.iter().flat_map(|place| &self.regions[*place].tasks);
+        let tasks: BTreeSet<TaskKey> = tasks.filter_map(|task| self.plan.key(*task)).collect();
+        let run = self.run.as_mut().expect("the log has been read");
+        if tasks.is_subset(&run.recorded) {
+            run.recorded.clear();
+            return true;
+        }
+        if run.writing.is_none() {
+            let record = Record::Attempt(AttemptRecord {
+                term: self.log.term(),
+                attempt: run.attempt.next(),
+                identity: self.plan.identity.clone(),
+                tasks,
+            });
+            self.log.append(&record, out);
+            run.writing = Some(record);
+        }
+        false
     }
 
     /// True if a region has to run: at the end of the app only those whose sinks have something

@@ -6,10 +6,9 @@ use alloc::vec::Vec;
 use super::master::{AppMaster, send};
 use super::outcome::Outcome;
 use crate::checkpoint::coordinator::{Collected, Ending, Step};
-use crate::checkpoint::record::{Closed, EpochRecord, Record, TaskKey};
+use crate::checkpoint::record::{Closed, EpochRecord, Record};
 use crate::effect::Effect;
 use crate::host::Faults;
-use crate::id::TaskId;
 use crate::message::Message;
 use crate::time::Time;
 
@@ -41,13 +40,7 @@ impl<F: Faults> AppMaster<F> {
     }
 
     fn append(&mut self, collected: Collected, out: &mut Vec<Effect>) {
-        let processors: BTreeMap<_, _> =
-            self.plan.processors.iter().map(|processor| (processor.id, processor)).collect();
-        let key = |task: TaskId| {
-            let processor = processors[&task.processor];
-            let parallelism = processor.parallelism;
-            TaskKey { uid: processor.uid.clone(), index: task.index, parallelism }
-        };
+        let key = |task| self.plan.key(task).expect("only tasks of the plan are collected");
         let run = self.run.as_mut().expect("only a deployed app appends");
         let mut aside = run.last.as_ref().map(|last| last.aside.clone()).unwrap_or_default();
         for snapshot in collected.tasks.values() {

@@ -20,7 +20,7 @@ use super::savepoints::Savepoints;
 use crate::checkpoint::coordinator::{Aged, Cause, Config, Coordinator, Ending};
 use crate::checkpoint::history::History;
 use crate::checkpoint::log::{Log, LogError, LogEvent};
-use crate::checkpoint::record::{EpochRecord, Record, object_name};
+use crate::checkpoint::record::{EpochRecord, Record, TaskKey, object_name};
 use crate::checkpoint::recovery;
 use crate::checkpoint::retention::Retention;
 use crate::effect::{Effect, Level, Notice, Place};
@@ -59,6 +59,10 @@ pub(super) struct Run {
     pub(super) retention: Retention,
     /// The highest attempt that was given to anybody.
     pub(super) attempt: Attempt,
+    /// In which attempts tasks were about to run when the log was read.
+    pub(super) attempted: BTreeMap<TaskKey, Attempt>,
+    /// The tasks of which the log says that they are about to be deployed.
+    pub(super) recorded: BTreeSet<TaskKey>,
     pub(super) key_groups: u32,
     /// The epoch that was the last one when the log was read.
     recovered: Epoch,
@@ -468,6 +472,8 @@ impl<F: Faults> AppMaster<F> {
             },
             retention,
             attempt: Attempt::before(self.log.term()),
+            attempted: history.attempts.clone(),
+            recorded: BTreeSet::new(),
             key_groups: record.as_ref().map_or(self.plan.key_groups, |record| record.key_groups),
             recovered,
             last: record,
@@ -529,6 +535,10 @@ impl<F: Faults> AppMaster<F> {
             Record::Closed(_) => {
                 let ending = run.closing.expect("the note is written at the end");
                 self.finish(ending, out);
+            }
+            Record::Attempt(record) => {
+                run.retention.attempted(number);
+                run.recorded = record.tasks;
             }
             Record::Fence(_) => unreachable!("the log writes its fence itself"),
         }

@@ -4,7 +4,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::checkpoint::record::Identity;
+use crate::checkpoint::record::{Identity, TaskKey};
 use crate::id::{AppTerm, ExecutorId, ProcessorId, TaskId};
 use crate::limits::{EPOCH_INTERVAL_DEFAULT, KEY_GROUPS_DEFAULT};
 use crate::time::Duration;
@@ -74,6 +74,13 @@ impl AppPlan {
     /// A processor of the plan.
     pub(super) fn processor(&self, id: ProcessorId) -> Option<&ProcessorPlan> {
         self.processors.iter().find(|processor| processor.id == id)
+    }
+
+    /// The task as the log names it, if there is such a task.
+    pub(super) fn key(&self, task: TaskId) -> Option<TaskKey> {
+        let ProcessorPlan { uid, parallelism, .. } = self.processor(task.processor)?;
+        let (uid, parallelism) = (uid.clone(), *parallelism);
+        (task.index < parallelism).then_some(TaskKey { uid, index: task.index, parallelism })
     }
 
     /// The name of a task's folder among those of its kind in the store.

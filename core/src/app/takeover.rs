@@ -8,7 +8,6 @@ use alloc::vec::Vec;
 use super::master::{AppMaster, Layout, notice, send, subject};
 use super::outcome::Outcome;
 use super::regions::State;
-use crate::checkpoint::record::TaskKey;
 use crate::effect::{Effect, Level, Place};
 use crate::host::Faults;
 use crate::id::{AppTerm, Attempt, Epoch, ExecutorId, TaskId};
@@ -121,20 +120,23 @@ impl<F: Faults> AppMaster<F> {
     }
 
     /// True if a task's state goes on from the last committed epoch: it was restored from there, or
-    /// it is a part of what the record holds.
+    /// it is a part of what the record holds. Of one that an earlier app master was about to deploy
+    /// anew only the new attempt is fit: that app master may yet do it.
     fn fits(&self, report: &TaskReport) -> bool {
         let run = self.run.as_ref().expect("the log has been read");
         let is_whole = !matches!(report.phase, TaskPhase::Failed { .. });
-        is_whole && (report.restored == run.coordinator.committed() || self.took_part(report))
+        let attempted = self.plan.key(report.task).and_then(|key| run.attempted.get(&key));
+        is_whole
+            && attempted.is_none_or(|attempted| report.attempt >= *attempted)
+            && (report.restored == run.coordinator.committed() || self.took_part(report))
     }
 
     /// True if the last committed epoch is of this very attempt of the task.
     fn took_part(&self, report: &TaskReport) -> bool {
         let run = self.run.as_ref().expect("the log has been read");
-        let processor = self.plan.processor(report.task.processor);
-        let (Some(record), Some(processor)) = (&run.last, processor) else { return false };
-        let (uid, parallelism) = (processor.uid.clone(), processor.parallelism);
-        let key = TaskKey { uid, index: report.task.index, parallelism };
+        let (Some(record), Some(key)) = (&run.last, self.plan.key(report.task)) else {
+            return false;
+        };
         record.tasks.get(&key).is_some_and(|part| part.attempt == report.attempt)
     }
 

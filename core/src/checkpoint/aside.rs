@@ -42,13 +42,6 @@ impl Span {
 }
 
 impl Aside {
-    /// Of a record that does not say: everything that there is up to its epoch.
-    #[must_use]
-    pub fn everything(epoch: Epoch) -> Self {
-        let span = Span { behind: Epoch(0), to: epoch };
-        Self { kept: BTreeMap::from([(String::new(), span)]), gone: BTreeMap::new() }
-    }
-
     /// An epoch that is being committed names this object.
     pub fn put(&mut self, object: &str) {
         let Some((by, epoch)) = parts(object) else { return };
@@ -211,7 +204,9 @@ mod tests {
 
     #[test]
     fn a_record_that_does_not_say_means_everything_up_to_it() {
-        let mut aside = Aside::everything(Epoch(5));
+        let span = Span { behind: Epoch(0), to: Epoch(5) };
+        let mut aside =
+            Aside { kept: BTreeMap::from([(String::new(), span)]), gone: BTreeMap::new() };
         assert!(aside.holds(&object(1, 5)) && !aside.holds(&object(1, 6)));
         aside.take_out(&object(1, 4), Epoch(9));
         assert!(!aside.holds(&object(1, 4)));

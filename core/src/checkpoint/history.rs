@@ -3,8 +3,8 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use super::record::{EpochRecord, Record, RecordError};
-use crate::id::{AppTerm, Epoch, LogNumber};
+use super::record::{EpochRecord, Record, RecordError, TaskKey};
+use crate::id::{AppTerm, Attempt, Epoch, LogNumber};
 
 /// The records of a log by number, each as far as it could be read.
 pub type Records = BTreeMap<LogNumber, Result<Record, RecordError>>;
@@ -18,9 +18,12 @@ pub struct History {
     pub closed: Option<Epoch>,
     /// Records that cannot be read, from the floor upwards.
     pub damaged: Vec<Damaged>,
+    /// In which attempt each task was last about to be deployed, as far as that is still there.
+    pub attempts: BTreeMap<TaskKey, Attempt>,
     /// The highest term of the records that count.
     pub term: AppTerm,
-    /// Epochs that count nothing: void ones, superseded ones, those below the floor.
+    /// What is of no use once the floor is above it: epochs that count nothing, because they are
+    /// void, superseded or below the floor already, and all attempts.
     pub stale: Vec<LogNumber>,
 }
 
@@ -44,6 +47,9 @@ pub fn settle(records: &Records) -> History {
     let mut history = History::default();
     let floor = floor(records);
     for (&number, record) in records {
+        if matches!(record, Ok(Record::Attempt(_))) {
+            history.stale.push(number);
+        }
         if number < floor {
             if matches!(record, Ok(Record::Epoch(_))) {
                 history.stale.push(number);
@@ -68,6 +74,10 @@ pub fn settle(records: &Records) -> History {
             Record::Fence(_) => {}
             Record::Epoch(epoch) => push(&mut history, number, epoch),
             Record::Closed(closed) => history.closed = Some(closed.epoch),
+            Record::Attempt(record) => {
+                let tasks = record.tasks.iter().cloned();
+                history.attempts.extend(tasks.map(|task| (task, record.attempt)));
+            }
         }
     }
     assert!(history.epochs.is_sorted_by(|a, b| a.0 < b.0 && a.1.epoch < b.1.epoch));
@@ -92,7 +102,7 @@ fn floor(records: &Records) -> LogNumber {
 
 #[cfg(test)]
 mod tests {
-    use super::super::record::{Fence, Identity};
+    use super::super::record::{AttemptRecord, Fence, Identity};
     use super::*;
 
     fn fence(term: u64) -> Record {
@@ -140,6 +150,34 @@ mod tests {
         let history =
             settled(&[(1, fence(1)), (3, fence(2)), (5, epoch(1, 4, 4)), (6, epoch(1, 5, 5))]);
         assert_eq!(epochs(&history), [4, 5]);
+    }
+
+    #[test]
+    fn the_last_attempt_of_each_task_is_known() {
+        let attempt = |term: u64, count: u64, tasks: &[u32]| {
+            let task = |index: &u32| TaskKey { uid: "count".into(), index: *index, parallelism: 2 };
+            Record::Attempt(AttemptRecord {
+                term: AppTerm(term),
+                attempt: Attempt(Attempt::before(AppTerm(term)).0 + count),
+                identity: Identity::default(),
+                tasks: tasks.iter().map(task).collect(),
+            })
+        };
+        let log = [
+            (1, fence(1)),
+            (2, attempt(1, 1, &[0, 1])),
+            (3, epoch(1, 1, 0)),
+            (4, attempt(1, 2, &[1])),
+            (5, fence(2)),
+            (6, attempt(1, 3, &[0, 1])),
+        ];
+        let history = settled(&log);
+        let attempts: Vec<_> =
+            history.attempts.iter().map(|(task, attempt)| (task.index, attempt.count())).collect();
+        assert_eq!(attempts, [(0, 1), (1, 2)], "that of a fenced app master counts nothing");
+        assert_eq!(history.stale, [LogNumber(2), LogNumber(4), LogNumber(6)]);
+        let later = settled(&[&log[..], &[(7, epoch(2, 2, 3))]].concat());
+        assert_eq!(later.attempts.len(), 1, "those below the floor count nothing either");
     }
 
     #[test]

@@ -323,7 +323,7 @@ impl Log {
     fn highest_foreign_term(&self) -> AppTerm {
         let foreign = self.records.values().flatten().filter(|record| match record {
             Record::Fence(fence) => fence.incarnation != self.incarnation,
-            Record::Epoch(_) | Record::Closed(_) => true,
+            Record::Epoch(_) | Record::Closed(_) | Record::Attempt(_) => true,
         });
         foreign.map(Record::term).max().unwrap_or_default()
     }

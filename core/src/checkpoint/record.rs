@@ -3,8 +3,7 @@
 //! An object of the log is a magic, the version of the format (u16), the CRC32C of the body (u32)
 //! and the body in postcard; the header's integers are little endian.
 
-use alloc::borrow::Cow;
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -20,16 +19,11 @@ use crate::message::{ObjectRef, TaskSnapshot};
 /// The first bytes of every record.
 const MAGIC: [u8; 6] = *b"GEARCL";
 /// The version of the format that is written.
-pub const VERSION: u16 = 3;
-/// The version before, which is read too: its epochs do not say what is in the quarantine, and have
-/// no output in the store.
-const BEFORE: u16 = 2;
+pub const VERSION: u16 = 4;
+/// The version before, which is read too: it has no attempts.
+const BEFORE: u16 = 3;
 /// Magic, version and checksum.
 const HEADER_BYTES: usize = MAGIC.len() + 2 + 4;
-/// How the body of an epoch begins.
-const EPOCH: u8 = 1;
-/// How the body of an epoch ends that has nothing to say of the quarantine or of output.
-const NOTHING_ELSE: [u8; 3] = [0; 3];
 /// The folder of the log in the store.
 pub const FOLDER: &str = "log/";
 
@@ -67,6 +61,8 @@ pub enum Record {
     Epoch(EpochRecord),
     /// The app has finished, and all it has to say is visible.
     Closed(Closed),
+    /// Tasks are about to run in another attempt.
+    Attempt(AttemptRecord),
 }
 
 /// What an app master writes before it reads the log and acts.
@@ -133,6 +129,20 @@ pub struct Closed {
     pub epoch: Epoch,
     /// Whose log this is.
     pub identity: Identity,
+}
+
+/// What an app master writes before it deploys tasks: from here on no app master takes any of them
+/// over that runs in an earlier attempt.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttemptRecord {
+    /// The term of the app master that deploys them.
+    pub term: AppTerm,
+    /// The attempt; they may come to run in a later one of the same term.
+    pub attempt: Attempt,
+    /// Whose log this is.
+    pub identity: Identity,
+    /// The tasks.
+    pub tasks: BTreeSet<TaskKey>,
 }
 
 /// A task as the log names it: operators are matched by uid over restarts and rescales.
@@ -251,6 +261,7 @@ impl Record {
             Self::Fence(fence) => fence.term,
             Self::Epoch(epoch) => epoch.term,
             Self::Closed(closed) => closed.term,
+            Self::Attempt(record) => record.term,
         }
     }
 
@@ -261,6 +272,7 @@ impl Record {
             Self::Fence(fence) => &fence.identity,
             Self::Epoch(epoch) => &epoch.identity,
             Self::Closed(closed) => &closed.identity,
+            Self::Attempt(record) => &record.identity,
         }
     }
 
@@ -292,17 +304,8 @@ impl Record {
         if crc32c::crc32c(body) != u32::from_le_bytes(*crc) {
             return Err(RecordError::Checksum);
         }
-        let mut body = Cow::Borrowed(body);
-        if version == BEFORE && body.first() == Some(&EPOCH) {
-            body.to_mut().extend_from_slice(&NOTHING_ELSE);
-        }
-        let (mut record, rest): (Self, _) =
-            postcard::take_from_bytes(&body).map_err(|_| RecordError::Malformed)?;
-        if let Self::Epoch(epoch) = &mut record
-            && version == BEFORE
-        {
-            epoch.aside = Aside::everything(epoch.epoch);
-        }
+        let (record, rest): (Self, _) =
+            postcard::take_from_bytes(body).map_err(|_| RecordError::Malformed)?;
         if rest.is_empty() && record.is_believable() {
             Ok(record)
         } else {
@@ -313,7 +316,7 @@ impl Record {
     /// True if one can count on from its numbers.
     fn is_believable(&self) -> bool {
         let epoch = match self {
-            Self::Fence(_) => Epoch(0),
+            Self::Fence(_) | Self::Attempt(_) => Epoch(0),
             Self::Epoch(record) => {
                 let EpochRecord { sinks_committed, floor, .. } = record;
                 if sinks_committed.0.max(floor.0) > LOG_NUMBER_MAX {
@@ -385,25 +388,9 @@ mod tests {
 
     #[test]
     fn a_record_of_the_version_before_is_read() {
-        let Record::Epoch(mut epoch) = sample() else { unreachable!("it is an epoch") };
-        let fence = Record::Fence(Fence {
-            term: AppTerm(2),
-            incarnation: 3,
-            identity: Identity::default(),
-        });
-        let before = |record: &Record, less: usize| {
-            let whole = record.encode();
-            let body = &whole[HEADER_BYTES..whole.len() - less];
-            let mut bytes = MAGIC.to_vec();
-            bytes.extend_from_slice(&BEFORE.to_le_bytes());
-            bytes.extend_from_slice(&crc32c::crc32c(body).to_le_bytes());
-            bytes.extend_from_slice(body);
-            Record::decode(&bytes)
-        };
-        assert_eq!(before(&fence, 0), Ok(fence));
-        let bytes = Record::Epoch(epoch.clone());
-        epoch.aside = Aside::everything(epoch.epoch);
-        assert_eq!(before(&bytes, NOTHING_ELSE.len()), Ok(Record::Epoch(epoch)));
+        let mut bytes = sample().encode();
+        bytes[MAGIC.len()..][..2].copy_from_slice(&BEFORE.to_le_bytes());
+        assert_eq!(Record::decode(&bytes), Ok(sample()));
     }
 
     #[test]

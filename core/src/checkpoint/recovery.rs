@@ -74,7 +74,7 @@ pub fn choose(history: &History, plan: &AppPlan) -> Result<Choice, RecoveryError
     if let Some(damaged) = damaged {
         let is_safe = plan.guarantee != Guarantee::ExactlyOnce
             || !plan.processors.iter().any(|processor| processor.sink)
-            // Behind the end of a finished app stands only the note that all is visible.
+            // Behind the end of a finished app nothing is committed any more.
             || record.is_some_and(|(_, record)| record.finished);
         if !is_safe && !plan.fall_back {
             let before = match record {

@@ -43,7 +43,7 @@ pub struct Retention {
     requests: Requests<Purpose>,
     /// Epochs whose records are in the log.
     kept: BTreeMap<Epoch, Kept>,
-    /// Numbers of records that count nothing, deleted once the floor is above them.
+    /// Numbers of records that are of no use once the floor is above them, and are deleted then.
     stale: Vec<LogNumber>,
     /// Objects that nobody needs if this app master still leads. One that was fenced may know less
     /// than its successor, which may let tasks go on that it took for gone; so they are deleted
@@ -121,6 +121,11 @@ impl Retention {
     /// `folder` is the task's below [`STATE`].
     pub fn deployed(&mut self, folder: String, attempt: Attempt, restored: Epoch) {
         self.live.insert(folder, (attempt, restored));
+    }
+
+    /// Tasks are about to be deployed, as the record of this number says.
+    pub fn attempted(&mut self, number: LogNumber) {
+        self.stale.push(number);
     }
 
     /// Looks for what the attempts have left that were given up since.

@@ -54,6 +54,9 @@ pub trait Faults: Send + 'static {
     const ROLL_BACK_ONLY_LOST_TASKS: bool = false;
     /// A new app master takes what its predecessor ran for running, without asking the executors.
     const TAKE_OVER_WITHOUT_REPORTS: bool = false;
+    /// An app master deploys tasks without writing to the commit log that it will, so that nobody
+    /// knows of it who takes over.
+    const DEPLOY_UNRECORDED: bool = false;
     /// A master answers a vote before its disk has the promise.
     const VOTE_BEFORE_STORED: bool = false;
     /// A leader takes an update for acknowledged as soon as one disk has it, its own perhaps.
