@@ -57,6 +57,11 @@ impl Brokers {
         &self.cluster
     }
 
+    /// The cluster, and what retention has met there.
+    pub(crate) const fn input(&self) -> (&ModelCluster, &Overtaken) {
+        (&self.cluster, &self.overtaken)
+    }
+
     /// A transaction has been open for long: the cluster ends it. False if it has ended before.
     pub(crate) fn expire(&self, id: &str, number: u64) -> bool {
         let is_open = self.cluster.transaction(id) == Some(number);

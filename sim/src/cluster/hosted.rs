@@ -560,7 +560,8 @@ impl World<'_> {
         }
         let masters = self.machines[machine].masters.clone();
         let incarnation = Incarnation(process as u64 + 1_000_000);
-        self.serve(child.order.process.app, &child.order.spec);
+        let app = child.order.process.app;
+        self.serve(app, &child.order.spec);
         let made = self.assembly.child(&ChildStart {
             order: &child.order,
             node: Self::node_id(machine),
@@ -569,6 +570,7 @@ impl World<'_> {
             seed: crate::random::mix(self.setup.seed ^ incarnation.0),
             address: address.clone(),
             masters: &masters,
+            files: &self.services[&self.home(app)].disk,
         });
         match made {
             Err(reason) => self.hear(child.parent, exited(&reason)),

@@ -10,6 +10,7 @@ pub(crate) mod clock;
 mod conn;
 pub(crate) mod disk;
 mod fault;
+mod growth;
 mod hosted;
 pub(crate) mod inspect;
 mod jobs;

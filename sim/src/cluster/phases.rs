@@ -7,10 +7,11 @@
 
 use std::collections::BTreeSet;
 
+use gear_core::id::AppId;
 use gear_core::time::{Duration, Time};
 
 use super::fault::FaultKind;
-use super::subject::{ClientStart, Output, judged};
+use super::subject::{ClientStart, KnownApp, Output, judged};
 use super::world::{Event, World};
 use crate::random::Random;
 
@@ -59,6 +60,7 @@ impl World<'_> {
             }
             self.run_until(self.now + LOOK_INTERVAL, Self::in_circles);
         }
+        self.go_on();
     }
 
     fn in_circles(&mut self) -> bool {
@@ -180,7 +182,7 @@ impl World<'_> {
         specs.map(|spec| spec.app_master.slots + spec.executors * spec.executor.slots).sum()
     }
 
-    /// True if the leader knows of all apps, and that each has ended.
+    /// True if the leader knows of all apps, and each has ended, or is through and goes on for ever.
     fn all_done(&mut self) -> bool {
         let Some(process) = self.leader().and_then(|leader| self.machines[leader].node) else {
             return false;
@@ -193,8 +195,9 @@ impl World<'_> {
             self.wrong(violation);
         }
         let names: BTreeSet<&str> = known.values().map(|app| app.spec.name.as_str()).collect();
-        let ended = known.values().all(|app| app.outcome.is_some());
-        ended && names.len() == self.work.specs().len()
+        let is_done =
+            |(id, app): (&AppId, &KnownApp)| app.outcome.is_some() || self.is_through(*id);
+        names.len() == self.work.specs().len() && known.iter().all(is_done)
     }
 
     /// The core did not come to its end.

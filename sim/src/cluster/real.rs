@@ -62,7 +62,7 @@ impl<F: Faults> Assembly for Real<'_, F> {
         let (cluster, incarnation) = (start.cluster, start.incarnation);
         Ok(match order.process.role {
             Role::AppMaster(_) => {
-                let mut files = self.jobs.files();
+                let mut files = start.files.clone();
                 let plan = app_plan(&job, &order.spec, self.jobs, &mut files)?;
                 let masters = start.masters.clone();
                 let config = AppConfig { cluster, order, incarnation, masters, plan };

@@ -104,8 +104,7 @@ impl Brokers {
         let Some(said) = Said::parse(text) else { return Ok(None) };
         let said = said?;
         let Said { of, read, next } = &said;
-        let bounds = |log: &mut Log| (log.start(), log.stable());
-        let bounds = self.cluster().with(&of.topic, of.partition, bounds);
+        let bounds = self.cluster().bounds(&of.topic, of.partition);
         said.judge(self.topics.when_gone, bounds)?;
         let told = next.map(|next| (*read, next));
         self.overtaken.entry(of.clone()).or_default().told.extend(told);

@@ -97,11 +97,14 @@ impl World<'_> {
         if let Err(violation) = self.watch.updates.launched(app, spec) {
             self.wrong(violation);
         }
-        let (disk, work, seed) = (&self.files, self.work, self.setup.seed);
-        let (fed, down) = (self.fed, self.brokers_down_until > self.now);
         let before = self.services.iter().find(|(_, it)| it.state == spec.state);
         let home = *before.filter(|_| !spec.state.is_empty()).map_or(&app, |(home, _)| home);
         let home = *self.homes.entry(app).or_insert(home);
+        if !self.services.contains_key(&home) {
+            self.grow_later(home);
+        }
+        let (disk, work, seed) = (&self.files, self.work, self.setup.seed);
+        let (fed, down) = (self.fed, self.brokers_down_until > self.now);
         self.services.entry(home).or_insert_with(|| {
             let (mut disk, brokers) = (disk.clone(), work.brokers());
             if let Some(brokers) = &brokers {

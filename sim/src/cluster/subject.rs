@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use gear_connectors::kafka::model::ModelCluster;
 use gear_connectors::model::ModelDisk;
 use gear_core::control::{Address, AppOutcome, AppSpec, LaunchOrder, Resources, Wish};
 use gear_core::host::process::Process;
@@ -15,6 +16,7 @@ use super::brokers::Brokers;
 use crate::direct::Store;
 use crate::oracle::commits::Commits;
 use crate::oracle::voids::Stamps;
+use crate::random::Random;
 use crate::workload::pace::Pace;
 
 /// A process, and what of it can be seen from outside.
@@ -254,6 +256,8 @@ pub struct ChildStart<'a> {
     pub address: Address,
     /// Those who vote, and where.
     pub masters: &'a BTreeMap<NodeId, Address>,
+    /// What its app finds on its file system.
+    pub files: &'a ModelDisk,
 }
 
 /// With what a client is started.
@@ -311,6 +315,23 @@ pub trait Work {
 
     /// What every app finds on its file system.
     fn files(&self) -> ModelDisk;
+
+    /// One more partition of what an app reads turns up in its Kafka; false if none ever will.
+    fn grow(&self, cluster: &ModelCluster, random: &mut Random) -> bool {
+        let _ = (cluster, random);
+        false
+    }
+
+    /// The input of apps grows, and they go on for ever.
+    fn goes_on(&self) -> bool {
+        false
+    }
+
+    /// True if such an app has come to the end of all there is.
+    fn is_through(&self, output: &Output<'_>) -> bool {
+        let _ = output;
+        false
+    }
 
     /// The Kafka that an app has for its own, if any.
     fn brokers(&self) -> Option<Brokers> {

@@ -40,6 +40,10 @@ pub struct Swarm {
     folders: Option<Folders>,
 }
 
+/// Of a thousand jobs from Kafka to Kafka, those whose topics get more partitions.
+const GROWING: u64 = 150;
+/// Time between the epochs of such a job that would have none.
+const GROWING_INTERVAL: Duration = Duration::from_millis(100);
 /// A binary is named by so many bytes, eight by eight.
 const BINARY_DIGESTS: usize = 4;
 /// Of a thousand apps, those that the user ends in each of the ways.
@@ -82,6 +86,13 @@ impl Swarm {
         let sources = std::mem::take(&mut swarm.config.sources);
         swarm.config.sources = sources.into_iter().map(topics::shortened).collect();
         let mut topics = Topics::draw::<F>(seed);
+        topics.grows = Random::for_part(seed, 146).permille(GROWING);
+        if topics.grows {
+            // What is given at the end of a job would never come, and nobody ends it.
+            swarm.config.plan.steps.clear();
+            swarm.epoch_interval.get_or_insert(GROWING_INTERVAL);
+            swarm.wishes.clear();
+        }
         // Of an app that is ended early nobody knows what it has read.
         topics.overtaken &= swarm.wishes.is_empty();
         swarm.topics = Some(topics);
@@ -207,6 +218,22 @@ impl Work for Swarm {
 
     fn brokers(&self) -> Option<Brokers> {
         Some(Brokers::new(self.cluster()?, self.topics?, self.unfenced))
+    }
+
+    fn grow(&self, cluster: &ModelCluster, random: &mut Random) -> bool {
+        let sources = self.config.sources.as_slice();
+        self.topics.is_some_and(|topics| topics.grow(cluster, sources, random))
+    }
+
+    fn goes_on(&self) -> bool {
+        self.topics.is_some_and(|topics| topics.grows)
+    }
+
+    fn is_through(&self, left: &Output<'_>) -> bool {
+        let (Some(brokers), Some(topics)) = (left.topics, &self.topics) else { return false };
+        let built = self.built(0);
+        let input = (self.config.sources.as_slice(), &built);
+        topics.is_through(brokers.input(), input, (left.commits, left.store))
     }
 
     fn pace(&self) -> Pace {

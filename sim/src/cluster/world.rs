@@ -73,6 +73,8 @@ pub(crate) enum Event {
     BrokersBack,
     /// A partition of a topic has a leader again.
     LeaderThere { home: AppId, topic: String, partition: u32 },
+    /// A partition of the input of an app turns up.
+    Grow { home: AppId },
 }
 
 struct Entry {
@@ -134,6 +136,7 @@ pub(crate) struct Draws {
     pub(crate) disk: Random,
     pub(crate) other: Random,
     pub(crate) operator: Random,
+    pub(crate) growth: Random,
 }
 
 /// Addresses by number, so that a connection holds no text.
@@ -258,6 +261,7 @@ impl<'a> World<'a> {
                 disk: draws(4),
                 other: draws(5),
                 operator: draws(6),
+                growth: draws(7),
             },
             trace,
             watch: Watch {
@@ -368,6 +372,7 @@ impl<'a> World<'a> {
             Event::LeaderThere { home, topic, partition } => {
                 self.leader_there(home, &topic, partition);
             }
+            Event::Grow { home } => self.grow(home),
         }
     }
 

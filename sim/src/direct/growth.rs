@@ -42,9 +42,8 @@ impl<F: Faults> World<'_, F> {
     pub(super) fn look_whether_through(&mut self) {
         let (Some(brokers), Some(topics)) = (&self.brokers, &self.config.topics) else { return };
         let built = built(self.config, 0);
-        let aside = self.commits.quarantined(&self.store).map_or(0, |aside| aside.len());
-        let copied = (self.config.sources.as_slice(), &built);
-        if topics.is_through(brokers.cluster(), copied, aside) {
+        let input = (self.config.sources.as_slice(), &built);
+        if topics.is_through(brokers.input(), input, (&self.commits, &self.store)) {
             self.at(self.now + GOES_ON, 0, Event::Leave);
         } else {
             self.at(self.now + LOOK_EVERY, 0, Event::Look);

@@ -185,8 +185,17 @@ impl<'a> Stage<'a> {
         let seed = crate::random::mix(setup.seed ^ incarnation.0);
         if let Some(Child { order, .. }) = &child {
             let (cluster, incarnation) = (CLUSTER, Incarnation(CHILDREN + incarnation.0));
-            let start = ChildStart { order, node, cluster, incarnation, seed, address, masters };
-            return self.assembly.child(&start);
+            let files = &self.work.files();
+            return self.assembly.child(&ChildStart {
+                order,
+                node,
+                cluster,
+                incarnation,
+                seed,
+                address,
+                masters,
+                files,
+            });
         }
         let Some(capacity) = setup.machines.get(machine).copied() else {
             let (specs, wishes) = (self.work.specs(), self.work.wishes());

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use gear_connectors::faults::Faults;
 use gear_connectors::kafka::model::{Log, ModelCluster, ModelRecord};
-use gear_connectors::kafka::{self, TopicPartition, WhenGone};
+use gear_connectors::kafka::{self, TopicPartition, WhenGone, read_up_to};
 use gear_core::api::{Record as _, Ref};
 use gear_core::clock::Watermarks;
 use gear_core::dsl::{App, FromInput, Stream};
@@ -15,6 +15,8 @@ use super::build::Built;
 use super::pace::Pace;
 use super::source::{Entry, PartitionData, Rows};
 use super::{Row, encode, event_time};
+use crate::direct::Store;
+use crate::oracle::commits::Commits;
 use crate::oracle::gone::Outcome;
 use crate::oracle::output;
 use crate::oracle::topics::ordered;
@@ -105,6 +107,7 @@ impl Topics {
     #[must_use]
     pub fn cluster(&self, sources: &[Rows], built: &Built) -> ModelCluster {
         let cluster = ModelCluster::new();
+        cluster.set_unwritten(self.grows);
         for (number, rows) in sources.iter().enumerate() {
             let there = if self.grows { 1 } else { rows.partitions.len() };
             cluster.create(&topic(number), there as u32);
@@ -138,25 +141,45 @@ impl Topics {
         true
     }
 
-    /// True if a reader finds all of the input in every topic of a job that copies it, but for so
-    /// much that was put aside.
+    /// True if a job that copies its input has read all there is of it, but for what it may pass, and
+    /// a reader finds all of that in its topics.
     #[must_use]
     pub fn is_through(
         &self,
-        cluster: &ModelCluster,
+        (cluster, overtaken): (&ModelCluster, &Overtaken),
         (sources, built): (&[Rows], &Built),
-        aside: usize,
+        (commits, store): (&Commits, &Store),
     ) -> bool {
+        let counts: BTreeMap<String, u32> = cluster.topics().into_iter().collect();
+        let read: BTreeMap<_, _> = commits.partitions().iter().filter_map(read_up_to).collect();
+        let at_end = |(number, rows): (usize, &Rows)| {
+            let topic = topic(number);
+            counts[&topic] as usize == rows.partitions.len()
+                && (0..counts[&topic]).all(|partition| {
+                    let of = TopicPartition { topic: topic.clone(), partition };
+                    let position = read.get(&of).copied();
+                    let rest =
+                        |log: &mut Log| log.read(position.unwrap_or(log.start()), usize::MAX, true);
+                    let rest = cluster.with(&topic, partition, rest);
+                    rest.is_some_and(|rest| rest.records.is_empty())
+                })
+        };
+        if !sources.iter().enumerate().all(at_end) {
+            return false;
+        }
+        let aside = commits.quarantined(store).unwrap_or_default();
+        let (found, _) = found(self, cluster, built, sources);
+        let input = (sources, built.ordered.as_slice());
+        let (read, _) = read_at_all(input, overtaken, &found, &aside, false);
         let entries =
             |rows: &Rows| -> usize { rows.partitions.iter().map(|data| data.entries.len()).sum() };
-        let all: usize = sources.iter().map(entries).sum();
-        let found = |name: &str| -> usize { self.rows(cluster, name).iter().map(Vec::len).sum() };
+        let all: usize = read.iter().map(entries).sum();
         let copied = |ordered: bool| {
             let names = built.job.sinks.iter().map(|sink| &sink.name);
             let names = names.filter(|name| built.ordered.contains(name) == ordered);
-            names.map(|name| found(name)).sum::<usize>()
+            names.map(|name| found.get(name).map_or(0, Vec::len)).sum::<usize>()
         };
-        copied(true) + aside >= all && copied(false) + aside >= all
+        copied(true) + aside.len() >= all && copied(false) + aside.len() >= all
     }
 
     /// Partitions of a topic for output.

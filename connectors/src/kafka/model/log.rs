@@ -118,10 +118,22 @@ impl Log {
     /// Reads at most so many records, committed ones only or all; none if there is no such offset.
     #[must_use]
     pub fn read(&self, from: u64, most: usize, committed: bool) -> Option<Read> {
+        self.read_before(u64::MAX, from, most, committed)
+    }
+
+    /// The same of what is before an offset.
+    #[must_use]
+    pub fn read_before(
+        &self,
+        before: u64,
+        from: u64,
+        most: usize,
+        committed: bool,
+    ) -> Option<Read> {
         if from < self.start || from > self.end() {
             return None;
         }
-        let end = if committed { self.stable() } else { self.end() };
+        let end = if committed { self.stable() } else { self.end() }.min(before);
         let mut read = Read { records: Vec::new(), next: from };
         while read.next < end && read.records.len() < most {
             let slot = &self.slots[(read.next - self.start) as usize];

@@ -31,6 +31,8 @@ pub struct State {
     refused: BTreeSet<String>,
     /// Thousandths of each log that consumers do not get yet.
     hidden: u64,
+    /// What they do not get is not written yet.
+    unwritten: bool,
     coordinator: producer::Coordinator,
 }
 
@@ -118,6 +120,23 @@ impl ModelCluster {
         self.state().hidden = 1_000 - permille.min(1_000);
     }
 
+    /// Whether what consumers do not get yet is not written yet, so that the logs end before it.
+    pub fn set_unwritten(&self, unwritten: bool) {
+        self.state().unwritten = unwritten;
+    }
+
+    /// Where a partition begins and ends for readers of committed records.
+    ///
+    /// # Panics
+    /// If there is no such partition.
+    #[must_use]
+    pub fn bounds(&self, topic: &str, partition: u32) -> (u64, u64) {
+        let mut state = self.state();
+        let shown = state.shown();
+        let log = state.log_mut(topic, partition).expect("the partition was made");
+        (log.start(), log.stable().min(shown.written(log)))
+    }
+
     /// Whether a topic may be read.
     pub fn set_refused(&self, topic: &str, refused: bool) {
         let mut state = self.state();
@@ -129,7 +148,30 @@ impl ModelCluster {
     }
 }
 
+/// How much of each log there is for consumers.
+#[derive(Clone, Copy)]
+struct Shown {
+    hidden: u64,
+    unwritten: bool,
+}
+
+impl Shown {
+    /// Behind what consumers get of a log.
+    fn end(self, log: &Log) -> u64 {
+        log.end() * (1_000 - self.hidden) / 1_000
+    }
+
+    /// Behind what is written of a log, for all that they can tell.
+    fn written(self, log: &Log) -> u64 {
+        if self.unwritten { self.end(log) } else { log.end() }
+    }
+}
+
 impl State {
+    fn shown(&self) -> Shown {
+        Shown { hidden: self.hidden, unwritten: self.unwritten }
+    }
+
     /// The log of a partition.
     pub(crate) fn log_mut(&mut self, topic: &str, partition: u32) -> Option<&mut Log> {
         self.topics.get_mut(topic)?.partitions.get_mut(partition as usize)
@@ -140,6 +182,11 @@ impl State {
         if self.down {
             return Err(unreachable());
         }
+        self.known(topic)
+    }
+
+    /// The same, whether brokers answer or not.
+    fn known(&self, topic: &str) -> Result<u32, KafkaError> {
         if self.refused.contains(topic) {
             return Err(refused(topic));
         }

@@ -75,8 +75,9 @@ impl Consumers for ModelConsumers {
         _: &ClientSettings,
         topics: &[String],
     ) -> Result<Vec<u32>, KafkaError> {
+        // An outage is waited out.
         let state = self.cluster.state();
-        topics.iter().map(|topic| state.count(topic)).collect()
+        topics.iter().map(|topic| state.known(topic)).collect()
     }
 
     fn consumer(&mut self, settings: &ClientSettings) -> Result<Box<dyn Consumer>, KafkaError> {
@@ -220,7 +221,7 @@ impl ModelConsumer {
     /// What comes next of one partition.
     fn read(&mut self, place: usize, most: usize, state: &mut State) -> Option<Event> {
         let (round, ends, committed) = (self.round, self.ends, self.committed);
-        let hidden = state.hidden;
+        let shown = state.shown();
         let Reading { fetch, told } = &mut self.reads[place];
         let log = match state.visible(&fetch.partition.topic, fetch.partition.partition) {
             Ok(log) => log,
@@ -235,10 +236,11 @@ impl ModelConsumer {
                 return (said != tell).then_some(event);
             }
         };
-        if hidden > 0 && fetch.offset >= log.end() * (1_000 - hidden) / 1_000 {
+        if shown.hidden > 0 && fetch.offset >= shown.end(log) {
             return None;
         }
-        let Some(read) = log.read(fetch.offset, most, committed) else {
+        let before = shown.written(log);
+        let Some(read) = log.read_before(before, fetch.offset, most, committed) else {
             let said = std::mem::replace(told, Told::Lost);
             return (said != Told::Lost).then_some(Event::OutOfRange { round });
         };
@@ -263,10 +265,12 @@ impl ModelConsumer {
 }
 
 fn offset(state: &mut State, place: Place, of: &TopicPartition, committed: bool) -> Found {
+    let shown = state.shown();
     let log = state.visible(&of.topic, of.partition)?;
+    let written = shown.written(log);
     Ok(match place {
         Place::Earliest => Some(log.start()),
-        Place::Latest => Some(if committed { log.stable() } else { log.end() }),
-        Place::At(timestamp) => log.first_at(timestamp, committed),
+        Place::Latest => Some(if committed { log.stable() } else { log.end() }.min(written)),
+        Place::At(timestamp) => log.first_at(timestamp, committed).filter(|at| *at < written),
     })
 }

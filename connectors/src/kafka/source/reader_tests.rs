@@ -16,7 +16,8 @@ use crate::random::SplitMix;
 
 fn port(cluster: &ModelCluster, seed: u64) -> ModelDisk {
     let mut disk = ModelDisk::new(seed);
-    disk.offer_kafka(ModelConsumers::new(cluster.clone(), seed));
+    let consumers = ModelConsumers::new(cluster.clone(), seed);
+    disk.offer_kafka(consumers.mixing(seed % 2 == 1));
     disk
 }
 
