@@ -6,10 +6,11 @@ mod common;
 mod seeded;
 
 use common::{checked, first_seed};
-use gear_connectors::faults::{Faults, NoFaults};
+use gear_connectors::faults;
 use gear_core::host;
+use seeded::{Bug, Seeded};
 use sim::cluster::{FaultKind, Swarm, Wanted, run_folders, run_folders_with};
-use sim::report::{Options, Report};
+use sim::report::Options;
 use sim::sweep::{Limits, sweep};
 
 /// Seeds of one run of the tests.
@@ -31,31 +32,22 @@ fn seeds_of_this_commit_are_right() {
     println!("{:?}\n{:?}", all.fired, all.rare);
 }
 
-type Run = fn(fn(u64) -> Swarm, u64, &Wanted, &Options) -> Report;
-
-/// A bug in the engine, or in the sinks of the swarm that is drawn.
-fn found(name: &str, run: Run, draw: fn(u64) -> Swarm) {
+fn in_hdfs(bug: Bug) {
     let (wanted, options) = (Wanted::default(), Options::default());
-    let buggy = |seed| run(draw, seed, &wanted, &options);
-    seeded::found(name, BUG_SEEDS, buggy, |seed| run_folders(seed, &wanted, &options));
-}
-
-fn in_sinks<F: Faults>(name: &str) {
-    found(name, run_folders_with::<host::NoFaults>, Swarm::draw_folders::<F>);
-}
-
-fn in_the_engine<F: host::Faults>(name: &str) {
-    found(name, run_folders_with::<F>, Swarm::draw_folders::<NoFaults>);
+    let draw = Swarm::draw_folders::<Seeded>;
+    seeded::found(bug, 0..BUG_SEEDS, |seed| {
+        run_folders_with::<Seeded>(draw, seed, &wanted, &options)
+    });
 }
 
 bugs! {
-    Faults, in_sinks;
-    leave_out_sync: LeaveOutSync, LEAVE_OUT_SYNC;
-    publish_before_record: PublishBeforeRecord, PUBLISH_BEFORE_RECORD;
-    remove_before_record: RemoveBeforeRecord, REMOVE_BEFORE_RECORD;
+    faults::Fault, in_hdfs;
+    leave_out_sync: LeaveOutSync;
+    publish_before_record: PublishBeforeRecord;
+    remove_before_record: RemoveBeforeRecord;
 }
 
 bugs! {
-    host::Faults, in_the_engine;
-    commit_before_record: CommitBeforeRecord, COMMIT_BEFORE_RECORD;
+    host::Fault, in_hdfs;
+    commit_before_record: CommitBeforeRecord;
 }

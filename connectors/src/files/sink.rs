@@ -20,7 +20,7 @@ use gear_core::time::WallTime;
 
 use super::account::{Account, Closed, Names, Open};
 use super::{ROLL_AFTER_DEFAULT, ROLL_BYTES_DEFAULT, WRITE_BYTES};
-use crate::faults::{Faults, NoFaults};
+use crate::faults::{Fault, Faults, NoFaults};
 use crate::format::Format;
 use crate::hdfs::Location;
 
@@ -213,7 +213,7 @@ impl<T: Record, F: Faults> Sink for FilesWriter<T, F> {
         self.flush(cx);
         if let Some(open) = &self.open
             && std::mem::take(&mut self.unsynced)
-            && !F::LEAVE_OUT_SYNC
+            && !F::has(Fault::LeaveOutSync)
         {
             cx.io.submit(IoRequest::Sync { path: open.staged.clone() });
         }
@@ -236,7 +236,7 @@ impl<T: Record, F: Faults> Sink for FilesWriter<T, F> {
             closed: self.closed.clone(),
             open: self.open.clone(),
         };
-        if F::PUBLISH_BEFORE_RECORD {
+        if F::has(Fault::PublishBeforeRecord) {
             self.commit(epoch, cx)?;
         }
         account.encode()
@@ -274,7 +274,7 @@ impl<T: Record, F: Faults> FilesWriter<T, F> {
         let Open { staged: from, len, crc, since } = open;
         let staged = self.name_staged();
         cx.io.submit(IoRequest::CopyPrefix { from: from.clone(), to: staged.clone(), len, crc });
-        if F::REMOVE_BEFORE_RECORD {
+        if F::has(Fault::RemoveBeforeRecord) {
             cx.io.submit(IoRequest::Remove { path: from });
         } else {
             self.superseded.push((None, from));

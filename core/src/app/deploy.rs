@@ -11,7 +11,7 @@ use super::regions::{Region, State};
 use crate::checkpoint::record::{AttemptRecord, Record, TaskKey};
 use crate::checkpoint::recovery::{self, RecoveryError};
 use crate::effect::{Effect, Level};
-use crate::host::Faults;
+use crate::host::{Fault, Faults};
 use crate::id::{Attempt, ExecutorId, TaskId};
 use crate::message::{Deployment, Message, TaskDeployment};
 use crate::time::Time;
@@ -100,7 +100,7 @@ impl<F: Faults> AppMaster<F> {
                 continue;
             }
             let mut tasks = region.tasks.clone();
-            if F::ROLL_BACK_ONLY_LOST_TASKS {
+            if F::has(Fault::RollBackOnlyLostTasks) {
                 tasks.retain(|task| lost.contains(task));
             }
             for task in &tasks {
@@ -147,7 +147,7 @@ impl<F: Faults> AppMaster<F> {
     /// master that was fenced comes no further, and one that is fenced later has told its successor
     /// that what runs in an earlier attempt is not to be taken over.
     fn record(&mut self, due: &[usize], out: &mut Vec<Effect>) -> bool {
-        if self.fleet.is_none() || F::DEPLOY_UNRECORDED {
+        if self.fleet.is_none() || F::has(Fault::DeployUnrecorded) {
             // Nobody takes running tasks over.
             return true;
         }
@@ -203,7 +203,7 @@ impl<F: Faults> AppMaster<F> {
         out: &mut Vec<Effect>,
     ) {
         let run = self.run.as_mut().expect("the log has been read");
-        if !F::REUSE_ATTEMPT_ON_ROLL_BACK || run.attempt.count() == 0 {
+        if !F::has(Fault::ReuseAttemptOnRollBack) || run.attempt.count() == 0 {
             run.attempt = run.attempt.next();
         }
         if run.layout == Layout::Foreign {

@@ -14,7 +14,7 @@ use crate::checkpoint::aside::Aside;
 use crate::checkpoint::requests::{Patience, Requests};
 use crate::checkpoint::retention::QUARANTINE;
 use crate::effect::{Effect, StoreReply, StoreRequest};
-use crate::host::Faults;
+use crate::host::{Fault, Faults};
 use crate::id::{Attempt, Epoch, TaskId, Token};
 use crate::limits::{REPLAY_DEADLINE, REPLAY_OBJECTS_MAX};
 use crate::message::Message;
@@ -317,7 +317,7 @@ impl<F: Faults> AppMaster<F> {
         ended: bool,
         out: &mut Vec<Effect>,
     ) {
-        if F::REPLAY_LEAVES_BEFORE_COMMIT && !ended {
+        if F::has(Fault::ReplayLeavesBeforeCommit) && !ended {
             let request = StoreRequest::Delete { name: object.clone() };
             self.replays.requests.issue(
                 Purpose::Count(Why::Dropped),

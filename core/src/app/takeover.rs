@@ -9,7 +9,7 @@ use super::master::{AppMaster, Layout, notice, send, subject};
 use super::outcome::Outcome;
 use super::regions::State;
 use crate::effect::{Effect, Level, Place};
-use crate::host::Faults;
+use crate::host::{Fault, Faults};
 use crate::id::{AppTerm, Attempt, Epoch, ExecutorId, TaskId};
 use crate::message::{Deployment, Message, TaskPhase, TaskReport};
 use crate::time::Time;
@@ -73,7 +73,7 @@ impl<F: Faults> AppMaster<F> {
         }
         let is_waiting = fleet.is_unheard() && fleet.until().is_some();
         let any = fleet.usable().next().is_some();
-        if !fleet.is_granted() || (is_waiting && !(F::TAKE_OVER_WITHOUT_REPORTS && any)) {
+        if !fleet.is_granted() || (is_waiting && !(F::has(Fault::TakeOverWithoutReports) && any)) {
             return false;
         }
         let reports = run.reports.take().expect("it was just seen");
@@ -81,7 +81,10 @@ impl<F: Faults> AppMaster<F> {
             self.regions.iter().map(|region| self.running(&region.tasks, &reports)).collect();
         let is_evident = found.iter().flatten().flat_map(BTreeMap::values);
         let is_evident = is_evident.into_iter().any(|(_, report)| self.took_part(report));
-        if !is_evident && found.iter().any(Option::is_none) && !F::TAKE_OVER_WITHOUT_REPORTS {
+        if !is_evident
+            && found.iter().any(Option::is_none)
+            && !F::has(Fault::TakeOverWithoutReports)
+        {
             // Nothing says that partitions are dealt as the record has them, so what was dealt
             // cannot be dealt again in part.
             found.iter_mut().for_each(|found| *found = None);
@@ -105,7 +108,7 @@ impl<F: Faults> AppMaster<F> {
         let attempt = ours.iter().map(|(_, report)| report.attempt).max()?;
         let ours = ours.into_iter().filter(|(_, report)| report.attempt == attempt);
         let found: Found<'_> = ours.map(|place| (place.1.task, place)).collect();
-        if F::TAKE_OVER_WITHOUT_REPORTS {
+        if F::has(Fault::TakeOverWithoutReports) {
             return Some(found);
         }
         let phases = |wanted: fn(&TaskPhase) -> bool| {

@@ -13,7 +13,7 @@ use crate::effect::{Effect, Level, Notice, Place};
 use crate::flow::logic::{Factory, TaskInfo};
 use crate::flow::outputs::{OutputEdge, Outputs};
 use crate::host::figures::TaskFigures;
-use crate::host::{Faults, NoFaults};
+use crate::host::{Fault, Faults, NoFaults};
 use crate::id::{AppTerm, Attempt, ChannelId, ExecutorId, TaskId};
 use crate::message::{Deployment, Input, Item, Message};
 use crate::task::{Figures, Task, TaskOptions, TaskParts, Turn, World};
@@ -189,7 +189,7 @@ impl<F: Faults> Executor<F> {
 
     fn message(&mut self, message: Message, world: &mut World<'_>, fx: &mut Vec<Effect>) {
         if let Some(term) = term_of(&message) {
-            if term < self.term && !F::ACCEPT_OLD_APP_TERM {
+            if term < self.term && !F::has(Fault::AcceptOldAppTerm) {
                 return;
             }
             self.term = self.term.max(term);
@@ -261,7 +261,7 @@ impl<F: Faults> Executor<F> {
     fn deploy(&mut self, deployment: Deployment, fx: &mut Vec<Effect>) {
         let attempt = deployment.attempt;
         let is_over = |(task, _): &(TaskId, ExecutorId)| match self.placement.get(task) {
-            Some((_, known)) if F::REUSE_ATTEMPT_ON_ROLL_BACK => *known > attempt,
+            Some((_, known)) if F::has(Fault::ReuseAttemptOnRollBack) => *known > attempt,
             Some((_, known)) => *known >= attempt,
             None => false,
         };

@@ -7,11 +7,11 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::Faults;
 use super::figures::ProcessFigures;
 use super::links::Links;
 use super::process::{Answer, Command, Process, ProcessEffect, ProcessInput};
 use super::sockets::{Heard, Local, Sockets};
+use super::{Fault, Faults};
 use crate::control::{Address, LaunchOrder, Peer, Role};
 use crate::effect::{Effect, Level, Notice, Place};
 use crate::executor::{Activity, Executor, Program};
@@ -147,7 +147,7 @@ impl<F: Faults> ExecutorProcess<F> {
             Standing::Unknown
         };
         let door = Door {
-            term: if F::ACCEPT_OLD_APP_TERM { AppTerm(0) } else { self.door.term },
+            term: if F::has(Fault::AcceptOldAppTerm) { AppTerm(0) } else { self.door.term },
             ..self.door
         };
         let welcome = door.judge(hello, standing)?;

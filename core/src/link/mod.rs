@@ -56,7 +56,7 @@ pub use credit::{CreditError, ReceiverFigures, SenderFigures, check_credit};
 pub use error::{LinkError, LostReason};
 
 use crate::control::Peer;
-use crate::host::{Faults, NoFaults};
+use crate::host::{Fault, Faults, NoFaults};
 use crate::id::{ChannelId, Epoch};
 use crate::limits::{
     BATCH_BYTES, DIAL_BACKOFF_MAX, DIAL_BACKOFF_MIN, DIAL_TIMEOUT, GRACE, HEARTBEAT_INTERVAL,
@@ -235,7 +235,9 @@ impl<F: Faults> Link<F> {
             return Err(Refusal::GivenUp);
         }
         match self.met {
-            Some(met) if met != session && !F::ACCEPT_ANY_SESSION => Err(Refusal::AnotherLife),
+            Some(met) if met != session && !F::has(Fault::AcceptAnySession) => {
+                Err(Refusal::AnotherLife)
+            }
             _ => Ok(()),
         }
     }
@@ -262,7 +264,7 @@ impl<F: Faults> Link<F> {
                 Some(0) | None => return Ok(()),
                 Some(granted) => *bytes = granted,
             }
-            if F::GRANT_CREDIT_TWICE {
+            if F::has(Fault::GrantCreditTwice) {
                 self.outgoing.message(&message)?;
             }
         }
@@ -289,7 +291,7 @@ impl<F: Faults> Link<F> {
     /// The connection is gone, or could not be made. `refused` says that there is no use in another
     /// one: nobody listens, or the peer's refusal [is final](Refusal::is_final).
     pub fn disconnected(&mut self, now: Time, refused: bool) {
-        if F::LINK_FORGETS_UNACKNOWLEDGED {
+        if F::has(Fault::LinkForgetsUnacknowledged) {
             self.outgoing.forget_written();
         }
         self.connection = Connection::Down { dial_at: now + self.backoff };
@@ -336,7 +338,10 @@ impl<F: Faults> Link<F> {
                     if self.connection != Connection::Open {
                         return Err(LinkError::Unexpected { kind: 0 });
                     }
-                    match self.incoming.judge(&header, !F::RESUME_WITHOUT_DEDUPLICATION)? {
+                    match self
+                        .incoming
+                        .judge(&header, !F::has(Fault::ResumeWithoutDeduplication))?
+                    {
                         Verdict::Take => self.frame(now, &header, crc, payload)?,
                         Verdict::Drop => decoder.give(payload),
                     }
@@ -399,7 +404,7 @@ impl<F: Faults> Link<F> {
 
     fn numbered(&mut self, now: Time, said: Numbered, bytes: usize) -> Result<(), LinkError> {
         let Numbered { number, mut message } = said;
-        match self.incoming.judge_message(number, !F::RESUME_WITHOUT_DEDUPLICATION)? {
+        match self.incoming.judge_message(number, !F::has(Fault::ResumeWithoutDeduplication))? {
             Verdict::Drop => return Ok(()),
             Verdict::Take => {}
         }
@@ -435,13 +440,13 @@ impl<F: Faults> Link<F> {
         let other_there = self.met.filter(|met| *met != there).map(|known| (known, there));
         let other = other_here.or(other_there);
         if let Some((known, found)) = other
-            && !F::ACCEPT_ANY_SESSION
+            && !F::has(Fault::AcceptAnySession)
         {
             self.lose(LostReason::AnotherLife { known, found });
             return Ok(());
         }
         self.met = Some(there);
-        self.outgoing.resume(&resume.arrived, !F::RESUME_WITHOUT_DEDUPLICATION)?;
+        self.outgoing.resume(&resume.arrived, !F::has(Fault::ResumeWithoutDeduplication))?;
         self.connection = Connection::Open;
         self.backoff = DIAL_BACKOFF_MIN;
         self.figures.connections += 1;

@@ -30,7 +30,7 @@ use crate::control::{
 };
 use crate::effect::Notice;
 use crate::host::process::{DiskReply, DiskRequest};
-use crate::host::{Faults, NoFaults};
+use crate::host::{Fault, Faults, NoFaults};
 use crate::id::{Incarnation, MasterTerm, NodeId, RequestId, Token};
 use crate::scheduler::Scheduler;
 use crate::time::{Duration, Time};
@@ -353,7 +353,7 @@ impl<F: Faults> Master<F> {
     /// The leader and what it acts on, if this master leads and may act.
     fn in_office(&mut self) -> Option<(&mut Leader<F>, &State)> {
         let leader = self.leader.as_mut().filter(|_| self.serving)?;
-        let state = match F::ACT_ON_UNACKNOWLEDGED {
+        let state = match F::has(Fault::ActOnUnacknowledged) {
             true => self.quorum.state(),
             false => self.quorum.acknowledged_state()?,
         };
@@ -402,7 +402,7 @@ impl<F: Faults> Master<F> {
             | Request::Restart { .. } => {
                 leader.hear_request(from, id, request, said);
             }
-            Request::Voters { .. } if state.has_done(id) && !F::REPEAT_ORDERS => {
+            Request::Voters { .. } if state.has_done(id) && !F::has(Fault::RepeatOrders) => {
                 reply(from, id, Reply::Done, said);
             }
             Request::Voters { voters } => {
@@ -458,7 +458,7 @@ impl<F: Faults> Master<F> {
             && let Some(VotersAsked { from, id }) = self.voters_asked.take()
             && let Some(leader) = &mut self.leader
         {
-            if F::SETTLE_VOTERS_BEFORE_MAJORITY {
+            if F::has(Fault::SettleVotersBeforeMajority) {
                 reply(from, id, Reply::Done, said);
             }
             // Answered once a majority remembers that it was done: a copy of it that comes later
@@ -479,7 +479,7 @@ impl<F: Faults> Master<F> {
             // Those who asked repeat it, and everything else is found out again.
             None => leader.withdraw(change, said),
         }
-        if let Some(number) = number.filter(|_| F::ACT_ON_UNACKNOWLEDGED) {
+        if let Some(number) = number.filter(|_| F::has(Fault::ActOnUnacknowledged)) {
             self.acknowledge(now, number, said);
         }
         self.acknowledge(now, self.quorum.acknowledged(), said);

@@ -10,7 +10,7 @@ use crate::api::sink::Answered;
 use crate::effect::{Effect, IoError, Level, Notice, Place, StoreReply};
 use crate::flow::logic::{Cx, TaskInfo};
 use crate::flow::state::SnapshotReader;
-use crate::host::Faults;
+use crate::host::{Fault, Faults};
 use crate::id::{Epoch, Token};
 use crate::limits::STORE_RETRIES_MAX;
 use crate::message::{Message, ObjectRef};
@@ -130,7 +130,7 @@ impl<F: Faults> Task<F> {
         let object = chain.remove(0);
         if chain.is_empty() {
             chains.pop();
-            if F::FORGET_STATE_ON_RESTORE {
+            if F::has(Fault::ForgetStateOnRestore) {
                 return Ok(());
             }
         }

@@ -26,7 +26,7 @@ use crate::effect::{Effect, Place};
 use crate::flow::batch::Batch;
 use crate::flow::logic::{Assignment, Cx, Logic, Polled, TaskInfo, Work};
 use crate::flow::push::{Guard, guarded};
-use crate::host::{Faults, NoFaults};
+use crate::host::{Fault, Faults, NoFaults};
 use crate::id::{ChannelId, Epoch, TaskId, Token};
 use crate::message::{EpochStart, Item, Message, ObjectRef, TaskDeployment};
 use crate::time::{Duration, Time, WallTime};
@@ -187,7 +187,7 @@ impl<F: Faults> Task<F> {
                 parts.tokens,
                 deployment.quarantined,
                 epoch,
-                F::REPORT_BEFORE_STORED,
+                F::has(Fault::ReportBeforeStored),
             ),
             replays: Replays::default(),
             info: parts.info,
@@ -620,7 +620,7 @@ impl<F: Faults> Task<F> {
             let of_it = firsts.filter(|(it, _)| it.epoch == start.epoch);
             let born = of_it.map(|(_, born)| born).min().unwrap_or(world.wall);
             let waits = |input: &Input| {
-                !F::SNAPSHOT_BEFORE_ALIGNMENT
+                !F::has(Fault::SnapshotBeforeAlignment)
                     && !input.ended
                     && input.aligned.back().is_none_or(|(last, _)| last.epoch < start.epoch)
             };
@@ -633,7 +633,8 @@ impl<F: Faults> Task<F> {
                     input.held = false;
                 }
             }
-            if F::SNAPSHOT_BEFORE_ALIGNMENT && start.epoch <= self.snapshots.last_epoch() {
+            if F::has(Fault::SnapshotBeforeAlignment) && start.epoch <= self.snapshots.last_epoch()
+            {
                 continue;
             }
             self.barrier(start, born, world)?;
@@ -656,7 +657,7 @@ impl<F: Faults> Task<F> {
         let mut cx = Cx { now: world.now, wall: world.wall, files: world.files, io: &mut self.io };
         let replayed = self.replays.capture(start.epoch);
         self.snapshots.begin((start, false), replayed, self.logic.as_mut(), &mut cx)?;
-        if F::COMMIT_BEFORE_RECORD {
+        if F::has(Fault::CommitBeforeRecord) {
             self.logic.committed(start.epoch, &mut cx)?;
         }
         self.logic.outputs().barrier(start, born);

@@ -21,7 +21,7 @@ use crate::control::{
     Address, LaunchOrder, ProcessId, ProcessState, Resources, WorkerOrders, WorkerReport,
 };
 use crate::effect::{Level, Notice};
-use crate::host::{Faults, NoFaults};
+use crate::host::{Fault, Faults, NoFaults};
 use crate::id::{Incarnation, MasterTerm, NodeId};
 use crate::limits::HEARTBEAT_INTERVAL;
 use crate::scheduler::PROCESSES_PER_WORKER_MAX;
@@ -220,7 +220,7 @@ impl<F: Faults> Worker<F> {
             return false;
         }
         let old = self.heard.is_some_and(|heard| (term, number) < (heard.term, heard.number));
-        if old && !F::ACCEPT_OLD_TERM_ORDERS {
+        if old && !F::has(Fault::AcceptOldTermOrders) {
             return false;
         }
         self.heard = Some(Heard { from, term, number });

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::tests::{config, executor, orders};
 use super::{Worker, WorkerEffect, WorkerInput};
 use crate::control::{Address, ProcessId, ProcessState};
-use crate::host::{Faults, NoFaults};
+use crate::host::{Fault, Faults, NoFaults};
 use crate::limits::HEARTBEAT_INTERVAL;
 use crate::time::{Duration, Time};
 
@@ -162,7 +162,9 @@ proptest! {
 fn the_check_sees_a_worker_that_follows_old_orders() {
     struct Broken;
     impl Faults for Broken {
-        const ACCEPT_OLD_TERM_ORDERS: bool = true;
+        fn has(fault: Fault) -> bool {
+            fault == Fault::AcceptOldTermOrders
+        }
     }
     let events = [
         Event::Orders { term: 2, number: 1, named: [1].into() },

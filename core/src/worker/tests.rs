@@ -189,7 +189,9 @@ fn refuses_old_orders_and_those_for_another_life() {
 fn the_seeded_bug_follows_old_orders() {
     struct Broken;
     impl Faults for Broken {
-        const ACCEPT_OLD_TERM_ORDERS: bool = true;
+        fn has(fault: Fault) -> bool {
+            fault == Fault::AcceptOldTermOrders
+        }
     }
     let mut bench = Bench::<Broken>::started();
     bench.hear(orders(2, 5, &[executor(1)]));

@@ -1,70 +1,53 @@
 //! Seeded bugs: each is seen.
 
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use gear_core::host::Faults;
+use gear_core::host::{Fault, Faults};
 
 use crate::random::run;
+use crate::replays;
 
-struct ReuseAttempt;
-
-impl Faults for ReuseAttempt {
-    const REUSE_ATTEMPT_ON_ROLL_BACK: bool = true;
+std::thread_local! {
+    static FAULT: Cell<Option<Fault>> = const { Cell::new(None) };
 }
 
-struct AcceptOldTerm;
+/// Has the bug of the thread: one engine is compiled for all of them.
+struct Seeded;
 
-impl Faults for AcceptOldTerm {
-    const ACCEPT_OLD_APP_TERM: bool = true;
+impl Faults for Seeded {
+    fn has(fault: Fault) -> bool {
+        FAULT.get() == Some(fault)
+    }
 }
 
-struct OnlyLostTasks;
-
-impl Faults for OnlyLostTasks {
-    const ROLL_BACK_ONLY_LOST_TASKS: bool = true;
-}
-
-struct WithoutReports;
-
-impl Faults for WithoutReports {
-    const TAKE_OVER_WITHOUT_REPORTS: bool = true;
-}
-
-/// The first seed that sees a bug.
-fn seeds_to<F: Faults>() -> Option<u64> {
-    (0..300).find(|seed| catch_unwind(AssertUnwindSafe(|| run::<F>(*seed))).is_err())
-}
-
-struct LeavesEarly;
-
-impl Faults for LeavesEarly {
-    const REPLAY_LEAVES_BEFORE_COMMIT: bool = true;
+/// True if one of the first seeds sees a bug.
+fn is_seen<T>(fault: Fault, run: impl Fn(u64) -> T) -> bool {
+    FAULT.set(Some(fault));
+    (0..300).any(|seed| catch_unwind(AssertUnwindSafe(|| run(seed))).is_err())
 }
 
 #[test]
 fn records_that_leave_the_quarantine_before_their_epoch_are_missed() {
-    let seed = (0..300).find(|seed| {
-        catch_unwind(AssertUnwindSafe(|| crate::replays::run::<LeavesEarly>(*seed))).is_err()
-    });
-    assert!(seed.is_some());
+    assert!(is_seen(Fault::ReplayLeavesBeforeCommit, replays::run::<Seeded>));
 }
 
 #[test]
 fn a_reused_attempt_is_seen() {
-    assert!(seeds_to::<ReuseAttempt>().is_some());
+    assert!(is_seen(Fault::ReuseAttemptOnRollBack, run::<Seeded>));
 }
 
 #[test]
 fn an_executor_that_obeys_a_fenced_app_master_is_seen() {
-    assert!(seeds_to::<AcceptOldTerm>().is_some());
+    assert!(is_seen(Fault::AcceptOldAppTerm, run::<Seeded>));
 }
 
 #[test]
 fn a_region_of_which_a_part_goes_on_is_seen() {
-    assert!(seeds_to::<OnlyLostTasks>().is_some());
+    assert!(is_seen(Fault::RollBackOnlyLostTasks, run::<Seeded>));
 }
 
 #[test]
 fn a_take_over_that_asks_nobody_is_seen() {
-    assert!(seeds_to::<WithoutReports>().is_some());
+    assert!(is_seen(Fault::TakeOverWithoutReports, run::<Seeded>));
 }

@@ -28,7 +28,7 @@ use super::client::{Client, call, misfit};
 use super::command::{Command, Mark, Reply, Session, decode};
 use super::output::{Id, Output, Segment, sizes, spill};
 use super::{SEGMENT_BYTES, Unsure};
-use crate::faults::Faults;
+use crate::faults::{Fault, Faults};
 
 /// Time after which a mark is written anew though there is no output: brokers forget what an idle
 /// group has committed, after seven days unless set.
@@ -102,7 +102,7 @@ impl<T: Record, F: Faults> Transactional<T, F> {
         let lineage = u64::try_from(cx.wall.0).unwrap_or(0).max(1);
         let Id { name, topic, .. } = self.ids.remove(0);
         self.ids.push(own.unwrap_or_else(|| Id::new(name, topic, lineage, cx.now)));
-        if F::FENCE_OWN_ID_ONLY {
+        if F::has(Fault::FenceOwnIdOnly) {
             let own = &mut self.ids[0].outputs;
             own.extend(others.drain(..).flat_map(|id| id.outputs));
             own.make_contiguous().sort_by_key(|output| output.epoch);
@@ -131,7 +131,7 @@ impl<T: Record, F: Faults> Transactional<T, F> {
             let output = Output { epoch: epoch.0, segments, since: None };
             self.ids[0].outputs.push_back(output);
         }
-        if F::PRODUCE_BEFORE_RECORD {
+        if F::has(Fault::ProduceBeforeRecord) {
             self.commit(epoch, cx);
         }
         let named = |id: &Id| {
@@ -150,7 +150,7 @@ impl<T: Record, F: Faults> Transactional<T, F> {
 
     /// Outputs that an account does not name: none.
     fn unnamed(id: &Id) -> usize {
-        if F::COLLECT_BEFORE_PRODUCED { id.outputs.len().saturating_sub(1) } else { 0 }
+        if F::has(Fault::CollectBeforeProduced) { id.outputs.len().saturating_sub(1) } else { 0 }
     }
 
     pub(super) fn commit(&mut self, epoch: Epoch, cx: &mut SinkContext<'_>) {
@@ -307,7 +307,7 @@ impl<T: Record, F: Faults> Transactional<T, F> {
             }
             Step::Commit(id) => {
                 let id = &self.ids[id];
-                let due = id.due().filter(|_| !F::LEAVE_OUT_EPOCH_NUMBER);
+                let due = id.due().filter(|_| !F::has(Fault::LeaveOutEpochNumber));
                 let epoch = due.map_or(id.known, |output| output.epoch);
                 let (lineage, before) = (id.lineage, id.before);
                 let mark = Mark { epoch, lineage, attempt: self.attempt.0, before };
@@ -346,7 +346,7 @@ impl<T: Record, F: Faults> Transactional<T, F> {
             (Step::Look(id), Reply::Mark(mark)) => self.judge(id, mark)?,
             (Step::Send(id), Reply::Done) => self.ids[id].sent += 1,
             (Step::Commit(id), Reply::Done) => self.produced(id, cx.now),
-            (Step::Commit(id), Reply::Lost(_)) if F::TAKE_UNKNOWN_FOR_COMMITTED => {
+            (Step::Commit(id), Reply::Lost(_)) if F::has(Fault::TakeUnknownForCommitted) => {
                 self.produced(id, cx.now);
                 self.lose(id);
             }
@@ -378,7 +378,7 @@ impl<T: Record, F: Faults> Transactional<T, F> {
         let id = &mut self.ids[id];
         let looked = id.looked;
         id.lose();
-        id.looked = F::LOOK_BEFORE_FENCE && looked;
+        id.looked = F::has(Fault::LookBeforeFence) && looked;
     }
 
     /// True if the transaction has been open for so long that the broker may have ended it.
@@ -467,7 +467,9 @@ impl<T: Record, F: Faults> Transactional<T, F> {
         }
         let id = &mut self.ids[number];
         id.looked = true;
-        if F::PRODUCE_NEWEST_FIRST && id.outputs.iter().all(|output| output.since.is_some()) {
+        if F::has(Fault::ProduceNewestFirst)
+            && id.outputs.iter().all(|output| output.since.is_some())
+        {
             id.outputs.make_contiguous().reverse();
         }
         let own = self.client.topic.clone();

@@ -2,7 +2,7 @@
 
 use super::position::{Mark, Progress};
 use super::{Start, WhenGone};
-use crate::faults::Faults;
+use crate::faults::{Fault, Faults};
 use crate::kafka::port::{NO_TIMESTAMP, TopicPartition};
 
 /// What is known of a partition that is to be read.
@@ -66,11 +66,11 @@ pub(super) fn start_millis(start: &Start) -> Option<i64> {
 }
 
 /// What the job has chosen, but for bugs that are seeded.
-pub(super) const fn chosen<F: Faults>(choice: WhenGone) -> WhenGone {
+pub(super) fn chosen<F: Faults>(choice: WhenGone) -> WhenGone {
     match choice {
-        _ if F::LATEST_WHEN_GONE => WhenGone::Latest,
-        WhenGone::Latest if F::EARLIEST_FOR_LATEST => WhenGone::Earliest,
-        WhenGone::Fail if F::EARLIEST_FOR_FAIL => WhenGone::Earliest,
+        _ if F::has(Fault::LatestWhenGone) => WhenGone::Latest,
+        WhenGone::Latest if F::has(Fault::EarliestForLatest) => WhenGone::Earliest,
+        WhenGone::Fail if F::has(Fault::EarliestForFail) => WhenGone::Earliest,
         choice => choice,
     }
 }

@@ -16,7 +16,7 @@ use super::part::{Part, State, bounds};
 use super::position::{Named, Position, Progress, name, printed};
 use super::shape::Shape;
 use super::{Plan, consumers};
-use crate::faults::{Faults, NoFaults};
+use crate::faults::{Fault, Faults, NoFaults};
 use crate::kafka::error::KafkaError;
 use crate::kafka::port::TopicPartition;
 use crate::kafka::port::{Batch, Consumer, Entry, Event, Found, Parts, Place, Request};
@@ -113,7 +113,7 @@ impl<S: Shape, F: Faults> KafkaReader<S, F> {
                 (TopicPartition { topic, partition: from }, State::Later(from))
             }
             (Named::Later { topic, from }, Some(Position::Later(next))) => {
-                let next = if F::FIND_PARTITIONS_AGAIN { from } else { next };
+                let next = if F::has(Fault::FindPartitionsAgain) { from } else { next };
                 (TopicPartition { topic, partition: from }, State::Later(next))
             }
             (Named::One(of), None) => (of, State::Asking(Known::Nothing)),
@@ -389,7 +389,7 @@ impl<S: Shape, F: Faults> KafkaReader<S, F> {
         for (number, part) in self.parts.iter_mut().enumerate() {
             if let (false, State::Reading(progress)) = (part.done, &part.state) {
                 let read = Known::Read(progress.clone());
-                let anew = F::BEGIN_ANEW_OUT_OF_RANGE;
+                let anew = F::has(Fault::BeginAnewOutOfRange);
                 part.state = State::Asking(if anew { Known::Nothing } else { read });
                 self.question.wanted.insert(number);
             }
@@ -514,7 +514,7 @@ impl<S: Shape, F: Faults> KafkaReader<S, F> {
                 part.state = State::Reading(progress);
                 (part.verify, part.missing_since) = (verify, None);
                 part.end = Some(bounds.high);
-                self.notices.extend(notice.filter(|_| !F::PASS_UNTOLD));
+                self.notices.extend(notice.filter(|_| !F::has(Fault::PassUntold)));
                 if at_end {
                     self.finish(number);
                 }
@@ -582,7 +582,7 @@ impl<S: Shape, F: Faults> Source for KafkaReader<S, F> {
     }
 
     fn positions(&self) -> Vec<Partition> {
-        let fetched = self.batch.entries().last().filter(|_| F::POSITIONS_OF_FETCHED);
+        let fetched = self.batch.entries().last().filter(|_| F::has(Fault::PositionsOfFetched));
         let mut at_hand =
             fetched.map_or_else(|| self.progress_at_hand(), |entry| self.progress_with(entry));
         let positions = self.parts.iter().enumerate().map(|(number, part)| {

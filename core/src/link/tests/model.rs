@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use super::{Random, note, noted, pair};
 use crate::flow::batch::Batch;
-use crate::host::{Faults, NoFaults};
+use crate::host::{Fault, Faults, NoFaults};
 use crate::id::{Attempt, ChannelId, Epoch};
 use crate::limits::{BATCH_BYTES, CHANNEL_WINDOW_BYTES, GRACE};
 use crate::link::{Link, LinkConfig, LinkEvent, LostReason, check_credit};
@@ -444,7 +444,9 @@ fn found<F: Faults>() -> (u64, String) {
 fn a_link_that_takes_everything_is_found() {
     struct Bug;
     impl Faults for Bug {
-        const RESUME_WITHOUT_DEDUPLICATION: bool = true;
+        fn has(fault: Fault) -> bool {
+            fault == Fault::ResumeWithoutDeduplication
+        }
     }
     found::<Bug>();
 }
@@ -453,7 +455,9 @@ fn a_link_that_takes_everything_is_found() {
 fn a_link_that_forgets_what_it_has_written_is_found() {
     struct Bug;
     impl Faults for Bug {
-        const LINK_FORGETS_UNACKNOWLEDGED: bool = true;
+        fn has(fault: Fault) -> bool {
+            fault == Fault::LinkForgetsUnacknowledged
+        }
     }
     let (_, how) = found::<Bug>();
     assert!(how.contains("some are lost"), "{how}");
@@ -463,7 +467,9 @@ fn a_link_that_forgets_what_it_has_written_is_found() {
 fn a_link_that_gives_credit_twice_is_found() {
     struct Bug;
     impl Faults for Bug {
-        const GRANT_CREDIT_TWICE: bool = true;
+        fn has(fault: Fault) -> bool {
+            fault == Fault::GrantCreditTwice
+        }
     }
     let (_, how) = found::<Bug>();
     assert!(how.contains("credit"), "{how}");
@@ -504,7 +510,9 @@ fn restarted<F: Faults>(seed: u64, place: usize) -> Result<(), String> {
 fn a_peer_that_was_started_again_is_lost() {
     struct Bug;
     impl Faults for Bug {
-        const ACCEPT_ANY_SESSION: bool = true;
+        fn has(fault: Fault) -> bool {
+            fault == Fault::AcceptAnySession
+        }
     }
     for seed in 0..20 {
         for place in 0..2 {

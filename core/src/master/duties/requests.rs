@@ -11,7 +11,7 @@ use super::{Change, Leader, Said};
 use crate::control::{AppOutcome, AppSpec, ControlMessage, Peer, Reply, Request, Wish};
 use crate::crdt::{Lattice, Max, Register};
 use crate::effect::Level;
-use crate::host::Faults;
+use crate::host::{Fault, Faults};
 use crate::id::{AppId, AppTerm, NodeId, RequestId};
 use crate::master::state::{App, AppMasterRecord, Assignment, State, Submission};
 use crate::scheduler::Scheduler;
@@ -94,7 +94,9 @@ impl<F: Faults> Leader<F> {
         scheduler: &Scheduler,
         change: &mut Change,
     ) -> Reply {
-        if let Some(app) = answered(request, state, change).filter(|_| !F::FORGET_REQUEST_IDS) {
+        if let Some(app) =
+            answered(request, state, change).filter(|_| !F::has(Fault::ForgetRequestIds))
+        {
             return Reply::Submitted { app };
         }
         match check(&spec, scheduler) {
@@ -175,7 +177,7 @@ impl<F: Faults> Leader<F> {
         change: &mut Change,
     ) -> Reply {
         let is_done = state.has_done(id) || change.delta.has_done(id);
-        if is_done && !F::REPEAT_ORDERS {
+        if is_done && !F::has(Fault::RepeatOrders) {
             return Reply::Done;
         }
         if state.worker(node).is_none() && drains {

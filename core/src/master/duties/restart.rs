@@ -5,7 +5,7 @@ use alloc::format;
 use super::requests::{answered, on_wish, own_folder};
 use super::{Change, Leader};
 use crate::control::{ProcessState, Reply, Wish};
-use crate::host::Faults;
+use crate::host::{Fault, Faults};
 use crate::id::{AppId, AppTerm, RequestId};
 use crate::master::state::{App, AppMasterRecord, Assignment, State};
 use crate::time::{Duration, Time};
@@ -34,7 +34,9 @@ impl<F: Faults> Leader<F> {
         state: &State,
         change: &mut Change,
     ) -> Reply {
-        if let Some(app) = answered(request, state, change).filter(|_| !F::FORGET_REQUEST_IDS) {
+        if let Some(app) =
+            answered(request, state, change).filter(|_| !F::has(Fault::ForgetRequestIds))
+        {
             return Reply::Submitted { app };
         }
         let Some(app) = state.app(old) else {

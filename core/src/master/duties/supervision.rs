@@ -12,7 +12,7 @@ use super::{Change, Leader};
 use crate::control::{AppOutcome, ProcessId, ProcessState, Role};
 use crate::crdt::Register;
 use crate::effect::Level;
-use crate::host::Faults;
+use crate::host::{Fault, Faults};
 use crate::id::{AppId, AppTerm, ExecutorId, NodeId};
 use crate::limits::GRACE;
 use crate::master::state::{App, AppMasterRecord, Assignment, Place, State};
@@ -169,7 +169,7 @@ impl<F: Faults> Leader<F> {
                 continue;
             };
             let mut successor = executor;
-            if assignment.place.is_none() && !F::REUSE_EXECUTOR_IDS {
+            if assignment.place.is_none() && !F::has(Fault::ReuseExecutorIds) {
                 successor = ExecutorId(u32::try_from(fresh).unwrap_or(u32::MAX));
                 fresh += 1;
                 let mut gone = App::default();

@@ -14,7 +14,7 @@ use super::replicated::{Body, Replicated};
 use super::storage::{Promise, encode};
 use super::{CAMPAIGN_DOUBLINGS_MAX, CAMPAIGN_TIME, ELECTION_SPREAD, Office, Quorum, QuorumEffect};
 use crate::crdt::Lattice;
-use crate::host::Faults;
+use crate::host::{Fault, Faults};
 use crate::id::{Incarnation, MasterTerm, NodeId};
 use crate::limits::{HEARTBEAT_INTERVAL, LEADER_LEASE};
 use crate::time::{Duration, Time};
@@ -147,7 +147,7 @@ impl<S: Replicated, F: Faults> Quorum<S, F> {
             promised: BTreeSet::new(),
             asked: BTreeSet::new(),
         });
-        if F::VOTE_BEFORE_STORED {
+        if F::has(Fault::VoteBeforeStored) {
             self.ask_for_votes(now, out);
         }
     }
@@ -159,7 +159,7 @@ impl<S: Replicated, F: Faults> Quorum<S, F> {
         let Office::Candidate(campaign) = &mut self.office else {
             return;
         };
-        if self.disk.promise.term != term && !F::VOTE_BEFORE_STORED {
+        if self.disk.promise.term != term && !F::has(Fault::VoteBeforeStored) {
             return;
         }
         campaign.promised.insert(me);
@@ -203,13 +203,13 @@ impl<S: Replicated, F: Faults> Quorum<S, F> {
         let Some((to, theirs)) = self.owed else {
             return;
         };
-        let stored = self.disk.promise == self.promise || F::VOTE_BEFORE_STORED;
+        let stored = self.disk.promise == self.promise || F::has(Fault::VoteBeforeStored);
         // Once the term's leader has written here, it needs no vote.
         if !stored || self.position.term >= self.promise.term {
             return;
         }
         self.owed = None;
-        let newer = self.position > theirs || F::JOIN_OLDER_TERMS;
+        let newer = self.position > theirs || F::has(Fault::JoinOlderTerms);
         let body = newer.then(|| ByteBuf::from(encode(KIND_BODY, &self.body)));
         let (term, position) = (self.promise.term, self.position);
         self.send(to, QuorumContent::Promised { term, position, body }, out);
@@ -237,10 +237,10 @@ impl<S: Replicated, F: Faults> Quorum<S, F> {
         if let Some(bytes) = body {
             let body: Body<S> =
                 decode_message(KIND_BODY, bytes).map_err(|error| error.to_string())?;
-            if position.term > campaign.best.term && !F::JOIN_OLDER_TERMS {
+            if position.term > campaign.best.term && !F::has(Fault::JoinOlderTerms) {
                 // What older leaders have written and this one's term has not is void.
                 campaign.joined = body;
-            } else if position.term == campaign.best.term || F::JOIN_OLDER_TERMS {
+            } else if position.term == campaign.best.term || F::has(Fault::JoinOlderTerms) {
                 campaign.joined.join(&body);
             }
         }

@@ -11,7 +11,7 @@ use super::message::{KIND_BODY, KIND_DELTA, QuorumContent};
 use super::replicated::{Delta, Replicated};
 use super::storage::encode;
 use super::{LEASE_MARGIN, Office, Quorum, QuorumEffect, UPDATES_OUTSTANDING_MAX};
-use crate::host::Faults;
+use crate::host::{Fault, Faults};
 use crate::id::{Incarnation, MasterTerm, NodeId};
 use crate::limits::{HEARTBEAT_INTERVAL, LEADER_LEASE};
 use crate::time::{Duration, Time};
@@ -108,7 +108,7 @@ impl<S: Replicated, F: Faults> Quorum<S, F> {
     /// Steps down if the lease is over.
     pub(super) fn expire(&mut self, now: Time, out: &mut Vec<QuorumEffect>) {
         if let Office::Leader(leader) = &self.office
-            && !F::IGNORE_LEASE
+            && !F::has(Fault::IgnoreLease)
             && now >= self.contact_until(leader)
         {
             self.leader = None;
@@ -278,7 +278,7 @@ impl<S: Replicated, F: Faults> Quorum<S, F> {
             leader.peers.get(&(node, folder)).map(|peer| peer.stored)
         };
         let mut reached = voters.reached(stored).unwrap_or(0);
-        if F::ACKNOWLEDGE_BEFORE_MAJORITY {
+        if F::has(Fault::AcknowledgeBeforeMajority) {
             let any = voters.members().filter_map(|(node, folder)| stored(node, folder)).max();
             reached = any.unwrap_or(0);
         }

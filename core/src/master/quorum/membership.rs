@@ -11,7 +11,7 @@ use super::{Identity, Office, Quorum, QuorumContent, QuorumEffect, Standing, Upd
 use crate::control::Address;
 use crate::crdt::{Register, Stamp};
 use crate::effect::{Level, Notice};
-use crate::host::Faults;
+use crate::host::{Fault, Faults};
 use crate::id::{Incarnation, NodeId};
 use crate::limits::HEARTBEAT_INTERVAL;
 use crate::time::Time;
@@ -108,7 +108,8 @@ impl<S: Replicated, F: Faults> Quorum<S, F> {
         match &self.office {
             Office::Leader(leader) => {
                 let stored = leader.acknowledged >= leader.voters_at;
-                !self.voters().is_changing() && (stored || F::SETTLE_VOTERS_BEFORE_MAJORITY)
+                !self.voters().is_changing()
+                    && (stored || F::has(Fault::SettleVotersBeforeMajority))
             }
             _ => false,
         }
@@ -153,7 +154,7 @@ impl<S: Replicated, F: Faults> Quorum<S, F> {
             return;
         };
         let stored = leader.acknowledged >= leader.voters_at.max(1);
-        if !stored && !F::SETTLE_VOTERS_BEFORE_MAJORITY {
+        if !stored && !F::has(Fault::SettleVotersBeforeMajority) {
             return;
         }
         if self.voters().is_changing() {

@@ -37,8 +37,8 @@ pub use voters::{VOTERS_MAX, Voter, Voters};
 use crate::control::Address;
 use crate::crdt::{Register, Stamp};
 use crate::effect::{Level, Notice};
-use crate::host::Faults;
 use crate::host::process::{DiskReply, DiskRequest};
+use crate::host::{Fault, Faults};
 use crate::id::{Incarnation, MasterTerm, NodeId, Token};
 use crate::limits::LEADER_LEASE;
 use crate::time::{Duration, Time};
@@ -263,7 +263,9 @@ impl<S: Replicated, F: Faults> Quorum<S, F> {
     #[must_use]
     pub fn next_timeout(&self) -> Option<Time> {
         match (&self.standing, &self.office) {
-            (Standing::Ready, Office::Leader(leader)) if F::IGNORE_LEASE => Some(leader.tick_at),
+            (Standing::Ready, Office::Leader(leader)) if F::has(Fault::IgnoreLease) => {
+                Some(leader.tick_at)
+            }
             (Standing::Ready, Office::Leader(leader)) => {
                 Some(leader.tick_at.min(self.contact_until(leader)))
             }
@@ -305,7 +307,8 @@ impl<S: Replicated, F: Faults> Quorum<S, F> {
     pub fn may_serve(&self, now: Time) -> bool {
         match (&self.standing, &self.office) {
             (Standing::Ready, Office::Leader(leader)) => {
-                leader.acknowledged > 0 && (F::IGNORE_LEASE || now < self.lease_until(leader))
+                leader.acknowledged > 0
+                    && (F::has(Fault::IgnoreLease) || now < self.lease_until(leader))
             }
             _ => false,
         }

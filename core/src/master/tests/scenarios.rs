@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 
 use super::world::{World, app_master, executor, spec};
 use crate::control::{Address, AppOutcome, ProcessState, Reply, Request, Wish};
-use crate::host::{Faults, NoFaults};
+use crate::host::{Fault, Faults, NoFaults};
 use crate::id::{AppId, AppTerm, Epoch, ExecutorId, NodeId};
 use crate::limits::GRACE;
 use crate::master::duties::{ENDED_APPS_KEPT, HEALTHY_AFTER, RESTARTS_MAX};
@@ -71,7 +71,9 @@ fn the_seeded_bug_makes_a_second_app() {
     #[derive(Debug)]
     struct Forgetful;
     impl Faults for Forgetful {
-        const FORGET_REQUEST_IDS: bool = true;
+        fn has(fault: Fault) -> bool {
+            fault == Fault::ForgetRequestIds
+        }
     }
     let mut world = World::<Forgetful>::with_workers(1, 2, 4);
     let id = world.request_id();
@@ -198,7 +200,9 @@ fn the_seeded_bug_reuses_the_id() {
     #[derive(Debug)]
     struct Thrifty;
     impl Faults for Thrifty {
-        const REUSE_EXECUTOR_IDS: bool = true;
+        fn has(fault: Fault) -> bool {
+            fault == Fault::ReuseExecutorIds
+        }
     }
     let mut world = World::<Thrifty>::with_workers(1, 2, 4);
     let app = world.submit(spec("words", 1));
@@ -441,7 +445,9 @@ fn the_seeded_bug_acts_before() {
     #[derive(Debug)]
     struct Hasty;
     impl Faults for Hasty {
-        const ACT_ON_UNACKNOWLEDGED: bool = true;
+        fn has(fault: Fault) -> bool {
+            fault == Fault::ActOnUnacknowledged
+        }
     }
     convinces_nobody::<Hasty>();
 }

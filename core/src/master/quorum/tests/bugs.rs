@@ -1,17 +1,19 @@
 //! Each seeded bug is found by the random runs, and by the rule that it breaks.
 
 use super::random::run;
-use crate::host::Faults;
+use crate::host::{Fault, Faults};
 
 /// Seeds within which a bug has to be found.
 const SEEDS: u64 = 300;
 
 macro_rules! bugs {
-    ($($test:ident, $name:ident, $fault:ident, $rule:literal;)*) => {$(
+    ($($test:ident, $name:ident, $rule:literal;)*) => {$(
         struct $name;
 
         impl Faults for $name {
-            const $fault: bool = true;
+            fn has(fault: Fault) -> bool {
+                fault == Fault::$name
+            }
         }
 
         #[test]
@@ -25,9 +27,8 @@ macro_rules! bugs {
 }
 
 bugs! {
-    a_vote_before_it_is_stored_is_found, VoteBeforeStored, VOTE_BEFORE_STORED, "votes twice";
-    an_early_acknowledgement_is_found,
-        AcknowledgeBeforeMajority, ACKNOWLEDGE_BEFORE_MAJORITY, "without it";
-    a_join_of_older_terms_is_found, JoinOlderTerms, JOIN_OLDER_TERMS, "came back";
-    a_leader_after_its_lease_is_found, IgnoreLease, IGNORE_LEASE, "act at the same time";
+    a_vote_before_it_is_stored_is_found, VoteBeforeStored, "votes twice";
+    an_early_acknowledgement_is_found, AcknowledgeBeforeMajority, "without it";
+    a_join_of_older_terms_is_found, JoinOlderTerms, "came back";
+    a_leader_after_its_lease_is_found, IgnoreLease, "act at the same time";
 }
