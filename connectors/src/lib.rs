@@ -7,6 +7,8 @@
 //!
 //! [`formats`] are what records are decoded with and encoded with.
 
+#![deny(unsafe_code)]
+
 pub mod blackhole;
 pub mod collect;
 pub mod faults;

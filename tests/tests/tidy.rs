@@ -9,9 +9,10 @@ const COLUMNS_MAX: usize = 100;
 
 /// The files in which `unsafe` may stand, each of which says above every use why it is sound.
 ///
-/// A counting allocator is an unsafe trait, a thread's processor time is a call of libc, and the
-/// processor's hints are instructions.
+/// A counting allocator is an unsafe trait, a thread's processor time is a call of libc, the
+/// processor's hints are instructions, and librdkafka gives many records at once only in C.
 const UNSAFE_FILES: &[&str] = &[
+    "connectors/src/kafka/driver/fetched.rs",
     "core/src/flow/prefetch.rs",
     "tests/benches/figures/allocations.rs",
     "tests/benches/figures/jobs.rs",

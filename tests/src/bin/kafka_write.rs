@@ -44,6 +44,10 @@ struct Arguments {
           value_parser = humantime::parse_duration)]
     epoch_interval: Duration,
 
+    /// A setting of both clients
+    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = setting)]
+    settings: Vec<(String, String)>,
+
     /// Times that each writes them
     #[arg(long, value_name = "N", default_value_t = 5)]
     rounds: u32,
@@ -55,6 +59,13 @@ struct Options {
     brokers: String,
     topic: String,
     records: u64,
+    #[arg(skip)]
+    settings: Vec<(String, String)>,
+}
+
+fn setting(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("a setting is written NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 fn main() -> ExitCode {
@@ -105,7 +116,8 @@ fn written(
     let topic = format!("{name}-{}", std::process::id());
     broker.make_topic(&topic, arguments.partitions);
     let brokers = broker.address().to_owned();
-    let options = Options { brokers, topic, records: arguments.records };
+    let (records, settings) = (arguments.records, arguments.settings.clone());
+    let options = Options { brokers, topic, records, settings };
     let began = Instant::now();
     write(&options, arguments.epoch_interval);
     let seconds = began.elapsed().as_secs_f64();
@@ -128,10 +140,15 @@ fn value(number: u64) -> [u8; RECORD_BYTES] {
 
 /// As large as the library takes them; the sink would take what the topic says.
 fn sink(options: &Options) -> kafka::KafkaSink<u64> {
-    kafka::sink_with(&options.brokers, &options.topic, |number, record: &mut kafka::Outgoing| {
-        record.value(value(number));
-    })
-    .set("message.max.bytes", "1000000")
+    let sink = kafka::sink_with(
+        &options.brokers,
+        &options.topic,
+        |number, record: &mut kafka::Outgoing| {
+            record.value(value(number));
+        },
+    );
+    let sink = sink.set("message.max.bytes", "1000000");
+    options.settings.iter().fold(sink, |sink, (name, value)| sink.set(name, value))
 }
 
 /// What can be had with librdkafka.

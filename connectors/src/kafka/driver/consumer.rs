@@ -1,8 +1,8 @@
 //! Consumers over librdkafka: one thread each, on which every call that waits is made.
 
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::ffi::CStr;
+use std::ops::ControlFlow;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, TryRecvError, channel, sync_channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -12,11 +12,11 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError as Client, RDKafkaErrorCode as Code};
-use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::errors::{Errors, is_refusal, is_unknown, may_pass};
+use super::fetched::{Fetched, Fetcher};
 use crate::kafka::error::KafkaError;
 use crate::kafka::port::{
     Batch, Consumer, Consumers, Event, Fetch, Found, NO_TIMESTAMP, Place, Request, TopicPartition,
@@ -41,7 +41,8 @@ const BATCH_RECORDS: usize = 4_096;
 /// Bytes of a batch that is used again: one that has held a very large record is given up.
 const SPENT_BYTES_MAX: usize = 4 * BATCH_BYTES;
 /// Batches that wait for the task; then the thread waits, and librdkafka stops fetching when its
-/// own queue is full: 2 MiB, and at most 8 of the largest records.
+/// own queue is full: 2 MiB, and at most 8 of the largest records. As much again it has handed over
+/// and gets back if the thread does not take it.
 const QUEUE_BATCHES: usize = 8;
 /// Time that the thread waits for a record before it looks for requests.
 const POLL: Duration = Duration::from_millis(5);
@@ -65,7 +66,7 @@ impl Consumers for RdConsumers {
         for topic in topics {
             counts.push(count_in_time(&client, settings, topic, began)?);
         }
-        end(client);
+        end(Fetcher::new(client));
         Ok(counts)
     }
 
@@ -75,7 +76,7 @@ impl Consumers for RdConsumers {
         let (told, events) = sync_channel(QUEUE_BATCHES);
         let (give, spent) = channel();
         let reader = Reader {
-            client,
+            fetcher: Fetcher::new(client),
             settings: settings.clone(),
             round: 0,
             ends: false,
@@ -129,8 +130,6 @@ impl Consumer for Handle {
 /// What librdkafka tells between two records.
 #[derive(Default)]
 struct Told {
-    /// Calls: after one of them an empty poll does not mean that there is no record.
-    calls: AtomicU64,
     statistics: Mutex<Option<Statistics>>,
     said: Mutex<String>,
 }
@@ -147,12 +146,10 @@ impl ClientContext for Told {
     fn log(&self, _: RDKafkaLogLevel, _: &str, _: &str) {}
 
     fn stats(&self, statistics: Statistics) {
-        self.calls.fetch_add(1, Ordering::Relaxed);
         *self.statistics.lock().unwrap_or_else(PoisonError::into_inner) = Some(statistics);
     }
 
     fn error(&self, _: Client, reason: &str) {
-        self.calls.fetch_add(1, Ordering::Relaxed);
         reason.clone_into(&mut self.said.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }
@@ -172,7 +169,7 @@ fn client(settings: &ClientSettings) -> Result<Rd, KafkaError> {
 
 /// Ends a client on a thread of its own: that takes up to a tenth of a second, and longer if its
 /// cluster does not answer.
-fn end(client: Rd) {
+fn end(client: Fetcher<Told>) {
     // Without a thread it ends here.
     let _ = thread::Builder::new().name("gear-kafka-end".to_owned()).spawn(move || drop(client));
 }
@@ -251,8 +248,9 @@ fn code_of(error: &Client) -> Code {
 #[derive(Default)]
 struct Numbers {
     all: BTreeMap<String, BTreeMap<i32, u32>>,
-    /// Of the last record: the next one is of the same partition nearly always.
-    last: (String, i32, u32),
+    /// Of the last record, by its topic's number: the next one is of the same partition nearly
+    /// always.
+    last: (usize, i32, u32),
 }
 
 impl Numbers {
@@ -262,17 +260,18 @@ impl Numbers {
             let numbers = all.entry(partition.topic.clone()).or_default();
             numbers.insert(partition.partition as i32, *number);
         }
-        Self { all, last: (String::new(), -1, 0) }
+        Self { all, last: (0, -1, 0) }
     }
 
     #[inline]
-    fn get(&mut self, topic: &str, partition: i32) -> Option<u32> {
-        let (of, at, number) = &self.last;
-        if *at == partition && of == topic {
-            return Some(*number);
+    fn get(&mut self, of: Fetched<'_>) -> Option<u32> {
+        let (topic, partition, number) = self.last;
+        if (topic, partition) == (of.topic_number(), of.partition()) {
+            return Some(number);
         }
-        let number = *self.all.get(topic)?.get(&partition)?;
-        self.last = (topic.to_owned(), partition, number);
+        let numbers = self.all.get(of.topic().to_str().ok()?)?;
+        let number = *numbers.get(&of.partition())?;
+        self.last = (of.topic_number(), of.partition(), number);
         Some(number)
     }
 
@@ -291,7 +290,7 @@ impl Numbers {
 
 /// What the thread works on.
 struct Reader {
-    client: Rd,
+    fetcher: Fetcher<Told>,
     settings: ClientSettings,
     round: u64,
     ends: bool,
@@ -320,11 +319,15 @@ impl Reader {
         }
     }
 
+    fn client(&self) -> &Rd {
+        self.fetcher.client()
+    }
+
     fn answer(&mut self, request: Request, events: &SyncSender<Event>) -> Result<(), Gone> {
         let event = match request {
             Request::Topics(topics) => {
                 let began = Instant::now();
-                let count = |it: &String| count(&self.client, &self.settings, it, began);
+                let count = |it: &String| count(self.client(), &self.settings, it, began);
                 Event::Topics(topics.iter().map(count).collect())
             }
             Request::Offsets(questions) => {
@@ -356,7 +359,7 @@ impl Reader {
             for it in of {
                 list.add_partition_offset(&it.topic, it.partition as i32, offset)?;
             }
-            self.client.offsets_for_times(list, QUESTION_TIMEOUT)
+            self.client().offsets_for_times(list, QUESTION_TIMEOUT)
         };
         let found = match ask() {
             Ok(found) => found,
@@ -384,7 +387,7 @@ impl Reader {
         let TopicPartition { topic, partition } = of;
         let errors = Errors { settings: &self.settings };
         if is_unknown(code) {
-            return match count(&self.client, &self.settings, topic, began) {
+            return match count(self.client(), &self.settings, topic, began) {
                 Err(error) => error,
                 Ok(count) if *partition >= count => {
                     let (topic, partition) = (topic.clone(), *partition);
@@ -401,20 +404,26 @@ impl Reader {
     /// earlier round had fetched can come into it.
     fn fetch(&mut self, round: u64, from: &[Fetch], ends: bool) -> Result<(), KafkaError> {
         if self.round > 0 {
-            let client = client(&self.settings)?;
-            end(std::mem::replace(&mut self.client, client));
+            let fetcher = Fetcher::new(client(&self.settings)?);
+            end(std::mem::replace(&mut self.fetcher, fetcher));
         }
         (self.round, self.ends) = (round, ends);
         self.numbers = Numbers::new(from);
         self.reached.clear();
         self.batch.clear(round);
+        let partitions = || from.iter().map(|Fetch { partition: it, .. }| it);
+        let named = partitions().map(|it| (it.topic.as_str(), it.partition as i32));
+        if !self.fetcher.forward(named) {
+            let topic = partitions().map(|it| it.topic.as_str()).collect::<Vec<_>>().join("`, `");
+            return Err(Errors { settings: &self.settings }.unknown_topic(&topic));
+        }
         let assign = || -> Result<(), Client> {
             let mut list = TopicPartitionList::with_capacity(from.len());
             for Fetch { partition: TopicPartition { topic, partition }, offset, .. } in from {
                 let offset = Offset::Offset(i64::try_from(*offset).unwrap_or(i64::MAX));
                 list.add_partition_offset(topic, *partition as i32, offset)?;
             }
-            self.client.assign(&list)
+            self.client().assign(&list)
         };
         let failed = |error: Client| {
             let errors = Errors { settings: &self.settings };
@@ -431,41 +440,38 @@ impl Reader {
         let mut list = TopicPartitionList::new();
         list.add_partition(&topic, partition as i32);
         // What comes nevertheless has no number, and is passed.
-        let _ = self.client.pause(&list);
+        let _ = self.client().pause(&list);
     }
 
     /// Reads a batch, as much of it as there is.
     fn read(&mut self, events: &SyncSender<Event>) -> Result<(), Gone> {
-        let mut timeout = POLL;
-        loop {
-            let calls = self.client.context().calls.load(Ordering::Relaxed);
-            match self.client.poll(timeout) {
-                Some(Ok(message)) => {
-                    let Self { numbers, batch, .. } = self;
-                    if let Some(number) = numbers.get(message.topic(), message.partition()) {
-                        push(batch, number, &message);
-                    }
-                    timeout = Duration::ZERO;
-                    let full = batch.bytes() >= BATCH_BYTES;
-                    if full || batch.entries().len() >= BATCH_RECORDS {
-                        self.hand_over(events)?;
-                        return self.tell_ends(events);
-                    }
-                }
-                Some(Err(error)) => {
-                    self.hand_over(events)?;
-                    return self.failed(&error, events);
-                }
-                None => {
-                    self.hand_over(events)?;
-                    // A call in between may be why nothing has come.
-                    if calls == self.client.context().calls.load(Ordering::Relaxed) {
-                        self.tell_reached(events)?;
-                    }
-                    return self.tell_ends(events);
-                }
-            }
+        // Records come from another queue.
+        if let Some(Err(error)) = self.client().poll(Duration::ZERO) {
+            let fatal = matches!(error, Client::MessageConsumptionFatal(_));
+            let said = self.client().context().said();
+            self.failed((code_of(&error), fatal, said), events)?;
         }
+        let Self { fetcher, numbers, batch, .. } = self;
+        let mut failure = None;
+        let any = fetcher.take(POLL, |fetched| {
+            if let Some(error) = fetched.error() {
+                failure = Some(error);
+                return ControlFlow::Break(());
+            }
+            if let Some(number) = numbers.get(fetched) {
+                push(batch, number, fetched);
+            }
+            let full = batch.bytes() >= BATCH_BYTES || batch.entries().len() >= BATCH_RECORDS;
+            if full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        self.hand_over(events)?;
+        if let Some((code, said)) = failure {
+            return self.failed((code, false, said), events);
+        }
+        if !any {
+            self.tell_reached(events)?;
+        }
+        self.tell_ends(events)
     }
 
     fn hand_over(&mut self, events: &SyncSender<Event>) -> Result<(), Gone> {
@@ -489,7 +495,7 @@ impl Reader {
 
     /// Tells where partitions end, if librdkafka has just said so.
     fn tell_ends(&mut self, events: &SyncSender<Event>) -> Result<(), Gone> {
-        let told = self.client.context();
+        let told = self.client().context();
         let statistics = told.statistics.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(statistics) = statistics else { return Ok(()) };
         let committed = self.settings.get("isolation.level") == Some("read_committed");
@@ -513,12 +519,13 @@ impl Reader {
         events.send(event).map_err(|_| Gone)
     }
 
-    fn failed(&self, error: &Client, events: &SyncSender<Event>) -> Result<(), Gone> {
-        let code = code_of(error);
+    fn failed(
+        &self,
+        (code, fatal, said): (Code, bool, String),
+        events: &SyncSender<Event>,
+    ) -> Result<(), Gone> {
         let round = self.round;
         let errors = Errors { settings: &self.settings };
-        let said = self.client.context().said();
-        let fatal = matches!(error, Client::MessageConsumptionFatal(_));
         let event = match code {
             // A log that was cut is looked at again, too.
             Code::AutoOffsetReset
@@ -540,18 +547,16 @@ impl Reader {
 }
 
 #[inline]
-fn push(batch: &mut Batch, number: u32, message: &BorrowedMessage<'_>) {
-    let timestamp = message.timestamp().to_millis().unwrap_or(NO_TIMESTAMP);
-    let place = (number, message.offset() as u64, timestamp);
-    batch.push(place, message.key(), message.payload(), |out| {
-        message.headers().is_none_or(|headers| {
-            // rdkafka panics at a name that is no text, and anybody can send one.
-            let encode = AssertUnwindSafe(|| {
-                for header in headers.iter() {
-                    Headers::put(Header { name: header.key, value: header.value }, out);
-                }
-            });
-            catch_unwind(encode).is_ok()
-        })
+fn push(batch: &mut Batch, number: u32, fetched: Fetched<'_>) {
+    let timestamp = fetched.timestamp().unwrap_or(NO_TIMESTAMP);
+    let place = (number, fetched.offset() as u64, timestamp);
+    batch.push(place, fetched.key(), fetched.value(), |out| {
+        let mut is_text = true;
+        fetched.headers(|name: &CStr, value| match name.to_str() {
+            Ok(name) => Headers::put(Header { name, value }, out),
+            // Anybody can send one.
+            Err(_) => is_text = false,
+        });
+        is_text
     });
 }

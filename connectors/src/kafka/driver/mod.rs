@@ -2,6 +2,7 @@
 
 mod consumer;
 mod errors;
+mod fetched;
 mod producer;
 mod told;
 mod topic_limit;

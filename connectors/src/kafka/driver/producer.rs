@@ -219,6 +219,8 @@ impl Worker {
         if self.of(id.clone(), session).is_none() {
             self.producers.remove(&id).into_iter().for_each(end);
             let mut config = config(&settings);
+            // Of those that were delivered nobody wants to hear.
+            config.set("delivery.report.only.error", "true");
             match &id {
                 Some(id) => config.set("transactional.id", id),
                 None => config.set("enable.idempotence", "true"),
