@@ -21,7 +21,7 @@ use crate::checkpoint::coordinator::{Aged, Cause, Config, Coordinator, Ending};
 use crate::checkpoint::history::History;
 use crate::checkpoint::log::{Log, LogError, LogEvent};
 use crate::checkpoint::record::{EpochRecord, Record, TaskKey, object_name};
-use crate::checkpoint::recovery;
+use crate::checkpoint::recovery::{self, Choice};
 use crate::checkpoint::retention::Retention;
 use crate::effect::{Effect, Level, Notice, Place};
 use crate::host::figures::EpochFigures;
@@ -61,6 +61,8 @@ pub(super) struct Run {
     pub(super) attempt: Attempt,
     /// In which attempts tasks were about to run when the log was read.
     pub(super) attempted: BTreeMap<TaskKey, Attempt>,
+    /// A record that cannot be read was passed over: it may be of an attempt.
+    pub(super) blind: bool,
     /// The tasks of which the log says that they are about to be deployed.
     pub(super) recorded: BTreeSet<TaskKey>,
     pub(super) key_groups: u32,
@@ -444,18 +446,13 @@ impl<F: Faults> AppMaster<F> {
         }
         // What does not fit is found now, not when the executors are there.
         match recovery::deploy(record, &self.plan) {
-            Ok(_) => self.begin(now, choice.record, history, out),
+            Ok(_) => self.begin(now, choice, history, out),
             Err(error) => self.fail(error.into(), out),
         }
     }
 
-    fn begin(
-        &mut self,
-        now: Time,
-        record: Option<Box<EpochRecord>>,
-        history: &History,
-        out: &mut Vec<Effect>,
-    ) {
+    fn begin(&mut self, now: Time, choice: Choice, history: &History, out: &mut Vec<Effect>) {
+        let Choice { record, passed_over } = choice;
         let recovered = record.as_ref().map_or(Epoch(0), |record| record.epoch);
         let only_sinks = record.as_ref().is_some_and(|record| record.finished);
         let config = self.coordinator_config(record.as_deref());
@@ -473,6 +470,7 @@ impl<F: Faults> AppMaster<F> {
             retention,
             attempt: Attempt::before(self.log.term()),
             attempted: history.attempts.clone(),
+            blind: passed_over.is_some(),
             recorded: BTreeSet::new(),
             key_groups: record.as_ref().map_or(self.plan.key_groups, |record| record.key_groups),
             recovered,

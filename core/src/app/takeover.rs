@@ -76,17 +76,16 @@ impl<F: Faults> AppMaster<F> {
         if !fleet.is_granted() || (is_waiting && !(F::has(Fault::TakeOverWithoutReports) && any)) {
             return false;
         }
-        let reports = run.reports.take().expect("it was just seen");
+        let (reports, blind) = (run.reports.take().expect("it was just seen"), run.blind);
         let mut found: Vec<Option<Found<'_>>> =
             self.regions.iter().map(|region| self.running(&region.tasks, &reports)).collect();
         let is_evident = found.iter().flatten().flat_map(BTreeMap::values);
         let is_evident = is_evident.into_iter().any(|(_, report)| self.took_part(report));
-        if !is_evident
-            && found.iter().any(Option::is_none)
-            && !F::has(Fault::TakeOverWithoutReports)
-        {
+        let in_part = !is_evident && found.iter().any(Option::is_none);
+        if (in_part || blind) && !F::has(Fault::TakeOverWithoutReports) {
             // Nothing says that partitions are dealt as the record has them, so what was dealt
-            // cannot be dealt again in part.
+            // cannot be dealt again in part; or an earlier app master may have said what it is
+            // about to deploy.
             found.iter_mut().for_each(|found| *found = None);
         }
         self.take_over(now, &found, is_evident, out);

@@ -11,7 +11,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use super::history::{History, Records, settle};
-use super::record::{FOLDER, Fence, Identity, Record, number_of, object_name};
+use super::record::{FOLDER, Fence, Identity, Record, RecordError, number_of, object_name};
 use super::requests::{Patience, Requests};
 use crate::effect::{Effect, StoreReply, StoreRequest};
 use crate::id::{AppTerm, LogNumber, Token};
@@ -115,6 +115,14 @@ pub enum LogError {
         found: Box<Identity>,
         /// Who we are.
         ours: Box<Identity>,
+    },
+    /// Another version of the job has gone further than this one can read.
+    #[error("the record `{object}` of the commit log cannot be read: {reason}")]
+    Version {
+        /// The object.
+        object: String,
+        /// Which version it is of.
+        reason: String,
     },
     /// The store does not do what is asked.
     #[error("the checkpoint store failed at `{object}`: {reason}; start again once it works")]
@@ -282,6 +290,7 @@ impl Log {
     /// Creates our fence behind everything that has been read.
     fn write_fence(&mut self, out: &mut Vec<Effect>) -> Step {
         self.check_identity()?;
+        self.check_versions()?;
         let highest = self.highest_foreign_term();
         // A record that cannot be read may be a fence, so each counts for one term.
         let unreadable = self.records.values().filter(|record| record.is_err()).count() as u64;
@@ -317,6 +326,21 @@ impl Log {
             }),
             _ => Ok(()),
         }
+    }
+
+    /// Refuses a log whose last records are of another version: they are not damaged, so nothing may
+    /// go on without them. Of those before the last epoch that can be read, nothing is needed.
+    fn check_versions(&self) -> Result<(), LogError> {
+        let is_epoch = |record: &Result<_, _>| matches!(record, Ok(Record::Epoch(_)));
+        let last = self.records.iter().rfind(|(_, record)| is_epoch(record));
+        let begin = last.map_or(LogNumber(0), |(number, _)| number.next());
+        for (number, record) in self.records.range(begin..) {
+            if let Err(error @ RecordError::Version { .. }) = record {
+                let (object, reason) = (object_name(*number), error.to_string());
+                return Err(LogError::Version { object, reason });
+            }
+        }
+        Ok(())
     }
 
     /// The highest term of all records but our own fences; 0 if there is none.
@@ -544,6 +568,21 @@ mod tests {
             assert_eq!(event, Some(superseded));
             assert_eq!(out, []);
         }
+    }
+
+    #[test]
+    fn records_of_another_version_are_refused_before_anything_is_written() {
+        let StoreReply::Bytes(mut bytes) = fence(3) else { unreachable!("it is bytes") };
+        bytes[6] = 77;
+        let mut out = Vec::new();
+        let mut log = Log::new(Identity::default(), 7, None);
+        log.start(&mut out);
+        let names = StoreReply::Names([object_name(LogNumber(1))].into());
+        assert_eq!(answer(&mut log, &mut out, names), None);
+        let event = answer(&mut log, &mut out, StoreReply::Bytes(bytes));
+        let Some(LogEvent::Failed(error)) = event else { panic!("{event:?}") };
+        assert!(error.to_string().contains("format version 77"), "{error}");
+        assert_eq!(out, []);
     }
 
     #[test]

@@ -194,6 +194,18 @@ fn an_app_master_that_was_fenced_takes_nothing_back() {
 }
 
 #[test]
+fn behind_a_record_that_cannot_be_read_nothing_is_taken_over() {
+    let mut led = Led::first(2);
+    (0..2).for_each(|executor| led.ready(ExecutorId(executor)));
+    let before = led.successor(2);
+    let mut last = led.store.last_entry().expect("there is a log");
+    last.get_mut().truncate(20);
+    let after = led.successor(2);
+    assert_eq!(before.deployments(), 0);
+    assert_eq!(after.deployments(), 2);
+}
+
+#[test]
 fn what_an_app_master_was_about_to_take_back_is_not_taken_over() {
     let mut led = Led::first(2);
     (0..2).for_each(|executor| led.ready(ExecutorId(executor)));
