@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::CStr;
 use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, TryRecvError, channel, sync_channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -41,8 +42,7 @@ const BATCH_RECORDS: usize = 4_096;
 /// Bytes of a batch that is used again: one that has held a very large record is given up.
 const SPENT_BYTES_MAX: usize = 4 * BATCH_BYTES;
 /// Batches that wait for the task; then the thread waits, and librdkafka stops fetching when its
-/// own queue is full: 2 MiB, and at most 8 of the largest records. As much again it has handed over
-/// and gets back if the thread does not take it.
+/// own queue is full: 2 MiB, and at most 8 of the largest records.
 const QUEUE_BATCHES: usize = 8;
 /// Time that the thread waits for a record before it looks for requests.
 const POLL: Duration = Duration::from_millis(5);
@@ -82,7 +82,7 @@ impl Consumers for RdConsumers {
             ends: false,
             numbers: Numbers::default(),
             batch: Batch::default(),
-            reached: Vec::new(),
+            reached: BTreeMap::new(),
             spent,
         };
         let thread = thread::Builder::new().name("gear-kafka-read".to_owned());
@@ -130,6 +130,8 @@ impl Consumer for Handle {
 /// What librdkafka tells between two records.
 #[derive(Default)]
 struct Told {
+    /// Calls: after one of them a poll has given nothing though there may be more.
+    calls: AtomicU64,
     statistics: Mutex<Option<Statistics>>,
     said: Mutex<String>,
 }
@@ -143,13 +145,17 @@ impl Told {
 
 impl ClientContext for Told {
     // What matters of it comes as an error too.
-    fn log(&self, _: RDKafkaLogLevel, _: &str, _: &str) {}
+    fn log(&self, _: RDKafkaLogLevel, _: &str, _: &str) {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+    }
 
     fn stats(&self, statistics: Statistics) {
+        self.calls.fetch_add(1, Ordering::Relaxed);
         *self.statistics.lock().unwrap_or_else(PoisonError::into_inner) = Some(statistics);
     }
 
     fn error(&self, _: Client, reason: &str) {
+        self.calls.fetch_add(1, Ordering::Relaxed);
         reason.clone_into(&mut self.said.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }
@@ -296,8 +302,8 @@ struct Reader {
     ends: bool,
     numbers: Numbers,
     batch: Batch,
-    /// Ends that are told as soon as what came before them is.
-    reached: Vec<(u32, u64)>,
+    /// Ends that are told as soon as what came before them is, by the partitions' numbers.
+    reached: BTreeMap<u32, u64>,
     spent: Receiver<Batch>,
 }
 
@@ -445,15 +451,10 @@ impl Reader {
 
     /// Reads a batch, as much of it as there is.
     fn read(&mut self, events: &SyncSender<Event>) -> Result<(), Gone> {
-        // Records come from another queue.
-        if let Some(Err(error)) = self.client().poll(Duration::ZERO) {
-            let fatal = matches!(error, Client::MessageConsumptionFatal(_));
-            let said = self.client().context().said();
-            self.failed((code_of(&error), fatal, said), events)?;
-        }
+        self.hear(events)?;
         let Self { fetcher, numbers, batch, .. } = self;
         let mut failure = None;
-        let any = fetcher.take(POLL, |fetched| {
+        let all = fetcher.take(POLL, |fetched| {
             if let Some(error) = fetched.error() {
                 failure = Some(error);
                 return ControlFlow::Break(());
@@ -468,10 +469,27 @@ impl Reader {
         if let Some((code, said)) = failure {
             return self.failed((code, false, said), events);
         }
-        if !any {
+        if all {
             self.tell_reached(events)?;
         }
         self.tell_ends(events)
+    }
+
+    /// Hears all that the library tells between two records, which come from another queue.
+    fn hear(&self, events: &SyncSender<Event>) -> Result<(), Gone> {
+        let told = self.client().context();
+        loop {
+            let calls = told.calls.load(Ordering::Relaxed);
+            match self.client().poll(Duration::ZERO) {
+                Some(Err(error)) => {
+                    let fatal = matches!(error, Client::MessageConsumptionFatal(_));
+                    self.failed((code_of(&error), fatal, told.said()), events)?;
+                }
+                Some(Ok(_)) => unreachable!("a partition was assigned that is not forwarded"),
+                None if calls == told.calls.load(Ordering::Relaxed) => return Ok(()),
+                None => {}
+            }
+        }
     }
 
     fn hand_over(&mut self, events: &SyncSender<Event>) -> Result<(), Gone> {
@@ -486,7 +504,7 @@ impl Reader {
     }
 
     fn tell_reached(&mut self, events: &SyncSender<Event>) -> Result<(), Gone> {
-        for (number, offset) in self.reached.drain(..) {
+        for (number, offset) in std::mem::take(&mut self.reached) {
             let event = Event::Reached { round: self.round, number, offset };
             events.send(event).map_err(|_| Gone)?;
         }
@@ -511,7 +529,7 @@ impl Reader {
                 if self.ends
                     && let Ok(offset) = u64::try_from(of.eof_offset)
                 {
-                    self.reached.push((*number, offset));
+                    self.reached.insert(*number, offset);
                 }
             }
         }
