@@ -26,6 +26,11 @@ pub enum Fault {
     PublishBeforeRecord,
     /// A file sink removes the file that it has copied before any record names the copy.
     RemoveBeforeRecord,
+    /// A file source's position is behind all the lines that it has read ahead.
+    PositionOfReadAhead,
+    /// A file source that finds no end of a line where files cannot be reached gives what there is
+    /// of it.
+    CutLines,
     /// A Kafka source's positions are behind all that it has fetched.
     PositionsOfFetched,
     /// A Kafka source whose position is gone goes on behind the last record there is, whatever the

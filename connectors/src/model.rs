@@ -36,6 +36,10 @@ pub struct ModelDisk {
     /// How many of the next requests are performed before one is whose answer is lost.
     loses_answer_in: Option<u64>,
     available: bool,
+    /// Thousandths of each file that readers get.
+    shown: u64,
+    /// Of a thousand reads, those that come late; the others may give little.
+    late: u64,
     leases: Option<Leases>,
     kafka: Option<ModelOffer>,
 }
@@ -66,6 +70,8 @@ impl ModelDisk {
             faults: BTreeMap::new(),
             loses_answer_in: None,
             available: true,
+            shown: 1_000,
+            late: 0,
             leases: None,
             kafka: None,
         }
@@ -169,6 +175,17 @@ impl ModelDisk {
     /// Whether anybody answers.
     pub const fn set_available(&mut self, available: bool) {
         self.available = available;
+    }
+
+    /// Readers get so many thousandths of each file; what follows is on its way to them for now.
+    pub fn show(&mut self, permille: u64) {
+        self.shown = permille.min(1_000);
+    }
+
+    /// Of a thousand reads so many come late: whoever asks is told to come back. Of the others some
+    /// give a part of what was asked for.
+    pub const fn read_late(&mut self, permille: u64) {
+        self.late = permille;
     }
 
     /// True if it is an HDFS.
@@ -433,9 +450,17 @@ impl Files for ModelDisk {
             return Ok(0);
         }
         let content = id.and_then(|id| self.files.get(id)).ok_or_else(|| missing(path))?;
-        let rest = usize::try_from(offset).ok().and_then(|offset| content.now.get(offset..));
-        let rest = rest.unwrap_or_default();
-        let len = rest.len().min(buffer.len());
+        let shown = (content.now.len() as u64 * self.shown / 1_000) as usize;
+        let from = usize::try_from(offset).unwrap_or(usize::MAX).min(content.now.len());
+        let is_late = self.late > 0 && self.random.below(1_000) < self.late;
+        if is_late || from >= shown && from < content.now.len() {
+            return Err(error(path, "it has not come yet", IoErrorKind::Unavailable));
+        }
+        let rest = &content.now[from..shown.max(from)];
+        let mut len = rest.len().min(buffer.len());
+        if self.late > 0 && len > 1 && self.random.below(2) == 0 {
+            len = 1 + self.random.below(len as u64) as usize;
+        }
         buffer[..len].copy_from_slice(&rest[..len]);
         Ok(len)
     }

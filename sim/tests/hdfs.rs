@@ -1,4 +1,4 @@
-//! Jobs that write to an HDFS on whole clusters: at volume, and with bugs in the sinks.
+//! Jobs that read and write an HDFS on whole clusters: at volume, and with bugs in the connectors.
 
 mod common;
 #[macro_use]
@@ -42,6 +42,8 @@ fn in_hdfs(bug: Bug) {
 
 bugs! {
     faults::Fault, in_hdfs;
+    position_of_read_ahead: PositionOfReadAhead;
+    cut_lines: CutLines;
     leave_out_sync: LeaveOutSync;
     publish_before_record: PublishBeforeRecord;
     remove_before_record: RemoveBeforeRecord;

@@ -61,8 +61,8 @@ bugs! {
     commit_before_record: CommitBeforeRecord;
 }
 
-/// It takes an app master that was cut off together with an executor, when its successor reaches all
-/// that it has deployed: none of the first 1,500 seeds has that.
+/// It takes an app master that was cut off together with an executor, while its successor reaches
+/// all that it has deployed: none of the first 1,500 seeds has that.
 #[test]
 fn deploy_unrecorded() {
     let seed = 18_615_339_370_122;

@@ -123,6 +123,11 @@ impl Lines {
         self.next.min(self.len)
     }
 
+    /// Bytes from the beginning of the buffer up to the end of the lines that are ours.
+    pub(crate) const fn owned(&self) -> usize {
+        self.owned
+    }
+
     /// The empty buffer, to be filled.
     pub(crate) fn take(&mut self) -> Vec<u8> {
         let content = std::mem::replace(&mut self.content, Content::Raw(Vec::new()));

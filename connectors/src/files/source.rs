@@ -17,21 +17,22 @@ use super::{
     CHUNK_BYTES, FOLLOW_POLL, LINE_BYTES_MAX_DEFAULT, MALFORMED_BYTES_KEPT, SPLIT_BYTES_DEFAULT,
     UNAVAILABLE_MAX, UNAVAILABLE_POLL,
 };
+use crate::faults::{Fault, Faults, NoFaults};
 
 /// Lines of files; made by [`super::source`] and [`super::bytes_source`].
 ///
 /// A large file is split into ranges of bytes. A range owns every line that begins in it: each line
 /// is read exactly once, whatever the size of the ranges. A line ends before `\n` (a `\r` before it
 /// stays), or with the file.
-pub struct FilesSource<L: Line + ?Sized = str> {
+pub struct FilesSource<L: Line + ?Sized = str, F: Faults = NoFaults> {
     patterns: Vec<String>,
     follow: bool,
     split_bytes: u64,
     line_bytes_max: usize,
-    kind: PhantomData<fn() -> *const L>,
+    kind: PhantomData<fn() -> (*const L, F)>,
 }
 
-impl<L: Line + ?Sized> FilesSource<L> {
+impl<L: Line + ?Sized, F: Faults> FilesSource<L, F> {
     pub(crate) const fn new(patterns: Vec<String>) -> Self {
         Self {
             patterns,
@@ -68,7 +69,17 @@ impl<L: Line + ?Sized> FilesSource<L> {
 
     /// Gives `Ref<[u8]>` and takes any encoding.
     #[must_use]
-    pub fn bytes(self) -> FilesSource<[u8]> {
+    pub fn bytes(self) -> FilesSource<[u8], F> {
+        self.of_kind()
+    }
+
+    /// The same with other seeded bugs, for a simulator.
+    #[must_use]
+    pub fn with_faults<G: Faults>(self) -> FilesSource<L, G> {
+        self.of_kind()
+    }
+
+    fn of_kind<M: Line + ?Sized, G: Faults>(self) -> FilesSource<M, G> {
         FilesSource {
             patterns: self.patterns,
             follow: self.follow,
@@ -90,14 +101,14 @@ impl<L: Line + ?Sized> FilesSource<L> {
     }
 }
 
-impl<L: Line + ?Sized> fmt::Debug for FilesSource<L> {
+impl<L: Line + ?Sized, F: Faults> fmt::Debug for FilesSource<L, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FilesSource").field("patterns", &self.patterns).finish_non_exhaustive()
     }
 }
 
-impl<L: Line + ?Sized> SourceConnector for FilesSource<L> {
-    type Source = FilesReader<L>;
+impl<L: Line + ?Sized, F: Faults> SourceConnector for FilesSource<L, F> {
+    type Source = FilesReader<L, F>;
 
     fn partitions(&self, files: &mut dyn Files) -> Result<Vec<String>, IoError> {
         let mut names = Vec::new();
@@ -111,7 +122,7 @@ impl<L: Line + ?Sized> SourceConnector for FilesSource<L> {
         Ok(names)
     }
 
-    fn source(&self) -> FilesReader<L> {
+    fn source(&self) -> FilesReader<L, F> {
         FilesReader {
             parts: Vec::new(),
             part: 0,
@@ -137,7 +148,7 @@ impl<L: Line + ?Sized> SourceConnector for FilesSource<L> {
 }
 
 /// Reads the partitions of one task: whole ones one after the other, followed ones in turn.
-pub struct FilesReader<L: Line + ?Sized = str> {
+pub struct FilesReader<L: Line + ?Sized = str, F: Faults = NoFaults> {
     parts: Vec<Part>,
     /// The part whose lines are in the buffer.
     part: usize,
@@ -149,10 +160,10 @@ pub struct FilesReader<L: Line + ?Sized = str> {
     read: u64,
     /// Since when nothing could be read.
     unavailable_since: Option<Time>,
-    kind: PhantomData<fn() -> *const L>,
+    kind: PhantomData<fn() -> (*const L, F)>,
 }
 
-impl<L: Line + ?Sized> fmt::Debug for FilesReader<L> {
+impl<L: Line + ?Sized, F: Faults> fmt::Debug for FilesReader<L, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FilesReader").field("parts", &self.parts).finish_non_exhaustive()
     }
@@ -168,7 +179,7 @@ enum Fill {
     Passed(Advance),
 }
 
-impl<L: Line + ?Sized> Source for FilesReader<L> {
+impl<L: Line + ?Sized, F: Faults> Source for FilesReader<L, F> {
     type Out = L::Out;
 
     fn open(&mut self, partitions: &[Partition], cx: &mut SourceContext<'_>) -> Result<(), String> {
@@ -193,10 +204,12 @@ impl<L: Line + ?Sized> Source for FilesReader<L> {
     fn positions(&self) -> Vec<Partition> {
         let offset = |number| {
             let part: &Part = &self.parts[number];
-            if number == self.part {
-                part.offset + self.lines.consumed() as u64
-            } else {
-                part.offset
+            match number == self.part {
+                true if F::has(Fault::PositionOfReadAhead) => {
+                    part.offset + self.lines.owned() as u64
+                }
+                true => part.offset + self.lines.consumed() as u64,
+                false => part.offset,
             }
         };
         let parts = self.parts.iter().enumerate();
@@ -208,7 +221,7 @@ impl<L: Line + ?Sized> Source for FilesReader<L> {
     }
 }
 
-impl<L: Line + ?Sized> FilesReader<L> {
+impl<L: Line + ?Sized, F: Faults> FilesReader<L, F> {
     #[cold]
     fn without_line(
         &mut self,
@@ -260,6 +273,9 @@ impl<L: Line + ?Sized> FilesReader<L> {
             self.part = number;
             let filled = match self.fill(&mut buffer, cx) {
                 Err(Stop::Failed(reason)) => return Err(reason),
+                Err(Stop::Unavailable(_)) if F::has(Fault::CutLines) && !buffer.is_empty() => {
+                    Fill::Lines
+                }
                 Err(Stop::Unavailable(error)) => {
                     // The line is begun again when there is more of it.
                     buffer.clear();

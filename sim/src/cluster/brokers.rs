@@ -251,5 +251,8 @@ impl World<'_> {
         self.fed = permille;
         self.work.feed(permille);
         self.each_brokers(|brokers| brokers.cluster.show(permille));
+        // A user's own files are there from the beginning.
+        let remote = self.services.values_mut().filter(|services| services.disk.is_hdfs());
+        remote.for_each(|services| services.disk.show(permille));
     }
 }

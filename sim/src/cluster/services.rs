@@ -112,6 +112,9 @@ impl World<'_> {
                 brokers.cluster().show(fed);
                 brokers.cluster().set_down(down);
             }
+            if disk.is_hdfs() {
+                disk.show(fed);
+            }
             AppServices {
                 name: spec.name.clone(),
                 state: spec.state.clone(),

@@ -20,7 +20,7 @@ use crate::workload::build::{Build, Built, build};
 use crate::workload::folders::{self, Folders};
 use crate::workload::pace::Pace;
 use crate::workload::sink;
-use crate::workload::source::Gate;
+use crate::workload::source::{Entry, Gate, Rows};
 use crate::workload::topics::{self, Topics};
 
 /// A random job, and how many apps run it.
@@ -103,7 +103,11 @@ impl Swarm {
     #[must_use]
     pub fn draw_folders<F: Faults>(seed: u64) -> Self {
         let mut swarm = Self::draw(seed);
-        swarm.folders = Some(Folders::new::<F>(swarm.config.roll));
+        let sources = std::mem::take(&mut swarm.config.sources);
+        let short: Vec<Rows> = sources.iter().cloned().map(topics::shortened).collect();
+        let folders = Folders::draw::<F>(seed, swarm.config.roll, &short);
+        swarm.config.sources = if folders.reads.is_some() { short } else { sources };
+        swarm.folders = Some(folders);
         swarm
     }
 
@@ -175,6 +179,15 @@ impl Swarm {
         )
     }
 
+    /// As which bytes sources read an entry, if not as a row.
+    fn bytes(&self) -> Option<fn(&Entry) -> Vec<u8>> {
+        let reads = self.folders.is_some_and(|folders| folders.reads.is_some());
+        match self.topics {
+            Some(_) => Some(topics::value),
+            None => reads.then_some(folders::line as fn(&Entry) -> Vec<u8>),
+        }
+    }
+
     /// A cluster of Kafka with the input, and what the output goes to.
     fn cluster(&self) -> Option<ModelCluster> {
         let topics = self.topics.as_ref()?;
@@ -206,8 +219,10 @@ impl Work for Swarm {
     }
 
     fn files(&self) -> ModelDisk {
-        if self.folders.is_some() {
-            return ModelDisk::hdfs(self.config.seed);
+        if let Some(folders) = &self.folders {
+            let mut disk = ModelDisk::hdfs(self.config.seed);
+            folders.fill(&mut disk, &self.config.sources);
+            return disk;
         }
         let mut disk = ModelDisk::new(self.config.seed);
         if let Some(cluster) = self.cluster() {
@@ -237,7 +252,9 @@ impl Work for Swarm {
     }
 
     fn pace(&self) -> Pace {
-        self.topics.map_or(Pace::ALL, |topics| topics.pace)
+        let topics = self.topics.map(|topics| topics.pace);
+        let folders = self.folders.and_then(|folders| folders.reads).map(|reads| reads.pace);
+        topics.or(folders).unwrap_or(Pace::ALL)
     }
 
     fn feed(&self, permille: u64) {
@@ -271,7 +288,7 @@ impl Work for Swarm {
             _ if self.folders.is_some() => folders::found(left.disk, &mut violations),
             _ => rows(left.disk, &mut violations),
         };
-        let known = Workload { built: &built, sources: &sources, topics: self.topics.is_some() };
+        let known = Workload { built: &built, sources: &sources, bytes: self.bytes() };
         let expected: Expected =
             model::interpret(&built.job.model, &known).expect("the workload is known");
         let records = found.values().map(|rows| rows.len() as u64).sum();

@@ -23,6 +23,7 @@ use crate::oracle::{output, quarantine};
 use crate::random::Random;
 pub use crate::report::{Options, Report};
 use crate::trace::Trace;
+use crate::workload::source::Entry;
 use crate::workload::{sink, topics};
 pub use config::{Config, FaultPlan};
 pub use disk::{Disk, Lost};
@@ -105,8 +106,8 @@ fn judge<F: Faults>(config: &Config, world: &mut World<'_, F>, report: &mut Repo
         }
         None => Cow::Borrowed(&config.sources),
     };
-    let known =
-        model::Workload { built: &built, sources: &sources, topics: config.topics.is_some() };
+    let bytes = config.topics.map(|_| topics::value as fn(&Entry) -> Vec<u8>);
+    let known = model::Workload { built: &built, sources: &sources, bytes };
     let expected = model::interpret(&built.job.model, &known).expect("the workload is known");
     report.violations.extend(output::judge(&built.sinks, &expected, &before, part));
     report.violations.extend(quarantine::judge(&expected.quarantined, aside, part));

@@ -40,8 +40,8 @@ pub struct Workload<'a> {
     pub built: &'a Built,
     /// What its sources read.
     pub sources: &'a [Rows],
-    /// They read it from topics, as bytes.
-    pub topics: bool,
+    /// As which bytes they read an entry, if not as a row.
+    pub bytes: Option<fn(&Entry) -> Vec<u8>>,
 }
 
 impl Known for Workload<'_> {
@@ -50,17 +50,20 @@ impl Known for Workload<'_> {
             name["source-".len()..].parse().expect("the workload numbers its sources");
         let partitions = self.sources[number].partitions.iter();
         let content = |entry: &Entry| match entry {
-            _ if self.topics => {
-                Content::Record(EventTime::MIN, topics::as_bytes(&topics::value(entry)))
+            Entry::Row(row) if self.bytes.is_none() => {
+                Content::Record(event_time(row), encode(row))
             }
-            Entry::Row(row) => Content::Record(event_time(row), encode(row)),
             // Nobody reads what the sources of the workload have to say of it.
-            Entry::Malformed(bytes) => Content::Malformed {
+            Entry::Malformed(bytes) if self.bytes.is_none() => Content::Malformed {
                 partition: String::new(),
                 position: String::new(),
                 bytes: bytes.clone(),
                 reason: String::new(),
             },
+            _ => {
+                let bytes = self.bytes.map(|bytes| bytes(entry)).unwrap_or_default();
+                Content::Record(EventTime::MIN, topics::as_bytes(&bytes))
+            }
         };
         Ok(partitions.flat_map(|partition| &partition.entries).map(content).collect())
     }

@@ -95,6 +95,10 @@ pub fn build(plan: &Plan, build: &Build) -> Built {
     let mut ordered = Vec::new();
     for (number, rows) in build.sources.iter().enumerate() {
         let watermarks = build.watermarks.clone();
+        if let Some(stream) = build.folders.and_then(|it| it.read(&mut app, number, &watermarks)) {
+            builder.pool.push(Some(stream));
+            continue;
+        }
         let Some(topics) = &build.topics else {
             let source = app.source(&format!("source-{number}"), rows.clone());
             builder.pool.push(Some(source.watermarks(watermarks).fork()));

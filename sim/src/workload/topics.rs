@@ -325,7 +325,7 @@ pub fn is_input(topic: &str) -> bool {
 }
 
 /// The operator that makes rows of what a source gives.
-fn decoder(number: usize) -> String {
+pub(super) fn decoder(number: usize) -> String {
     format!("decode-{number}")
 }
 
@@ -382,7 +382,7 @@ fn write<F: Faults>(topics: &Topics, stream: Plain, name: &str) {
     stream.sink(name, sink.with_faults::<F>());
 }
 
-fn row(mut bytes: &[u8]) -> Result<Row, String> {
+pub(super) fn row(mut bytes: &[u8]) -> Result<Row, String> {
     match Row::decode(&mut bytes) {
         Ok(row) if bytes.is_empty() => Ok(row),
         _ => Err("is no row".to_owned()),
