@@ -328,8 +328,8 @@ impl Log {
         }
     }
 
-    /// Refuses a log whose last records are of another version: they are not damaged, so nothing may
-    /// go on without them. Of those before the last epoch that can be read, nothing is needed.
+    /// Refuses a log whose last records are of another version: they are not damaged, so nothing
+    /// may go on without them. Of those before the last epoch that can be read, nothing is needed.
     fn check_versions(&self) -> Result<(), LogError> {
         let is_epoch = |record: &Result<_, _>| matches!(record, Ok(Record::Epoch(_)));
         let last = self.records.iter().rfind(|(_, record)| is_epoch(record));

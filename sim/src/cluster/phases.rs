@@ -182,7 +182,7 @@ impl World<'_> {
         specs.map(|spec| spec.app_master.slots + spec.executors * spec.executor.slots).sum()
     }
 
-    /// True if the leader knows of all apps, and each has ended, or is through and goes on for ever.
+    /// True if the leader knows of all apps, and each has ended, or is through and goes on.
     fn all_done(&mut self) -> bool {
         let Some(process) = self.leader().and_then(|leader| self.machines[leader].node) else {
             return false;

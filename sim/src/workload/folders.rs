@@ -1,5 +1,5 @@
-//! The sources and sinks of a job as folders of files, read and written by the file source and sink of
-//! production.
+//! The sources and sinks of a job as folders of files, read and written by the file source and sink
+//! of production.
 
 use gear_connectors::faults::Faults;
 use gear_connectors::files;

@@ -141,8 +141,8 @@ impl Topics {
         true
     }
 
-    /// True if a job that copies its input has read all there is of it, but for what it may pass, and
-    /// a reader finds all of that in its topics.
+    /// True if a job that copies its input has read all there is of it, but for what it may pass,
+    /// and a reader finds all of that in its topics.
     #[must_use]
     pub fn is_through(
         &self,

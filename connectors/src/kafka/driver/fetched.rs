@@ -1,5 +1,5 @@
-//! What librdkafka has fetched, many records at once. Half of the time of a thread that asks for one
-//! after the other goes into the asking, and the safe interface of `rdkafka` has nothing else.
+//! What librdkafka has fetched, many records at once. Half of the time of a thread that asks for
+//! one after the other goes into the asking, and the safe interface of `rdkafka` has nothing else.
 //!
 //! Each partition's own queue is forwarded to one that is polled here. The client's queue, which
 //! [`BaseConsumer::poll`] serves, has everything else: statistics, and errors of no partition.
@@ -62,9 +62,9 @@ impl<C: ConsumerContext + 'static> Fetcher<C> {
         &self.client
     }
 
-    /// From now on what is fetched of these partitions comes from [`Self::take`]: to be called once,
-    /// before they are assigned, and they may be assigned once (librdkafka forwards a partition no
-    /// more that was stopped). False if the name of a topic cannot be one.
+    /// From now on what is fetched of these partitions comes from [`Self::take`]: to be called
+    /// once, before they are assigned, and they may be assigned once (librdkafka forwards a
+    /// partition no more that was stopped). False if the name of a topic cannot be one.
     pub(super) fn forward<'a>(&mut self, of: impl Iterator<Item = (&'a str, i32)>) -> bool {
         assert!(self.queue.is_null(), "a client is assigned partitions once");
         let client = self.client.client().native_ptr();
