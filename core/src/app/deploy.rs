@@ -165,8 +165,7 @@ impl<F: Faults> AppMaster<F> {
                 identity: self.plan.identity.clone(),
                 tasks,
             });
-            self.log.append(&record, out);
-            run.writing = Some(record);
+            self.write(record, out);
         }
         false
     }

@@ -74,6 +74,12 @@ impl<F: Faults> AppMaster<F> {
             aside,
             output,
         });
+        self.write(record, out);
+    }
+
+    /// Appends a record to the log.
+    pub(super) fn write(&mut self, record: Record, out: &mut Vec<Effect>) {
+        let run = self.run.as_mut().expect("the log has been read");
         self.log.append(&record, out);
         run.writing = Some(record);
     }
@@ -90,10 +96,9 @@ impl<F: Faults> AppMaster<F> {
             epoch: ending.epoch,
             identity: self.plan.identity.clone(),
         });
-        self.log.append(&record, out);
         let run = self.run.as_mut().expect("only a deployed app ends");
         run.closing = Some(ending);
-        run.writing = Some(record);
+        self.write(record, out);
     }
 
     fn is_only_sinks(&self) -> bool {

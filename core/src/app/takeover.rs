@@ -76,16 +76,15 @@ impl<F: Faults> AppMaster<F> {
         if !fleet.is_granted() || (is_waiting && !(F::has(Fault::TakeOverWithoutReports) && any)) {
             return false;
         }
-        let (reports, blind) = (run.reports.take().expect("it was just seen"), run.blind);
+        let reports = run.reports.take().expect("it was just seen");
         let mut found: Vec<Option<Found<'_>>> =
             self.regions.iter().map(|region| self.running(&region.tasks, &reports)).collect();
         let is_evident = found.iter().flatten().flat_map(BTreeMap::values);
         let is_evident = is_evident.into_iter().any(|(_, report)| self.took_part(report));
         let in_part = !is_evident && found.iter().any(Option::is_none);
-        if (in_part || blind) && !F::has(Fault::TakeOverWithoutReports) {
+        if in_part && !F::has(Fault::TakeOverWithoutReports) {
             // Nothing says that partitions are dealt as the record has them, so what was dealt
-            // cannot be dealt again in part; or an earlier app master may have said what it is
-            // about to deploy.
+            // cannot be dealt again in part.
             found.iter_mut().for_each(|found| *found = None);
         }
         self.take_over(now, &found, is_evident, out);
@@ -123,12 +122,14 @@ impl<F: Faults> AppMaster<F> {
 
     /// True if a task's state goes on from the last committed epoch: it was restored from there, or
     /// it is a part of what the record holds. Of one that an earlier app master was about to deploy
-    /// anew only the new attempt is fit: that app master may yet do it.
+    /// anew only the new attempt is fit: that app master may yet do it. None is if what those were
+    /// cannot be read.
     fn fits(&self, report: &TaskReport) -> bool {
         let run = self.run.as_ref().expect("the log has been read");
         let is_whole = !matches!(report.phase, TaskPhase::Failed { .. });
         let attempted = self.plan.key(report.task).and_then(|key| run.attempted.get(&key));
         is_whole
+            && !run.blind
             && attempted.is_none_or(|attempted| report.attempt >= *attempted)
             && (report.restored == run.coordinator.committed() || self.took_part(report))
     }
