@@ -177,7 +177,7 @@ impl ModelDisk {
         self.available = available;
     }
 
-    /// Readers get so many thousandths of each file; what follows is on its way to them for now.
+    /// Readers get so many thousandths of each file; what follows is on its way to them.
     pub fn show(&mut self, permille: u64) {
         self.shown = permille.min(1_000);
     }

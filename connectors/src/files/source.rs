@@ -202,15 +202,11 @@ impl<L: Line + ?Sized, F: Faults> Source for FilesReader<L, F> {
     }
 
     fn positions(&self) -> Vec<Partition> {
+        let is_ahead = F::has(Fault::PositionOfReadAhead);
+        let read = if is_ahead { self.lines.owned() } else { self.lines.consumed() };
         let offset = |number| {
             let part: &Part = &self.parts[number];
-            match number == self.part {
-                true if F::has(Fault::PositionOfReadAhead) => {
-                    part.offset + self.lines.owned() as u64
-                }
-                true => part.offset + self.lines.consumed() as u64,
-                false => part.offset,
-            }
+            if number == self.part { part.offset + read as u64 } else { part.offset }
         };
         let parts = self.parts.iter().enumerate();
         parts.map(|(number, part)| part.partition(offset(number))).collect()

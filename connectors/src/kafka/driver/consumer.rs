@@ -417,12 +417,10 @@ impl Reader {
         self.numbers = Numbers::new(from);
         self.reached.clear();
         self.batch.clear(round);
-        let partitions = || from.iter().map(|Fetch { partition: it, .. }| it);
-        let named = partitions().map(|it| (it.topic.as_str(), it.partition as i32));
-        if !self.fetcher.forward(named) {
-            let topic = partitions().map(|it| it.topic.as_str()).collect::<Vec<_>>().join("`, `");
-            return Err(Errors { settings: &self.settings }.unknown_topic(&topic));
-        }
+        let named = from.iter().map(|Fetch { partition: it, .. }| it);
+        let named = named.map(|it| (it.topic.as_str(), it.partition as i32));
+        let forwarded = self.fetcher.forward(named);
+        forwarded.map_err(|topic| Errors { settings: &self.settings }.unknown_topic(topic))?;
         let assign = || -> Result<(), Client> {
             let mut list = TopicPartitionList::with_capacity(from.len());
             for Fetch { partition: TopicPartition { topic, partition }, offset, .. } in from {

@@ -23,8 +23,6 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::RDKafkaErrorCode as Code;
 
 const OK: rd_kafka_resp_err_t = rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR;
-/// The timestamp of a record that has none.
-const NO_TIMESTAMP: i64 = -1;
 /// Records taken at once: librdkafka does not count them among those that it has fetched ahead, so
 /// these are the most that there can be beyond its limit.
 const CHUNK_RECORDS: usize = 256;
@@ -64,26 +62,32 @@ impl<C: ConsumerContext + 'static> Fetcher<C> {
 
     /// From now on what is fetched of these partitions comes from [`Self::take`]: to be called
     /// once, before they are assigned, and they may be assigned once (librdkafka forwards a
-    /// partition no more that was stopped). False if the name of a topic cannot be one.
-    pub(super) fn forward<'a>(&mut self, of: impl Iterator<Item = (&'a str, i32)>) -> bool {
+    /// partition no more that was stopped).
+    ///
+    /// # Errors
+    /// The name of a topic that cannot be one.
+    pub(super) fn forward<'a>(
+        &mut self,
+        of: impl Iterator<Item = (&'a str, i32)>,
+    ) -> Result<(), &'a str> {
         assert!(self.queue.is_null(), "a client is assigned partitions once");
         let client = self.client.client().native_ptr();
         // SAFETY: the client lives, and outlives the queue.
         self.queue = unsafe { rd_kafka_queue_new(client) };
         for (topic, partition) in of {
-            let Ok(topic) = CString::new(topic) else { return false };
+            let name = CString::new(topic).map_err(|_| topic)?;
             // SAFETY: the client lives, and the name for as long as the call. The partition's queue
             // is the caller's to destroy, and the one that it is forwarded to is kept by it.
             unsafe {
-                let queue = rd_kafka_queue_get_partition(client, topic.as_ptr(), partition);
+                let queue = rd_kafka_queue_get_partition(client, name.as_ptr(), partition);
                 if queue.is_null() {
-                    return false;
+                    return Err(topic);
                 }
                 rd_kafka_queue_forward(queue, self.queue);
                 rd_kafka_queue_destroy(queue);
             }
         }
-        true
+        Ok(())
     }
 
     /// Gives what has been fetched, until it is all given or `each` breaks; waits so long for the
@@ -197,7 +201,7 @@ impl<'a> Fetched<'a> {
         // SAFETY: the message lives.
         let timestamp = unsafe { rd_kafka_message_timestamp(self.message, &raw mut kind) };
         let is_known = kind != rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
-        (is_known && timestamp != NO_TIMESTAMP).then_some(timestamp)
+        is_known.then_some(timestamp)
     }
 
     #[inline]
