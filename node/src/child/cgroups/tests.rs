@@ -117,7 +117,8 @@ async fn real(node: u64, limits: bool) -> Option<Cgroups> {
     }
 }
 
-/// A shell in a group of its own that does this once it is there.
+/// A shell in a group of its own that does this once it is there: a command is one more process
+/// unless the shell becomes it.
 fn shell(groups: &Cgroups, script: &str, granted: Resources) -> (std::process::Child, Place) {
     let mut child = Command::new("sh")
         .args(["-c", &format!("read go; {script}")])
@@ -148,7 +149,7 @@ async fn the_kernel_ends_what_a_process_left_and_the_group_is_gone() {
     let folder = place.folder.clone();
     place.end().await;
     assert!(!is_alive(&left) && !folder.exists(), "{left:?} in {}", folder.display());
-    let (mut orphan, _forgotten) = shell(&groups, "sleep 300", GRANTED);
+    let (mut orphan, _forgotten) = shell(&groups, "exec sleep 300", GRANTED);
     // The node's next life begins while this one's children still run.
     assert_eq!(clear(&groups.root).await, 1);
     assert!(!orphan.wait().expect("it ends").success());
