@@ -93,6 +93,12 @@ pub const SCENARIOS: &[Scenario] = &[
         shrinks: true,
     },
     Scenario {
+        name: CUT_OFF,
+        about: "an app master is cut off with an executor, and tasks go back on both sides",
+        run: app_master_cut_off::<NoFaults>,
+        shrinks: true,
+    },
+    Scenario {
         name: DAG_VERSION,
         about: "each leader is lost with an app that it has just acknowledged, and the app runs",
         run: dag_version_after_leader_loss::<NoFaults>,
@@ -197,6 +203,34 @@ fn masters_down(seed: u64, wanted: &Wanted, options: &Options) -> Report {
         report.violations.push("no epoch committed while all masters were down".into());
     }
     report
+}
+
+/// The name of [`app_master_cut_off`].
+const CUT_OFF: &str = "app-master-cut-off";
+
+/// An app master is cut off together with an executor of its app again and again, and takes tasks
+/// back there, while its successor takes the same tasks over from where they run.
+#[must_use]
+pub fn app_master_cut_off<F: gear_core::host::Faults>(
+    seed: u64,
+    wanted: &Wanted,
+    options: &Options,
+) -> Report {
+    let swarm = Swarm::draw(seed).undisturbed(None);
+    scripted_with::<F>(CUT_OFF, (seed, &swarm), wanted, options, |setup, random| {
+        setup.safety = Duration::from_secs(30);
+        let mut at = random.between(500, 3_000);
+        while at < 28_000 {
+            // The executor that is launched anew has no tasks yet.
+            if random.permille(700) {
+                setup.planned.push(planned(FaultKind::KillExecutor, at, 0, random));
+                at += random.between(500, 2_500);
+            }
+            let lasts = random.between(500, 6_000);
+            setup.planned.push(planned(FaultKind::CutOffAppMaster, at, lasts, random));
+            at += lasts + random.between(500, 3_000);
+        }
+    })
 }
 
 /// The name of [`dag_version_after_leader_loss`].

@@ -9,7 +9,7 @@ use gear_core::host::Fault;
 use seeded::{Bug, Seeded};
 use sim::cluster::{Wanted, run_with};
 use sim::report::{Options, Report};
-use sim::scenario::dag_version_after_leader_loss;
+use sim::scenario::{app_master_cut_off, dag_version_after_leader_loss};
 
 /// Each bug has to be found within so many seeds: a few times what it took when it was measured.
 const SEEDS: u64 = 1_500;
@@ -52,4 +52,11 @@ bugs! {
 fn what_is_forgotten_with_a_leader_is_found() {
     found(Fault::AcknowledgeBeforeMajority.into(), dag_version_after_leader_loss::<Seeded>);
     found(Fault::ForgetRequestIds.into(), dag_version_after_leader_loss::<Seeded>);
+}
+
+/// An app master that deploys what its successor takes over is found by the scenario in which it is
+/// cut off with somebody on whom it can.
+#[test]
+fn what_is_deployed_on_the_other_side_is_found() {
+    found(Fault::DeployUnrecorded.into(), app_master_cut_off::<Seeded>);
 }

@@ -149,9 +149,9 @@ impl<F: Faults> Executor<F> {
         figures.collect()
     }
 
-    /// The attempt in which each task runs.
-    pub fn attempts(&self) -> impl Iterator<Item = (TaskId, Attempt)> {
-        self.tasks.iter().map(|there| (there.task.id(), there.attempt))
+    /// Its tasks, in the order of [`Self::figures`].
+    pub fn tasks(&self) -> impl Iterator<Item = &Task<F>> {
+        self.tasks.iter().map(|there| &there.task)
     }
 
     /// Hears something.

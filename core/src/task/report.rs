@@ -2,10 +2,16 @@
 
 use super::{Phase, Task};
 use crate::host::Faults;
-use crate::id::AppTerm;
+use crate::id::{AppTerm, Epoch};
 use crate::message::{TaskPhase, TaskReport};
 
 impl<F: Faults> Task<F> {
+    /// The epoch from which it has begun.
+    #[must_use]
+    pub const fn restored(&self) -> Epoch {
+        self.restored
+    }
+
     /// How it is doing, for an app master that did not deploy it. `term` is that of the one that
     /// did.
     #[must_use]

@@ -154,6 +154,9 @@ kinds! {
     /// Retention removes the oldest records of topics that apps read; which of them nobody has read
     /// yet are among them if the job has chosen what to do then.
     Retention => "retention",
+    /// An app master is cut off from everything but an executor of its app, one without tasks if
+    /// there is one.
+    CutOffAppMaster => "cut-off-app-master",
 }
 
 impl FaultKind {
@@ -295,6 +298,7 @@ impl Planned {
             | FaultKind::PartitionNodes
             | FaultKind::Isolate
             | FaultKind::OneWay
+            | FaultKind::CutOffAppMaster
             | FaultKind::PauseMachine
             | FaultKind::PauseProcess
             | FaultKind::FillDisk

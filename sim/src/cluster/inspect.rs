@@ -7,7 +7,7 @@ use gear_core::link::{ReceiverFigures, SenderFigures};
 use gear_core::time::Duration;
 
 use super::fault::FaultKind;
-use super::subject::{Channels, Look, Subject};
+use super::subject::{Channels, Look, Subject, TaskLook};
 use super::world::{Event, World};
 use crate::oracle::watch::Watch;
 use crate::oracle::{audit, credit};
@@ -30,7 +30,13 @@ impl World<'_> {
             let app = hosted.app();
             Some((number, app, hosted.subject.as_deref_mut()?))
         });
-        let Inspected { wrong, resumed, apart } = inspected(subjects, &mut self.watch, punctual);
+        let Inspected { mut wrong, resumed, apart, tasks } =
+            inspected(subjects, &mut self.watch, punctual);
+        for (app, task) in tasks {
+            let home = self.home(app);
+            let services = self.services.get_mut(&home);
+            wrong.extend(services.and_then(|services| services.commits.runs(task).err()));
+        }
         if resumed {
             self.seen("a link was resumed with what it had kept");
         }
@@ -55,6 +61,8 @@ pub(crate) struct Inspected {
     pub(crate) resumed: bool,
     /// Apps whose tasks are not all in the same attempt.
     pub(crate) apart: BTreeSet<AppId>,
+    /// Every task, with its app.
+    pub(crate) tasks: Vec<(AppId, TaskLook)>,
 }
 
 /// Looks at processes of apps, each with its number. `punctual` if no record may be late.
@@ -67,6 +75,7 @@ pub(crate) fn inspected<'a>(
     let mut receivers: BTreeMap<Key, ReceiverFigures> = BTreeMap::new();
     let mut wrong = Vec::new();
     let mut resumed = false;
+    let mut tasks = Vec::new();
     // Of executors that were given up and are still there only what nobody else has says anything.
     let mut attempts: BTreeMap<(AppId, TaskId), Attempt> = BTreeMap::new();
     for (number, app, subject) in subjects {
@@ -74,7 +83,8 @@ pub(crate) fn inspected<'a>(
             let attempt = attempts.entry((app, task.task)).or_default();
             *attempt = task.attempt.max(*attempt);
             wrong.extend(watch.fences.runs(number, task.task, task.attempt).err());
-            wrong.extend(watch.clocks.observe(number, task, punctual).err());
+            wrong.extend(watch.clocks.observe(number, &task, punctual).err());
+            tasks.push((app, task));
         }
         let Channels { senders: sends, receivers: receives, links } = subject.channels();
         let key = |channel, attempt| (app, channel, attempt);
@@ -93,5 +103,5 @@ pub(crate) fn inspected<'a>(
     let pairs = attempts.iter().zip(attempts.iter().skip(1));
     let pairs = pairs.filter(|(one, other)| one.0.0 == other.0.0 && one.1 != other.1);
     let apart = pairs.map(|(one, _)| one.0.0).collect();
-    Inspected { wrong, resumed, apart }
+    Inspected { wrong, resumed, apart, tasks }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use gear_core::control::Role;
+use gear_core::id::AppId;
 use gear_core::time::Duration;
 
 use super::fault::{DEPOSED_MAX, FaultKind, Planned};
@@ -58,6 +59,7 @@ impl World<'_> {
             | FaultKind::PartitionNodes
             | FaultKind::Isolate
             | FaultKind::OneWay => self.part(&planned, &mut random),
+            FaultKind::CutOffAppMaster => self.cut_off(&planned, &mut random),
             FaultKind::PowerLoss => {
                 let machine = random.place(self.machines.len());
                 self.end_machine(machine, planned.lasts, &mut random)
@@ -228,6 +230,43 @@ impl World<'_> {
         for other in self.voting() {
             self.links.open_both(deposed, other, at);
         }
+    }
+
+    /// An app master and an executor of its app are cut off from everybody else.
+    fn cut_off(&mut self, planned: &Planned, random: &mut Random) -> bool {
+        let alive = || self.processes.iter().filter(|hosted| hosted.alive);
+        let masters: Vec<(AppId, usize)> = alive()
+            .filter_map(|hosted| match hosted.look {
+                Look::App(look) if look.runs => Some((look.app, hosted.machine)),
+                _ => None,
+            })
+            .collect();
+        if masters.is_empty() {
+            return false;
+        }
+        let (app, machine) = masters[random.place(masters.len())];
+        let executors = || {
+            alive().filter(|hosted| hosted.machine != machine).filter_map(|hosted| {
+                match hosted.look {
+                    Look::Executor(look) if look.app == app => Some((hosted.machine, look.works)),
+                    _ => None,
+                }
+            })
+        };
+        let mut there: Vec<usize> =
+            executors().filter(|(_, works)| !works).map(|(machine, _)| machine).collect();
+        if there.is_empty() {
+            there = executors().map(|(machine, _)| machine).collect();
+        }
+        if there.is_empty() {
+            return false;
+        }
+        let group = [machine, there[random.place(there.len())]];
+        let until = self.now + planned.lasts;
+        for other in (0..self.machines.len()).filter(|other| !group.contains(other)) {
+            group.iter().for_each(|machine| self.links.shut_both(*machine, other, until));
+        }
+        true
     }
 
     fn disconnect(&mut self, planned: &Planned, random: &mut Random) -> bool {

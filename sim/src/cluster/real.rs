@@ -170,7 +170,7 @@ impl<F: Faults> Subject for AppProcess<F> {
 impl<F: Faults> Subject for ExecutorProcess<F> {
     fn look(&self, _: Time) -> Look {
         let (app, term) = (self.app(), self.app_term());
-        let works = self.executor().attempts().next().is_some();
+        let works = self.executor().tasks().next().is_some();
         Look::Executor(ExecutorLook { app, term, works })
     }
 
@@ -190,15 +190,17 @@ impl<F: Faults> Subject for ExecutorProcess<F> {
     }
 
     fn tasks(&mut self) -> Vec<TaskLook> {
-        let attempts: BTreeMap<_, _> = self.executor().attempts().collect();
-        let figures = self.executor_mut().figures().into_iter();
-        let look = figures.map(|(task, figures)| TaskLook {
-            task,
-            attempt: attempts[&task],
+        let executor = self.executor_mut();
+        let figures = executor.figures();
+        let looks = executor.tasks().zip(figures).map(|(task, (_, figures))| TaskLook {
+            task: task.id(),
+            uid: task.info().uid.clone(),
+            attempt: task.info().attempt,
+            restored: task.restored(),
             clock: figures.clock,
             late: figures.late,
         });
-        look.collect()
+        looks.collect()
     }
 
     fn channels(&self) -> Channels {

@@ -193,12 +193,16 @@ pub struct KnownApp {
 }
 
 /// What a task has come to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TaskLook {
     /// The task.
     pub task: TaskId,
+    /// The name of its processor.
+    pub uid: String,
     /// Its attempt.
     pub attempt: Attempt,
+    /// The epoch from which it has begun.
+    pub restored: Epoch,
     /// Its clock.
     pub clock: EventTime,
     /// Records that came too late for it.

@@ -18,9 +18,14 @@ impl Clocks {
     ///
     /// # Errors
     /// The rule that is broken.
-    pub fn observe(&mut self, process: usize, now: TaskLook, punctual: bool) -> Result<(), String> {
+    pub fn observe(
+        &mut self,
+        process: usize,
+        now: &TaskLook,
+        punctual: bool,
+    ) -> Result<(), String> {
         let task = now.task;
-        let before = self.seen.insert((process, task), now);
+        let before = self.seen.insert((process, task), now.clone());
         if let Some(before) = before.filter(|before| before.attempt == now.attempt)
             && now.clock < before.clock
         {
@@ -43,28 +48,28 @@ impl Clocks {
 
 #[cfg(test)]
 mod tests {
-    use gear_core::id::{Attempt, TaskId};
+    use gear_core::id::Attempt;
 
     use super::*;
 
     fn look(clock: i64, attempt: u64, late: u64) -> TaskLook {
-        let (task, clock) = (TaskId::default(), EventTime(clock));
-        TaskLook { task, attempt: Attempt(attempt), clock, late }
+        let (attempt, clock) = (Attempt(attempt), EventTime(clock));
+        TaskLook { attempt, clock, late, ..TaskLook::default() }
     }
 
     #[test]
     fn a_clock_falls_with_a_new_attempt_only() {
         let mut clocks = Clocks::default();
-        clocks.observe(1, look(5, 1, 0), true).unwrap();
-        clocks.observe(1, look(3, 2, 0), true).unwrap();
+        clocks.observe(1, &look(5, 1, 0), true).unwrap();
+        clocks.observe(1, &look(3, 2, 0), true).unwrap();
         assert_eq!(clocks.lowest(), Some(EventTime(3)));
-        assert!(clocks.observe(1, look(2, 2, 0), true).is_err());
+        assert!(clocks.observe(1, &look(2, 2, 0), true).is_err());
     }
 
     #[test]
     fn a_record_that_is_late_for_nobody_is_not_counted_late() {
         let mut clocks = Clocks::default();
-        clocks.observe(1, look(5, 1, 1), false).unwrap();
-        assert!(clocks.observe(1, look(5, 1, 1), true).is_err());
+        clocks.observe(1, &look(5, 1, 1), false).unwrap();
+        assert!(clocks.observe(1, &look(5, 1, 1), true).is_err());
     }
 }

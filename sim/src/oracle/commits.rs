@@ -11,6 +11,8 @@ use gear_core::id::{AppTerm, Epoch, LogNumber};
 use gear_core::message::{ObjectRef, Partition};
 use gear_core::task::decode_quarantine;
 
+use super::attempts::Attempts;
+use crate::cluster::TaskLook;
 use crate::direct::Store;
 
 /// What was seen of the commit log.
@@ -33,6 +35,8 @@ pub struct Commits {
     quarantine: BTreeMap<String, ObjectRef>,
     /// Which of them count, as the last record says.
     aside: Aside,
+    /// What the tasks have committed, and where those begin that run.
+    attempts: Attempts,
 }
 
 impl Commits {
@@ -113,7 +117,21 @@ impl Commits {
             }
         }
         self.aside = record.aside;
+        for (key, snapshot) in record.tasks {
+            // One that has finished says the same in every attempt.
+            if !snapshot.finished {
+                self.attempts.commits((key.uid, key.index), snapshot.attempt, record.epoch)?;
+            }
+        }
         Ok(())
+    }
+
+    /// A task of the app runs.
+    ///
+    /// # Errors
+    /// The rule that is broken.
+    pub fn runs(&mut self, look: TaskLook) -> Result<(), String> {
+        self.attempts.begins((look.uid, look.task.index), look.attempt, look.restored)
     }
 
     /// The highest term of a record that counts.

@@ -1,5 +1,6 @@
 //! What has to hold, each rule by itself.
 
+pub mod attempts;
 pub mod audit;
 pub mod channels;
 pub mod clocks;

@@ -57,7 +57,12 @@ impl Stage<'_> {
             let app = hosted.app();
             Some((number, app, hosted.subject.as_deref_mut()?))
         });
-        let Inspected { wrong, resumed, apart } = inspected(subjects, &mut state.watch, punctual);
+        let Inspected { mut wrong, resumed, apart, tasks } =
+            inspected(subjects, &mut state.watch, punctual);
+        for (app, task) in tasks {
+            let services = state.services.get_mut(&app);
+            wrong.extend(services.and_then(|services| services.commits.runs(task).err()));
+        }
         if resumed {
             state.seen("a link was resumed with what it had kept");
         }

@@ -115,6 +115,7 @@ fn numbers_arrive_in_order_whatever_happens() {
         FaultKind::AmbushLink,
         FaultKind::HoldBackLeader,
         FaultKind::DeposeLeader,
+        FaultKind::CutOffAppMaster,
         FaultKind::ZombieIo,
         FaultKind::SlowIo,
         FaultKind::Resubmit,
