@@ -21,6 +21,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::services::Services;
+use crate::system::processor_time;
 
 /// Longer than anything takes.
 pub const PATIENCE: Duration = Duration::from_secs(120);
@@ -79,6 +80,14 @@ impl Broker {
     #[must_use]
     pub const fn services(&self) -> Option<&Services> {
         self.services.as_ref()
+    }
+
+    /// Processor time that this process and the broker have taken, if that was started for it.
+    #[must_use]
+    pub fn processor_time(&self) -> Duration {
+        let broker = self.services.as_ref().and_then(|services| services.pid("kafka"));
+        let pids = [Some(std::process::id()), broker];
+        pids.into_iter().flatten().map(processor_time).sum()
     }
 
     /// Makes a topic, and waits until clients find it: the broker answers before it has it itself.
@@ -218,13 +227,19 @@ impl Transactions {
         while let Err((error, back)) = self.producer.send(record) {
             let full = KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull);
             assert_eq!(error, full, "what was to be sent to {topic}");
-            self.producer.poll(LOOK);
+            self.pause();
             record = back;
         }
         self.sends = self.sends.wrapping_add(1);
         if self.sends.is_multiple_of(SENDS_PER_LOOK) {
             self.producer.poll(Duration::ZERO);
         }
+    }
+
+    /// The library's own way of waiting looks again and again within less than a millisecond.
+    fn pause(&self) {
+        sleep(LOOK);
+        self.producer.poll(Duration::ZERO);
     }
 
     /// True if a transaction has lasted for its time; looks seldom at the clock.
@@ -247,7 +262,7 @@ impl Transactions {
     pub fn commit(&mut self, read: Option<&BaseConsumer>) {
         // The library's own way of waiting rounds up to 100 ms.
         while self.producer.in_flight_count() > 0 {
-            self.producer.poll(LOOK);
+            self.pause();
         }
         if let Some(consumer) = read {
             let positions = consumer.position().expect("it has partitions");

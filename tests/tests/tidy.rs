@@ -13,6 +13,7 @@ const COLUMNS_MAX: usize = 100;
 /// processor's hints are instructions, and librdkafka gives many records at once only in C.
 const UNSAFE_FILES: &[&str] = &[
     "connectors/src/kafka/driver/fetched.rs",
+    "connectors/src/kafka/driver/outlet.rs",
     "core/src/flow/prefetch.rs",
     "tests/benches/figures/allocations.rs",
     "tests/benches/figures/jobs.rs",

@@ -3,6 +3,7 @@
 mod consumer;
 mod errors;
 mod fetched;
+mod outlet;
 mod producer;
 mod told;
 mod topic_limit;

@@ -13,23 +13,22 @@ use gear_core::id::TaskId;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError as Client, RDKafkaErrorCode as Code};
-use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, NoCustomPartitioner, Producer as _};
+use rdkafka::producer::{BaseProducer, NoCustomPartitioner, Producer as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::errors::{is_refusal, is_unknown};
+use super::outlet::Outlet;
 use super::told::Told;
 use super::topic_limit::batch_bytes_max;
 use crate::kafka::settings::ClientSettings;
 use crate::kafka::sink::{
-    Command, DEFAULTS, Mark, Records, Reply, SERVICE, Session, Stored, Values, decode, encode,
+    Command, Mark, Records, Reply, SERVICE, Session, Stored, Values, decode, encode,
 };
 use crate::services::Answer;
 
 /// Time that a command may take; then the sink hears that it is not done.
 const COMMAND_TIME: Duration = Duration::from_secs(1);
-/// Time between two looks whether the cluster has everything. The library's own way of waiting
-/// rounds up to 100 ms.
+/// Time between two looks whether there is room in the queue.
 const LOOK: Duration = Duration::from_micros(500);
 /// Time for which the thread waits for a command before it looks for what the library tells.
 const IDLE: Duration = Duration::from_millis(500);
@@ -91,7 +90,7 @@ fn serve(incoming: &Receiver<Work>) {
                 answer(reply.map(|reply| encode(&reply)));
             }
             Err(RecvTimeoutError::Timeout) => {
-                worker.producers.values().for_each(|rd| rd.producer.poll(Duration::ZERO));
+                worker.producers.values().for_each(|rd| rd.outlet.producer().poll(Duration::ZERO));
             }
             Err(RecvTimeoutError::Disconnected) => return,
         }
@@ -113,7 +112,7 @@ struct Rd {
     /// Its transactional id, which names the group of its mark too; nothing if it has none.
     id: String,
     settings: Values,
-    producer: BaseProducer<Told, NoCustomPartitioner>,
+    outlet: Outlet<Told>,
     /// Reads and names the group; made when it is needed.
     group: Option<BaseConsumer<Told>>,
     /// A transaction is open.
@@ -219,8 +218,6 @@ impl Worker {
         if self.of(id.clone(), session).is_none() {
             self.producers.remove(&id).into_iter().for_each(end);
             let mut config = config(&settings);
-            // Of those that were delivered nobody wants to hear.
-            config.set("delivery.report.only.error", "true");
             match &id {
                 Some(id) => config.set("transactional.id", id),
                 None => config.set("enable.idempotence", "true"),
@@ -229,7 +226,7 @@ impl Worker {
             let rd = Rd {
                 session,
                 id: id.clone().unwrap_or_default(),
-                producer: producer.map_err(|error| creation(&settings, &error))?,
+                outlet: Outlet::new(producer.map_err(|error| creation(&settings, &error))?),
                 settings,
                 group: None,
                 began: false,
@@ -244,10 +241,10 @@ impl Worker {
         if id.is_none() {
             return Ok(Reply::Done);
         }
-        rd.producer.poll(LOOK);
-        match rd.producer.init_transactions(COMMAND_TIME) {
+        rd.outlet.producer().poll(LOOK);
+        match rd.outlet.producer().init_transactions(COMMAND_TIME) {
             Ok(()) => {
-                rd.producer.client().context().forget();
+                rd.outlet.producer().client().context().forget();
                 Ok(Reply::Done)
             }
             Err(error) => rd.judge(&error),
@@ -256,13 +253,17 @@ impl Worker {
 }
 
 impl Rd {
+    const fn producer(&self) -> &BaseProducer<Told, NoCustomPartitioner> {
+        self.outlet.producer()
+    }
+
     fn address(&self) -> &str {
         address(&self.settings)
     }
 
     /// What an error of a transaction comes to.
     fn judge(&self, error: &Client) -> Result<Reply, IoError> {
-        if let Some((code, reason)) = self.producer.client().fatal_error() {
+        if let Some((code, reason)) = self.producer().client().fatal_error() {
             return self.fatal(code, reason);
         }
         let Client::Transaction(wrong) = error else {
@@ -302,7 +303,7 @@ impl Rd {
 
     /// It was not done in time; if the cluster does not let this user in, it never will be.
     fn late(&self, reason: &str) -> IoError {
-        match self.producer.client().context().cluster() {
+        match self.producer().client().context().cluster() {
             Some((code, said)) if is_refusal(code) => of_code(self.address(), code, &said),
             Some((_, said)) => {
                 let reason = format!("{reason}; {said}");
@@ -357,10 +358,10 @@ impl Rd {
             return Ok(None);
         }
         // Behind a fatal error the library may not come back from this.
-        if let Some((code, reason)) = self.producer.client().fatal_error() {
+        if let Some((code, reason)) = self.producer().client().fatal_error() {
             return self.fatal(code, reason).map(Some);
         }
-        if let Err(error) = self.producer.begin_transaction() {
+        if let Err(error) = self.producer().begin_transaction() {
             return self.judge(&error).map(Some);
         }
         self.began = true;
@@ -394,7 +395,7 @@ impl Rd {
             let Some(record) = record else { break };
             count = count.wrapping_add(1);
             if count.is_multiple_of(SENDS_PER_POLL) {
-                self.producer.poll(Duration::ZERO);
+                self.producer().poll(Duration::ZERO);
             }
             if let Some(reply) = self.put(topic, &record, deadline)? {
                 return Ok(reply);
@@ -402,51 +403,42 @@ impl Rd {
         }
         self.sends += 1;
         self.position = 0;
-        self.producer.poll(Duration::ZERO);
+        self.producer().poll(Duration::ZERO);
         Ok(Reply::Done)
     }
 
     /// Puts a record into the queue, and waits for room there.
     fn put(
-        &self,
+        &mut self,
         topic: &str,
         record: &Stored<'_>,
         deadline: Instant,
     ) -> Result<Option<Reply>, IoError> {
-        let mut sent: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic);
-        (sent.key, sent.payload, sent.timestamp) = (record.key, record.value, record.timestamp);
-        sent.partition = record.partition.and_then(|number| i32::try_from(number).ok());
-        if !record.headers.is_empty() {
-            let mut headers = OwnedHeaders::new();
-            for header in record.headers.iter() {
-                headers = headers.insert(Header { key: header.name, value: header.value });
-            }
-            sent.headers = Some(headers);
-        }
         loop {
-            let Err((error, back)) = self.producer.send(sent) else { return Ok(None) };
-            let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
+            let Err(code) = self.outlet.put(topic, record) else { return Ok(None) };
             if code != Code::QueueFull {
-                if let Some((code, reason)) = self.producer.client().fatal_error() {
+                if let Some((code, reason)) = self.producer().client().fatal_error() {
                     return self.fatal(code, reason).map(Some);
                 }
                 if is_permanent(code) || is_refusal(code) {
                     return Err(of_code(self.address(), code, &format!("`{topic}`: {code}")));
                 }
-                return Ok(Some(Reply::Lost(error.to_string())));
+                return Ok(Some(Reply::Lost(code.to_string())));
             }
             if Instant::now() >= deadline {
                 return Err(self.late("the queue of what is to be sent is full"));
             }
-            self.producer.poll(LOOK);
-            sent = back;
+            // The library is not asked to wait: within less than a millisecond it would look again
+            // and again.
+            thread::sleep(LOOK);
+            self.producer().poll(Duration::ZERO);
         }
     }
 
     /// What has ended the open transaction, if anything has. The library says so when it is asked
     /// for something that is not possible then; to begin one is not possible in any case.
     fn ended_by(&self) -> Option<(Code, String)> {
-        match self.producer.begin_transaction() {
+        match self.producer().begin_transaction() {
             Err(Client::Transaction(wrong)) if wrong.txn_requires_abort() => {
                 Some((wrong.code(), wrong.string()))
             }
@@ -457,16 +449,17 @@ impl Rd {
     /// Waits until the cluster has all that was sent.
     fn drain(&self, deadline: Instant) -> Result<Option<Reply>, IoError> {
         let ended = || if self.began { self.ended_by() } else { None };
-        while self.producer.in_flight_count() > 0 {
+        while self.producer().in_flight_count() > 0 {
             if Instant::now() >= deadline {
                 if let Some((code, reason)) = ended() {
                     return self.undelivered(code, reason).map(Some);
                 }
                 return Err(self.late("what was sent is not acknowledged"));
             }
-            self.producer.poll(LOOK);
+            self.outlet.hurry();
+            self.producer().poll(Duration::ZERO);
         }
-        let told = self.producer.client().context().take_undelivered();
+        let told = self.producer().client().context().take_undelivered();
         let Some(undelivered) = told else { return Ok(None) };
         // All records of a transaction that has ended are dropped, whatever it has ended by.
         let (code, reason) = ended().unwrap_or(undelivered);
@@ -475,7 +468,7 @@ impl Rd {
 
     /// What it comes to that records were not delivered.
     fn undelivered(&self, code: Code, reason: String) -> Result<Reply, IoError> {
-        if let Some((code, reason)) = self.producer.client().fatal_error() {
+        if let Some((code, reason)) = self.producer().client().fatal_error() {
             return self.fatal(code, reason);
         }
         if is_permanent(code) || is_refusal(code) {
@@ -508,16 +501,16 @@ impl Rd {
             let Some(group) = self.group()?.group_metadata() else {
                 return Err(self.late("the group of the mark is not known yet"));
             };
-            let sent = self.producer.send_offsets_to_transaction(&offsets, &group, COMMAND_TIME);
+            let sent = self.producer().send_offsets_to_transaction(&offsets, &group, COMMAND_TIME);
             if let Err(error) = sent {
                 return self.judge(&error);
             }
             self.marked = true;
         }
-        if let Err(error) = self.producer.commit_transaction(COMMAND_TIME) {
+        if let Err(error) = self.producer().commit_transaction(COMMAND_TIME) {
             return self.judge(&error);
         }
-        self.producer.client().context().forget();
+        self.producer().client().context().forget();
         (self.began, self.marked, self.sends, self.position) = (false, false, 0, 0);
         self.commits += 1;
         Ok(Reply::Done)
@@ -546,9 +539,6 @@ fn address(settings: &Values) -> &str {
 
 fn config(settings: &Values) -> ClientConfig {
     let mut config = ClientConfig::new();
-    for (name, value) in DEFAULTS {
-        config.set(name, value);
-    }
     for (name, value) in settings {
         config.set(name, value);
     }

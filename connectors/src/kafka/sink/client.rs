@@ -27,6 +27,16 @@ const LIMIT_DEFAULT: u32 = 1_000_000;
 const LIMITS: std::ops::RangeInclusive<u32> = 1_000..=1_000_000_000;
 /// The client library's limit of a batch.
 const MESSAGE_MAX: &str = "message.max.bytes";
+/// What is to be a batch, in bytes.
+const BATCH: &str = "batch.size";
+/// KiB of records that the client library holds, whether they wait or are under way.
+const QUEUE: &str = "queue.buffering.max.kbytes";
+/// Halves of batches that it holds for each partition. A broker takes five requests of a producer
+/// for a partition at a time, and while one more waits for that, the library's thread looks again
+/// and again whether it may go: on two processors that took a third of them from the broker.
+const HALF_BATCHES: u64 = 7;
+/// Bytes that it holds of all partitions, unless one record takes more.
+const QUEUE_BYTES_MAX: u64 = 128 * 1_024 * 1_024;
 
 pub(super) type Fill<T> = dyn for<'a> Fn(<T as Record>::View<'a>, &mut Outgoing) + Send + Sync;
 
@@ -74,11 +84,14 @@ impl<T: Record> Client<T> {
         Command::Describe { settings: self.values(), topic: self.topic.clone() }
     }
 
-    /// The settings of a producer; its batches are as large as the topic takes them.
+    /// The settings of a producer; its batches are as large as the topic takes them, and as many
+    /// wait as its partitions take.
     pub(super) fn values(&self) -> Values {
         let mut settings = self.settings.clone();
         if let Some(topic) = self.described {
             settings.set_default(MESSAGE_MAX, topic.limit.to_string());
+            let batch = settings.get(BATCH).and_then(|set| set.parse().ok());
+            settings.set_default(QUEUE, queue_kib(topic, batch).to_string());
         }
         settings.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
     }
@@ -161,6 +174,15 @@ impl<T: Record> Client<T> {
     }
 }
 
+/// How much a producer holds for a topic whose batches were set to so many bytes.
+fn queue_kib(topic: Topic, batch: Option<u64>) -> u64 {
+    let limit = u64::from(topic.limit);
+    let batch = batch.unwrap_or(limit).min(limit);
+    let all = (batch * HALF_BATCHES / 2).saturating_mul(topic.partitions.into());
+    // The largest record has to fit in any case.
+    all.min(QUEUE_BYTES_MAX).max(2 * limit).div_ceil(1_024)
+}
+
 fn backoff(tries: u32) -> Duration {
     BACKOFF_MAX.min(BACKOFF_MIN * (1 << tries.min(16)))
 }
@@ -176,4 +198,21 @@ pub(super) fn misfit(reply: &Reply) -> String {
         "a producer answered {reply:?}, which is no answer to what was asked; this is a defect \
              of Gear: please report it"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_producer_holds_what_its_partitions_take_and_one_record_in_any_case() {
+        let kib = |partitions, limit, batch| queue_kib(Topic { partitions, limit }, batch);
+        assert_eq!(kib(1, 1_048_588, Some(1_000_000)), 3_418);
+        assert_eq!(kib(4, 1_048_588, Some(1_000_000)), 13_672);
+        assert_eq!(kib(1, 1_000_000, None), 3_418);
+        assert_eq!(kib(1, 1_000_000, Some(u64::MAX)), 3_418);
+        assert_eq!(kib(u32::MAX, 1_000_000, Some(1_000_000)), 131_072);
+        assert_eq!(kib(1, 1_000_000_000, Some(1_000_000)), 1_953_125);
+        assert_eq!(kib(1, 1_048_576, Some(1)), 2_048);
+    }
 }

@@ -41,11 +41,10 @@ pub const SEGMENT_BYTES: usize = 1_024 * 1_024;
 /// Bytes of output that a task holds in memory unless set, beside the checkpoint store: what a fast
 /// task puts out in an epoch of a second, and a small part of what a process may hold.
 pub const MEMORY_BYTES_DEFAULT: usize = 64 * 1_024 * 1_024;
-/// Records in a row that are as large as this are all that the queue of a producer holds, in KiB:
-/// twice what one may need to keep a broker busy for a second.
-const QUEUE_KIB: &str = "131072";
+/// How long a batch of a transaction waits for more: it ends with all of them in any case.
+const LINGER_IN_TRANSACTIONS: (&str, &str) = ("linger.ms", "50");
 /// What a producer is set to unless the job sets it.
-pub(crate) const DEFAULTS: [(&str, &str); 8] = [
+const DEFAULTS: [(&str, &str); 7] = [
     // A broker that comes back is noticed at once: the library would wait for up to 10 s.
     ("reconnect.backoff.ms", "50"),
     ("reconnect.backoff.max.ms", "500"),
@@ -55,7 +54,6 @@ pub(crate) const DEFAULTS: [(&str, &str); 8] = [
     ("batch.num.messages", "10000"),
     ("batch.size", "1000000"),
     ("queue.buffering.max.messages", "1000000"),
-    ("queue.buffering.max.kbytes", QUEUE_KIB),
 ];
 /// Settings that are the sink's own.
 const OWN: [(&str, &str); 4] = [
@@ -150,17 +148,22 @@ impl<T: Record, F: Faults> KafkaSink<T, F> {
     }
 
     /// All settings of librdkafka that a producer of this sink has, but for the transactional id
-    /// and the largest batch, which the topic decides on.
+    /// and what the topic decides on: the largest batch, and how much waits for the brokers.
     ///
     /// # Errors
     /// A setting that the sink decides on was set.
     pub fn settings(&self) -> Result<ClientSettings, SettingError> {
         self.check()?;
+        Ok(self.with_defaults())
+    }
+
+    fn with_defaults(&self) -> ClientSettings {
         let mut all = self.settings.clone();
-        for (name, value) in DEFAULTS {
+        let linger = self.transactional.then_some(LINGER_IN_TRANSACTIONS);
+        for (name, value) in linger.into_iter().chain(DEFAULTS) {
             all.set_default(name, value);
         }
-        Ok(all)
+        all
     }
 
     /// The same with other seeded bugs, for a simulator.
@@ -197,7 +200,7 @@ impl<T: Record, F: Faults> SinkConnector for KafkaSink<T, F> {
 
     fn sink(&self, task: &SinkTask) -> KafkaWriter<T, F> {
         let fill = Arc::clone(&self.fill);
-        let client = Client::new(self.settings.clone(), self.topic.clone(), fill);
+        let client = Client::new(self.with_defaults(), self.topic.clone(), fill);
         let writer = if self.transactional {
             let SinkTask { app, name, index, .. } = task;
             let id = format!("gear.{app}.{name}.{index}");
