@@ -8,6 +8,7 @@
 //! To run single inputs without cargo-fuzz: `cargo run -p gear-fuzz --bin NAME -- FILE...`.
 
 mod script;
+pub mod seeds;
 
 macro_rules! targets {
     ($($name:ident),* $(,)?) => {

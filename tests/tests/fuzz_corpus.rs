@@ -24,6 +24,18 @@ fn every_target_passes_its_corpus() {
 }
 
 #[test]
+fn records_in_seeds_are_as_they_are_written_now() {
+    let corpus = gear_tests::root().join("fuzz/corpus");
+    for (name, content) in gear_fuzz::seeds::with_records() {
+        let there = fs::read(corpus.join(&name));
+        assert!(
+            there.is_ok_and(|there| there == content),
+            "fuzz/corpus/{name}: write it with `cargo run -p gear-fuzz --example seeds`"
+        );
+    }
+}
+
+#[test]
 fn every_corpus_has_its_target() {
     for folder in fs::read_dir(gear_tests::root().join("fuzz/corpus")).expect("there are corpora") {
         let name = folder.expect("the corpora are readable").file_name();
