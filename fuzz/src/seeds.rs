@@ -97,7 +97,7 @@ fn epoch(number: u64, finished: bool) -> Record {
         attempt: Attempt(1),
         partitions: vec![partition],
         finished,
-        ..<_>::default()
+        ..TaskSnapshot::default()
     };
     let sink = TaskSnapshot {
         attempt: Attempt(1),

@@ -54,9 +54,14 @@ fn what_is_forgotten_with_a_leader_is_found() {
     found(Fault::ForgetRequestIds.into(), dag_version_after_leader_loss::<Seeded>);
 }
 
+/// Shortly before the first seed that finds it: those before take a minute.
+const NEAR: u64 = 180;
+
 /// An app master that deploys what its successor takes over is found by the scenario in which it is
 /// cut off with somebody on whom it can.
 #[test]
 fn what_is_deployed_on_the_other_side_is_found() {
-    found(Fault::DeployUnrecorded.into(), app_master_cut_off::<Seeded>);
+    let (wanted, options) = (Wanted::default(), Options::default());
+    let run = |seed| app_master_cut_off::<Seeded>(seed, &wanted, &options);
+    seeded::found(Fault::DeployUnrecorded.into(), NEAR..SEEDS, run);
 }

@@ -10,7 +10,8 @@ const COLUMNS_MAX: usize = 100;
 /// The files in which `unsafe` may stand, each of which says above every use why it is sound.
 ///
 /// A counting allocator is an unsafe trait, a thread's processor time is a call of libc, the
-/// processor's hints are instructions, and librdkafka gives many records at once only in C.
+/// processor's hints are instructions, and only in C does librdkafka take records by their topic's
+/// handle and give many at once.
 const UNSAFE_FILES: &[&str] = &[
     "connectors/src/kafka/driver/fetched.rs",
     "connectors/src/kafka/driver/outlet.rs",
