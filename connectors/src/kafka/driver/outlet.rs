@@ -5,6 +5,7 @@
 
 use std::ffi::{CString, c_void};
 use std::ptr::{null, null_mut};
+use std::time::Duration;
 
 use rdkafka::bindings::rd_kafka_vtype_t::{
     RD_KAFKA_VTYPE_END, RD_KAFKA_VTYPE_KEY, RD_KAFKA_VTYPE_MSGFLAGS, RD_KAFKA_VTYPE_PARTITION,
@@ -23,6 +24,8 @@ use rdkafka::producer::{
 use crate::kafka::sink::Stored;
 
 const OK: rd_kafka_resp_err_t = rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR;
+/// Events that are taken at once.
+const EVENTS_MAX: u32 = 10_000;
 /// The library chooses.
 const ANY_PARTITION: i32 = -1;
 
@@ -55,8 +58,23 @@ impl<C: ProducerContext<NoCustomPartitioner> + 'static> Outlet<C> {
         &self.client
     }
 
+    /// Lets go of the records that the cluster has, and hears what else the library tells; false if
+    /// there was nothing. A poll without a timeout takes one event, and each batch is one.
+    pub(super) fn reap(&self) -> bool {
+        let mut left = self.client.in_flight_count();
+        for count in 0..EVENTS_MAX {
+            self.client.poll(Duration::ZERO);
+            let now = self.client.in_flight_count();
+            if now == left {
+                return count > 0;
+            }
+            left = now;
+        }
+        true
+    }
+
     /// Sends what there is without waiting for more, and waits for a millisecond until the cluster
-    /// has it. Records that it has are let go of by [`BaseProducer::poll`].
+    /// has it and [`Self::reap`] has let go of it.
     pub(super) fn hurry(&self) {
         // SAFETY: the client lives. That it takes longer is no news.
         unsafe { rd_kafka_flush(self.client.client().native_ptr(), 1) };

@@ -90,7 +90,9 @@ fn serve(incoming: &Receiver<Work>) {
                 answer(reply.map(|reply| encode(&reply)));
             }
             Err(RecvTimeoutError::Timeout) => {
-                worker.producers.values().for_each(|rd| rd.outlet.producer().poll(Duration::ZERO));
+                for rd in worker.producers.values() {
+                    rd.outlet.reap();
+                }
             }
             Err(RecvTimeoutError::Disconnected) => return,
         }
@@ -395,7 +397,7 @@ impl Rd {
             let Some(record) = record else { break };
             count = count.wrapping_add(1);
             if count.is_multiple_of(SENDS_PER_POLL) {
-                self.producer().poll(Duration::ZERO);
+                self.outlet.reap();
             }
             if let Some(reply) = self.put(topic, &record, deadline)? {
                 return Ok(reply);
@@ -403,7 +405,7 @@ impl Rd {
         }
         self.sends += 1;
         self.position = 0;
-        self.producer().poll(Duration::ZERO);
+        self.outlet.reap();
         Ok(Reply::Done)
     }
 
@@ -430,8 +432,9 @@ impl Rd {
             }
             // The library is not asked to wait: within less than a millisecond it would look again
             // and again.
-            thread::sleep(LOOK);
-            self.producer().poll(Duration::ZERO);
+            if !self.outlet.reap() {
+                thread::sleep(LOOK);
+            }
         }
     }
 
@@ -456,8 +459,9 @@ impl Rd {
                 }
                 return Err(self.late("what was sent is not acknowledged"));
             }
-            self.outlet.hurry();
-            self.producer().poll(Duration::ZERO);
+            if !self.outlet.reap() {
+                self.outlet.hurry();
+            }
         }
         let told = self.producer().client().context().take_undelivered();
         let Some(undelivered) = told else { return Ok(None) };

@@ -90,8 +90,13 @@ impl<T: Record> Client<T> {
         let mut settings = self.settings.clone();
         if let Some(topic) = self.described {
             settings.set_default(MESSAGE_MAX, topic.limit.to_string());
-            let batch = settings.get(BATCH).and_then(|set| set.parse().ok());
-            settings.set_default(QUEUE, queue_kib(topic, batch).to_string());
+            let number = |name| settings.get(name).and_then(|set: &str| set.parse::<u64>().ok());
+            let (batch, most) = (number(BATCH), number(MESSAGE_MAX));
+            settings.set_default(QUEUE, queue_kib(topic, batch, most).to_string());
+            if batch.is_some_and(|batch| batch > topic.limit.into()) {
+                // The library would wait for batches that it never makes.
+                settings.set(BATCH, topic.limit.to_string());
+            }
         }
         settings.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
     }
@@ -174,13 +179,15 @@ impl<T: Record> Client<T> {
     }
 }
 
-/// How much a producer holds for a topic whose batches were set to so many bytes.
-fn queue_kib(topic: Topic, batch: Option<u64>) -> u64 {
+/// How much a producer holds for a topic, if so many bytes were set for a batch and as the most for
+/// one.
+fn queue_kib(topic: Topic, batch: Option<u64>, most: Option<u64>) -> u64 {
     let limit = u64::from(topic.limit);
     let batch = batch.unwrap_or(limit).min(limit);
     let all = (batch * HALF_BATCHES / 2).saturating_mul(topic.partitions.into());
     // The largest record has to fit in any case.
-    all.min(QUEUE_BYTES_MAX).max(2 * limit).div_ceil(1_024)
+    let largest = most.unwrap_or(limit).clamp(limit, u64::from(*LIMITS.end()));
+    all.min(QUEUE_BYTES_MAX).max(2 * largest).div_ceil(1_024)
 }
 
 fn backoff(tries: u32) -> Duration {
@@ -206,7 +213,7 @@ mod tests {
 
     #[test]
     fn a_producer_holds_what_its_partitions_take_and_one_record_in_any_case() {
-        let kib = |partitions, limit, batch| queue_kib(Topic { partitions, limit }, batch);
+        let kib = |partitions, limit, batch| queue_kib(Topic { partitions, limit }, batch, None);
         assert_eq!(kib(1, 1_048_588, Some(1_000_000)), 3_418);
         assert_eq!(kib(4, 1_048_588, Some(1_000_000)), 13_672);
         assert_eq!(kib(1, 1_000_000, None), 3_418);
@@ -214,5 +221,7 @@ mod tests {
         assert_eq!(kib(u32::MAX, 1_000_000, Some(1_000_000)), 131_072);
         assert_eq!(kib(1, 1_000_000_000, Some(1_000_000)), 1_953_125);
         assert_eq!(kib(1, 1_048_576, Some(1)), 2_048);
+        let topic = Topic { partitions: 1, limit: 1_000_000 };
+        assert_eq!(queue_kib(topic, None, Some(100_000_000)), 195_313);
     }
 }

@@ -41,8 +41,12 @@ pub const SEGMENT_BYTES: usize = 1_024 * 1_024;
 /// Bytes of output that a task holds in memory unless set, beside the checkpoint store: what a fast
 /// task puts out in an epoch of a second, and a small part of what a process may hold.
 pub const MEMORY_BYTES_DEFAULT: usize = 64 * 1_024 * 1_024;
-/// How long a batch of a transaction waits for more: it ends with all of them in any case.
-const LINGER_IN_TRANSACTIONS: (&str, &str) = ("linger.ms", "50");
+/// How long a batch of a transaction waits for more: it ends with all of them in any case. Records
+/// without a key would stay with a partition for twice as long.
+const IN_TRANSACTIONS: [(&str, &str); 2] =
+    [("linger.ms", "50"), ("sticky.partitioning.linger.ms", "10")];
+/// librdkafka's other name for `linger.ms`.
+const LINGER_ALIAS: &str = "queue.buffering.max.ms";
 /// What a producer is set to unless the job sets it.
 const DEFAULTS: [(&str, &str); 7] = [
     // A broker that comes back is noticed at once: the library would wait for up to 10 s.
@@ -159,9 +163,12 @@ impl<T: Record, F: Faults> KafkaSink<T, F> {
 
     fn with_defaults(&self) -> ClientSettings {
         let mut all = self.settings.clone();
-        let linger = self.transactional.then_some(LINGER_IN_TRANSACTIONS);
-        for (name, value) in linger.into_iter().chain(DEFAULTS) {
-            all.set_default(name, value);
+        let is_set = all.get(LINGER_ALIAS).is_some();
+        let transactional = self.transactional.then_some(IN_TRANSACTIONS).into_iter().flatten();
+        for (name, value) in transactional.chain(DEFAULTS) {
+            if name != "linger.ms" || !is_set {
+                all.set_default(name, value);
+            }
         }
         all
     }
