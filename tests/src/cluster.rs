@@ -19,6 +19,8 @@ use gear_core::wire::stream::{encode_entry, kind};
 use gear_core::wire::{Decoder, Entry, decode_message, message_kind};
 use tempfile::TempDir;
 
+use crate::system::status;
+
 /// Longer than anything takes that is waited for, on the slowest machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Between two looks at what is being waited for.
@@ -525,8 +527,7 @@ impl Cluster {
         let entries = fs::read_dir("/proc").expect("this is Linux").flatten();
         let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
         pids.filter_map(|pid| {
-            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-            let parent: u32 = stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()?;
+            let parent: u32 = status(pid)?.get(1)?.parse().ok()?;
             let called = fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?;
             (parent == node).then(|| (pid, called.trim_end_matches('\0').to_owned()))
         })
@@ -537,8 +538,7 @@ impl Cluster {
 /// True if there is a process of this number that has not ended.
 #[must_use]
 pub fn is_running(pid: u32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+    status(pid).is_some_and(|fields| !fields[0].starts_with('Z'))
 }
 
 /// Ends a process as `kill -9` does.

@@ -236,10 +236,16 @@ impl Transactions {
         }
     }
 
-    /// The library's own way of waiting looks again and again within less than a millisecond.
+    /// The library's own way of waiting looks again and again within less than a millisecond, and
+    /// without a timeout it takes one event: each batch is one.
     fn pause(&self) {
         sleep(LOOK);
-        self.producer.poll(Duration::ZERO);
+        let (mut left, mut now) = (0, self.producer.in_flight_count());
+        while left != now {
+            left = now;
+            self.producer.poll(Duration::ZERO);
+            now = self.producer.in_flight_count();
+        }
     }
 
     /// True if a transaction has lasted for its time; looks seldom at the clock.

@@ -35,14 +35,21 @@ pub fn strike(pid: u32, blow: Blow) {
     }
 }
 
+/// What the kernel says of a process in `/proc/PID/stat` behind its name: its state, its parent and
+/// so on; none if there is no such process.
+pub(crate) fn status(pid: u32) -> Option<Vec<String>> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name, in parentheses, may hold anything.
+    Some(stat.rsplit_once(") ")?.1.split(' ').map(str::to_owned).collect())
+}
+
 /// Processor time that a process has taken, of all its threads that there have been; zero if there
 /// is no such process.
 #[must_use]
 pub fn processor_time(pid: u32) -> Duration {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // The name, in parentheses, may hold anything.
-    let fields = stat.rsplit_once(") ").map_or("", |(_, fields)| fields).split(' ');
-    let ticks: u64 = fields.skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
+    let fields = status(pid).unwrap_or_default();
+    let times = fields.iter().skip(11).take(2);
+    let ticks: u64 = times.filter_map(|field| field.parse::<u64>().ok()).sum();
     // Linux counts hundredths of a second for programs, on every machine.
     Duration::from_millis(ticks * 10)
 }
