@@ -243,10 +243,10 @@ impl Worker {
         if id.is_none() {
             return Ok(Reply::Done);
         }
-        rd.outlet.producer().poll(LOOK);
-        match rd.outlet.producer().init_transactions(COMMAND_TIME) {
+        rd.producer().poll(LOOK);
+        match rd.producer().init_transactions(COMMAND_TIME) {
             Ok(()) => {
-                rd.outlet.producer().client().context().forget();
+                rd.producer().client().context().forget();
                 Ok(Reply::Done)
             }
             Err(error) => rd.judge(&error),
