@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use gear_core::control::Role;
 use gear_core::id::AppId;
-use gear_core::time::Duration;
+use gear_core::time::{Duration, Time};
 
 use super::fault::{DEPOSED_MAX, FaultKind, Planned};
 use super::hosted::Doom;
@@ -261,12 +261,10 @@ impl World<'_> {
         if there.is_empty() {
             return false;
         }
-        let group = [machine, there[random.place(there.len())]];
-        let until = self.now + planned.lasts;
-        for other in (0..self.machines.len()).filter(|other| !group.contains(other)) {
-            group.iter().for_each(|machine| self.links.shut_both(*machine, other, until));
-        }
-        true
+        let executor = there[random.place(there.len())];
+        let group: Vec<bool> =
+            (0..self.machines.len()).map(|other| other == machine || other == executor).collect();
+        self.shut_off(&group, false, self.now + planned.lasts)
     }
 
     fn disconnect(&mut self, planned: &Planned, random: &mut Random) -> bool {
@@ -324,9 +322,14 @@ impl World<'_> {
             }
             _ => (0..all).map(|_| random.permille(500)).collect(),
         };
+        self.shut_off(&group, one_way, until)
+    }
+
+    /// Shuts links between the machines of a group and all others; false if one of them is empty.
+    fn shut_off(&mut self, group: &[bool], one_way: bool, until: Time) -> bool {
         let mut met = false;
-        for from in (0..all).filter(|from| group[*from]) {
-            for to in (0..all).filter(|to| !group[*to]) {
+        for from in (0..group.len()).filter(|from| group[*from]) {
+            for to in (0..group.len()).filter(|to| !group[*to]) {
                 self.links.shut(from, to, until);
                 if !one_way {
                     self.links.shut(to, from, until);

@@ -30,16 +30,15 @@ impl Attempts {
     pub fn begins(&mut self, task: Name, attempt: Attempt, from: Epoch) -> Result<(), String> {
         let seen = self.tasks.entry(task.clone()).or_default();
         match seen.begun.insert(attempt, from) {
-            Some(before) if before == from => return Ok(()),
-            Some(before) => {
+            Some(before) if before != from => {
                 let (name, index) = task;
-                return Err(format!(
+                Err(format!(
                     "attempts: {name}-{index} begins in {attempt} from {from} and from {before}"
-                ));
+                ))
             }
-            None => {}
+            Some(_) => Ok(()),
+            None => seen.judge(&task),
         }
-        seen.judge(&task)
     }
 
     /// An epoch is committed with what a task has done in this attempt.
