@@ -371,6 +371,9 @@ pub(super) const OUTAGES: &[FaultKind] =
 /// What brokers do with old records, drawn apart as well.
 pub(super) const REMOVALS: &[FaultKind] = &[FaultKind::Retention];
 
+/// Partitions with an app master in the smaller part, drawn apart as well.
+pub(super) const CUT_OFFS: &[FaultKind] = &[FaultKind::CutOffAppMaster];
+
 /// For so long what an operator has ordered is under way, at most, unless something goes wrong.
 const ORDER_LASTS: Duration = Duration::from_secs(5);
 /// A leader that is to be deposed is cut off for so long at most.
@@ -383,6 +386,8 @@ pub(super) const ORDERS_MAX: u64 = 8;
 pub(super) const OUTAGES_MAX: u64 = 4;
 /// Most times in a run that old records are removed.
 pub(super) const REMOVALS_MAX: u64 = 6;
+/// Most times in a run that an app master is cut off.
+pub(super) const CUT_OFFS_MAX: u64 = 3;
 /// Most faults of a run that are about elections.
 pub(super) const ELECTIONS_MAX: u64 = 3;
 
@@ -469,11 +474,12 @@ mod tests {
             planned.extend(plan((ORDERS, ORDERS_MAX), faults, span, &mut random));
             planned.extend(plan((OUTAGES, OUTAGES_MAX), faults, span, &mut random));
             planned.extend(plan((REMOVALS, REMOVALS_MAX), faults, span, &mut random));
+            planned.extend(plan((CUT_OFFS, CUT_OFFS_MAX), faults, span, &mut random));
             assert!(planned.iter().all(|planned| faults.has(planned.kind)));
             met.extend(planned.iter().map(|planned| planned.kind));
             without.extend(FaultKind::ALL.iter().filter(|kind| !faults.has(**kind)));
         }
-        let timed = [EVENTS, ELECTIONS, ORDERS, OUTAGES, REMOVALS].concat();
+        let timed = [EVENTS, ELECTIONS, ORDERS, OUTAGES, REMOVALS, CUT_OFFS].concat();
         assert!(timed.iter().all(|kind| met.contains(kind)), "{met:?}");
         assert_eq!(without.len(), FaultKind::ALL.len());
     }

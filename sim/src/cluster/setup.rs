@@ -6,8 +6,8 @@ use gear_core::control::Resources;
 use gear_core::time::Duration;
 
 use super::fault::{
-    ELECTIONS, ELECTIONS_MAX, EVENTS, FaultKind, Faults, ORDERS, ORDERS_MAX, OUTAGES, OUTAGES_MAX,
-    PLANNED_MAX, Planned, REMOVALS, REMOVALS_MAX, plan, swarm,
+    CUT_OFFS, CUT_OFFS_MAX, ELECTIONS, ELECTIONS_MAX, EVENTS, FaultKind, Faults, ORDERS,
+    ORDERS_MAX, OUTAGES, OUTAGES_MAX, PLANNED_MAX, Planned, REMOVALS, REMOVALS_MAX, plan, swarm,
 };
 use crate::random::Random;
 
@@ -191,6 +191,7 @@ impl Setup {
         planned.extend(plan((ORDERS, ORDERS_MAX), 107));
         planned.extend(plan((OUTAGES, OUTAGES_MAX), 108));
         planned.extend(plan((REMOVALS, REMOVALS_MAX), 109));
+        planned.extend(plan((CUT_OFFS, CUT_OFFS_MAX), 110));
         planned.sort_by_key(|planned| planned.at);
         let keep = |(place, planned): (usize, Planned)| {
             let kept = !wanted.without.contains(&place) && faults.has(planned.kind);
