@@ -20,6 +20,9 @@ pub enum Fault {
     /// A Kafka sink's account names the output of its own epoch only, so that what earlier ones
     /// still have to produce is collected with their records.
     CollectBeforeProduced,
+    /// A Kafka sink that holds as much as it may takes no more, though what waits is of an epoch
+    /// that can only commit behind a barrier that it does not let pass.
+    WaitForUncommitted,
     /// A file sink trusts what it has written, without a sync.
     LeaveOutSync,
     /// A file sink gives a file its visible name at the barrier, before the epoch's record exists.

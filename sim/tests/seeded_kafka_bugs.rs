@@ -40,6 +40,7 @@ bugs! {
     look_before_fence: LookBeforeFence;
     produce_newest_first: ProduceNewestFirst;
     collect_before_produced: CollectBeforeProduced;
+    wait_for_uncommitted: WaitForUncommitted;
     latest_when_gone: LatestWhenGone;
     begin_anew_out_of_range: BeginAnewOutOfRange;
     earliest_for_latest: EarliestForLatest;

@@ -66,6 +66,14 @@ pub trait Sink: Send + 'static {
         true
     }
 
+    /// False while so much output waits that it takes no more records, and lets no barrier pass:
+    /// its task waits, and so do those before it. It is asked again in each turn, of which every
+    /// answer brings one. Only output that becomes visible without a further barrier may be waited
+    /// for so: any other may need the very barrier that waits.
+    fn has_room(&self) -> bool {
+        true
+    }
+
     /// Takes a record; one that can never be written is put aside by [`IoQueue::refuse`].
     ///
     /// # Errors

@@ -28,6 +28,10 @@ impl<S: Sink> SinkLogic<S> {
         SinkContext { now: cx.now, wall: cx.wall, io: cx.io }
     }
 
+    fn takes(&self, cx: &Cx<'_>) -> bool {
+        self.sink.has_room() && cx.io.bytes_outstanding() <= SINK_BYTES_OUTSTANDING_MAX
+    }
+
     fn slice(&mut self, work: &mut Work, cx: &mut Cx<'_>) -> Result<(), String> {
         let mut context = Self::context(cx);
         let mut reader = work.batch.reader(work.cursor);
@@ -61,11 +65,11 @@ impl<S: Sink> Logic for SinkLogic<S> {
     }
 
     fn drain(&mut self, cx: &mut Cx<'_>) -> Result<bool, String> {
-        Ok(self.sink.is_open() && cx.io.bytes_outstanding() <= SINK_BYTES_OUTSTANDING_MAX)
+        Ok(self.sink.is_open() && self.takes(cx))
     }
 
     fn work(&mut self, work: &mut Work, cx: &mut Cx<'_>) -> Result<(), String> {
-        while !work.is_done() && cx.io.bytes_outstanding() <= SINK_BYTES_OUTSTANDING_MAX {
+        while !work.is_done() && self.takes(cx) {
             self.slice(work, cx)?;
         }
         Ok(())

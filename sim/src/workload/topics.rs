@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use gear_connectors::faults::Faults;
 use gear_connectors::kafka::model::{Log, ModelCluster, ModelRecord};
+use gear_connectors::kafka::sink::SEGMENT_BYTES;
 use gear_connectors::kafka::{self, TopicPartition, WhenGone, read_up_to};
 use gear_core::api::{Record as _, Ref};
 use gear_core::clock::Watermarks;
@@ -26,6 +27,8 @@ use crate::random::{Random, mix};
 const BROKERS: &str = "model";
 /// Bytes of ballast that a record of a topic has at most: the model's topics take no large ones.
 const BALLAST_MAX: usize = 5_000;
+/// The longest time after which brokers end a transaction, in milliseconds.
+const TIMEOUT_LONGEST: u64 = 60_000;
 /// Transactions of other producers than the job's are numbered from here.
 const FOREIGN: u64 = 1 << 32;
 /// Time between two looks for partitions that have turned up.
@@ -57,6 +60,8 @@ pub struct Topics {
     seed: u64,
     /// Bytes of output that a task holds in memory.
     memory: usize,
+    /// Bytes of output that make up an object of the store.
+    segment: usize,
     /// After this time the cluster ends a transaction.
     pub timeout: Duration,
     /// What the job does where its position is gone.
@@ -79,10 +84,16 @@ impl Topics {
     pub fn draw<F: Faults>(seed: u64) -> Self {
         let mut random = Random::for_part(seed, 140);
         let (when_gone, overtaken) = draw_gone(&mut Random::for_part(seed, 142));
+        let memory = random.pick(&[0, 200, 2_000, 1 << 26]);
+        let timeout = random.pick(&[300, 1_000, 3_000, TIMEOUT_LONGEST]);
+        // A transaction of many segments takes long, and would be begun anew for ever.
+        let small: &[usize] = if timeout < TIMEOUT_LONGEST { &[] } else { &[1, 500] };
+        let segments = [small, &[SEGMENT_BYTES]].concat();
         Self {
             seed,
-            memory: random.pick(&[0, 200, 2_000, 1 << 26]),
-            timeout: Duration::from_millis(random.pick(&[300, 1_000, 3_000, 60_000])),
+            memory,
+            segment: Random::for_part(seed, 148).pick(&segments),
+            timeout: Duration::from_millis(timeout),
             when_gone,
             overtaken,
             grows: false,
@@ -378,7 +389,8 @@ fn write<F: Faults>(topics: &Topics, stream: Plain, name: &str) {
         record.key(row.1.to_le_bytes()).value(encode(&row));
     });
     let timeout = topics.timeout.as_millis().to_string();
-    let sink = sink.memory_bytes(topics.memory).set("transaction.timeout.ms", timeout);
+    let sink = sink.memory_bytes(topics.memory).segment_bytes(topics.segment);
+    let sink = sink.set("transaction.timeout.ms", timeout);
     stream.sink(name, sink.with_faults::<F>());
 }
 

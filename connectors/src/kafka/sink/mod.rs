@@ -35,9 +35,10 @@ pub use segment::{Outgoing, Records, Stored};
 use super::settings::{ClientSettings, SettingError};
 use crate::faults::{Faults, NoFaults};
 
-/// Bytes of records that are kept, sent and fetched together: amortises a write to the checkpoint
-/// store, and is a small part of what a task may hold.
-pub const SEGMENT_BYTES: usize = 1_024 * 1_024;
+/// Bytes of records that are kept, sent and fetched together unless set: amortises a write to the
+/// checkpoint store, where each is a file of its own that is synced, and is a small part of what a
+/// task may hold. A little less than a power of two, to which a buffer grows.
+pub const SEGMENT_BYTES: usize = 4 * 1_024 * 1_024 - 64 * 1_024;
 /// Bytes of output that a task holds in memory unless set, beside the checkpoint store: what a fast
 /// task puts out in an epoch of a second, and a small part of what a process may hold.
 pub const MEMORY_BYTES_DEFAULT: usize = 64 * 1_024 * 1_024;
@@ -86,8 +87,11 @@ pub fn sink_with<T: Record>(
         settings: ClientSettings::new(brokers),
         topic: topic.into(),
         transactional: true,
-        unsure: Unsure::Stop,
-        memory: MEMORY_BYTES_DEFAULT,
+        choices: Choices {
+            unsure: Unsure::Stop,
+            memory: MEMORY_BYTES_DEFAULT,
+            segment: SEGMENT_BYTES,
+        },
         fill: Arc::new(fill),
         faults: PhantomData,
     }
@@ -105,6 +109,14 @@ pub enum Unsure {
     Skip,
 }
 
+/// What a user can choose of how a transactional sink works.
+#[derive(Clone, Copy, Debug)]
+struct Choices {
+    unsure: Unsure,
+    memory: usize,
+    segment: usize,
+}
+
 /// Records to a topic; made by [`sink`] and [`sink_with`].
 ///
 /// Unless [`Self::at_least_once`] is said, an epoch's output appears in one transaction after the
@@ -114,8 +126,7 @@ pub struct KafkaSink<T: Record, F: Faults = NoFaults> {
     settings: ClientSettings,
     topic: String,
     transactional: bool,
-    unsure: Unsure,
-    memory: usize,
+    choices: Choices,
     fill: Arc<Fill<T>>,
     faults: PhantomData<fn() -> F>,
 }
@@ -140,14 +151,26 @@ impl<T: Record, F: Faults> KafkaSink<T, F> {
     /// standstill, unless the cluster is set otherwise.
     #[must_use]
     pub const fn when_unsure(mut self, unsure: Unsure) -> Self {
-        self.unsure = unsure;
+        self.choices.unsure = unsure;
         self
     }
 
-    /// Bytes of output that a task holds in memory; more of it waits in the checkpoint store.
+    /// Bytes of output that a task holds in memory, and three segments more that are on their way
+    /// to the checkpoint store; what does not fit waits there alone.
+    ///
+    /// While the output of a committed epoch is being produced, a task takes records as long as all
+    /// that waits fits into this, and beyond that half as much as it has sent: the job goes no
+    /// faster than the brokers.
     #[must_use]
     pub const fn memory_bytes(mut self, bytes: usize) -> Self {
-        self.memory = bytes;
+        self.choices.memory = bytes;
+        self
+    }
+
+    /// Bytes of output that make up an object of the checkpoint store, and that are sent as one.
+    #[must_use]
+    pub const fn segment_bytes(mut self, bytes: usize) -> Self {
+        self.choices.segment = bytes;
         self
     }
 
@@ -180,8 +203,7 @@ impl<T: Record, F: Faults> KafkaSink<T, F> {
             settings: self.settings,
             topic: self.topic,
             transactional: self.transactional,
-            unsure: self.unsure,
-            memory: self.memory,
+            choices: self.choices,
             fill: self.fill,
             faults: PhantomData,
         }
@@ -211,8 +233,7 @@ impl<T: Record, F: Faults> SinkConnector for KafkaSink<T, F> {
         let writer = if self.transactional {
             let SinkTask { app, name, index, .. } = task;
             let id = format!("gear.{app}.{name}.{index}");
-            let how = (self.unsure, self.memory);
-            Writer::Transactional(Transactional::new(client, how, id, task.attempt))
+            Writer::Transactional(Transactional::new(client, self.choices, id, task.attempt))
         } else {
             Writer::Plain(Plain::new(client, task.attempt))
         };
@@ -262,6 +283,13 @@ impl<T: Record, F: Faults> Sink for KafkaWriter<T, F> {
         match &self.writer {
             Writer::Transactional(writer) => writer.is_open(),
             Writer::Plain(writer) => writer.is_open(),
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        match &self.writer {
+            Writer::Transactional(writer) => writer.has_room(),
+            Writer::Plain(writer) => writer.has_room(),
         }
     }
 

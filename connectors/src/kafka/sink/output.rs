@@ -158,6 +158,21 @@ impl Id {
         due.map_or(self.known, |output| output.epoch.max(self.known))
     }
 
+    /// The segment that is to be sent next.
+    pub(super) fn next_mut(&mut self) -> Option<&mut Segment> {
+        let sent = self.sent;
+        let due = self.outputs.front_mut().filter(|output| output.since.is_some());
+        due.and_then(|output| output.segments.get_mut(sent))
+    }
+
+    /// That segment was sent. If it was in vain, it is fetched to be sent again.
+    pub(super) fn note_sent(&mut self) {
+        if let Some(segment) = self.next_mut() {
+            segment.spill();
+        }
+        self.sent += 1;
+    }
+
     /// The output of epochs up to this one, of which it is known that they have committed, is in
     /// Kafka.
     pub(super) fn produced(&mut self, epoch: u64) {

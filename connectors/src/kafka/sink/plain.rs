@@ -10,9 +10,11 @@ use gear_core::flow::push::Meta;
 use gear_core::id::{Attempt, Token};
 use gear_core::limits::SINK_BYTES_OUTSTANDING_MAX;
 
-use super::SEGMENT_BYTES;
 use super::client::{Client, call, misfit};
 use super::command::{Command, Reply, Session, decode};
+
+/// Bytes of records that are sent together while there are always more.
+const SEND_BYTES: usize = 1_024 * 1_024;
 
 /// Writes the records of one task as they come.
 pub(super) struct Plain<T: Record> {
@@ -52,9 +54,13 @@ impl<T: Record> Plain<T> {
         }
     }
 
+    pub(super) const fn is_open(&self) -> bool {
+        self.open
+    }
+
     /// What waits has to fit in memory.
-    pub(super) fn is_open(&self) -> bool {
-        self.open && self.allocated() <= SINK_BYTES_OUTSTANDING_MAX
+    pub(super) fn has_room(&self) -> bool {
+        self.allocated() <= SINK_BYTES_OUTSTANDING_MAX
     }
 
     fn allocated(&self) -> usize {
@@ -68,7 +74,7 @@ impl<T: Record> Plain<T> {
     #[inline]
     pub(super) fn write(&mut self, meta: Meta, view: T::View<'_>, cx: &mut SinkContext<'_>) {
         self.client.write(meta, view, cx);
-        if self.client.buffer.len() >= SEGMENT_BYTES {
+        if self.client.buffer.len() >= SEND_BYTES {
             self.idle(cx);
         }
     }

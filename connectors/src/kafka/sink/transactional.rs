@@ -27,7 +27,7 @@ use super::account::Account;
 use super::client::{Client, call, misfit};
 use super::command::{Command, Mark, Reply, Session, decode};
 use super::output::{Id, Output, Segment, sizes, spill};
-use super::{SEGMENT_BYTES, Unsure};
+use super::{Choices, Unsure};
 use crate::faults::{Fault, Faults};
 
 /// Time after which a mark is written anew though there is no output: brokers forget what an idle
@@ -39,8 +39,7 @@ const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(60);
 /// Writes the records of one task, each with its epoch.
 pub(super) struct Transactional<T: Record, F: Faults> {
     client: Client<T>,
-    unsure: Unsure,
-    memory: usize,
+    choices: Choices,
     attempt: Attempt,
     /// The task's own id, then those of tasks that there are no more, until their output is
     /// produced.
@@ -50,6 +49,8 @@ pub(super) struct Transactional<T: Record, F: Faults> {
     /// The request that is under way, and what it is for.
     asked: Option<(Token, Step)>,
     open: bool,
+    /// Output of committed epochs waits, and with what came since more than is to be in memory.
+    full: bool,
     faults: PhantomData<fn() -> F>,
 }
 
@@ -66,20 +67,19 @@ enum Step {
 }
 
 impl<T: Record, F: Faults> Transactional<T, F> {
-    pub(super) fn new(
-        client: Client<T>,
-        (unsure, memory): (Unsure, usize),
-        id: String,
-        attempt: Attempt,
-    ) -> Self {
+    pub(super) fn new(client: Client<T>, choices: Choices, id: String, attempt: Attempt) -> Self {
         let own = Id::new(id, client.topic.clone(), 0, Time::ZERO);
         let (ids, segments) = (vec![own], Vec::new());
-        let (asked, open, faults) = (None, false, PhantomData);
-        Self { client, unsure, memory, attempt, ids, segments, asked, open, faults }
+        let (asked, open, full, faults) = (None, false, false, PhantomData);
+        Self { client, choices, attempt, ids, segments, asked, open, full, faults }
     }
 
     pub(super) const fn is_open(&self) -> bool {
         self.open
+    }
+
+    pub(super) const fn has_room(&self) -> bool {
+        !self.full
     }
 
     pub(super) fn open(
@@ -115,7 +115,7 @@ impl<T: Record, F: Faults> Transactional<T, F> {
     #[inline]
     pub(super) fn write(&mut self, meta: Meta, view: T::View<'_>, cx: &mut SinkContext<'_>) {
         self.client.write(meta, view, cx);
-        if self.client.buffer.len() >= SEGMENT_BYTES {
+        if self.client.buffer.len() >= self.choices.segment {
             self.cut(cx);
         }
     }
@@ -160,6 +160,7 @@ impl<T: Record, F: Faults> Transactional<T, F> {
         }
         own.unmarked |= cx.now.since(own.marked_at) >= MARK_AGAIN;
         self.converse(cx);
+        self.weigh();
     }
 
     pub(super) fn answered(
@@ -175,10 +176,14 @@ impl<T: Record, F: Faults> Transactional<T, F> {
         let at = match result {
             Err(error) => Some(self.client.unheard(&error, cx)?),
             Ok(bytes) => {
-                self.client.heard();
+                // The store's answer says nothing of the brokers.
+                if !matches!(step, Step::Fetch(_)) {
+                    self.client.heard();
+                }
                 self.hear(step, bytes, cx)?
             }
         };
+        self.weigh();
         let Some(step) = self.next() else {
             self.asked = None;
             self.rest(cx);
@@ -207,7 +212,26 @@ impl<T: Record, F: Faults> Transactional<T, F> {
         if let Some(bytes) = self.client.cut() {
             let (object, token) = cx.io.keep(bytes.clone());
             self.segments.push(Segment { object, bytes: Some(bytes), keeping: Some(token) });
+            self.weigh();
         }
+    }
+
+    /// Looks anew whether there is room for more. Beyond what fits into memory, half as much is
+    /// taken as is sent: an epoch that holds more than memory brings the task to no standstill, and
+    /// the next one holds less.
+    fn weigh(&mut self) {
+        let waits_for = |output: &Output| output.since.is_some();
+        let all = || self.ids.iter().flat_map(|id| &id.outputs);
+        if !F::has(Fault::WaitForUncommitted) && !all().any(waits_for) {
+            self.full = false;
+            return;
+        }
+        let bytes = |segments: &mut dyn Iterator<Item = &Segment>| sizes(segments).0;
+        let sent = bytes(&mut self.ids.iter().flat_map(|id| id.segments().take(id.sent)));
+        let newer = all().filter(|output| !waits_for(output)).flat_map(|output| &output.segments);
+        let newer = bytes(&mut newer.chain(&self.segments));
+        let waiting = bytes(&mut self.ids.iter().flat_map(Id::segments).chain(&self.segments));
+        self.full = waiting - sent > self.choices.memory as u64 && newer >= sent / 2;
     }
 
     /// A segment is in the store.
@@ -221,9 +245,19 @@ impl<T: Record, F: Faults> Transactional<T, F> {
     }
 
     fn spill(&mut self) {
+        // What is being sent may have to be sent again.
+        let busy = match self.asked {
+            Some((_, Step::Send(id) | Step::Fetch(id))) => Some(id),
+            _ => None,
+        };
+        let next = |ids: &mut Vec<Id>| busy.and_then(|id| ids[id].next_mut())?.bytes.take();
+        let held = next(&mut self.ids);
         let allocated = self.waiting().allocated;
         let segments = self.ids.iter_mut().flat_map(Id::segments_mut).chain(&mut self.segments);
-        spill(segments, allocated, self.memory);
+        spill(segments, allocated, self.choices.memory);
+        if let Some(segment) = busy.and_then(|id| self.ids[id].next_mut()) {
+            segment.bytes = held;
+        }
     }
 
     /// Begins to talk to the producer, if there is anything to say and it is not being said.
@@ -344,7 +378,7 @@ impl<T: Record, F: Faults> Transactional<T, F> {
                 self.ids[id].fenced = true;
             }
             (Step::Look(id), Reply::Mark(mark)) => self.judge(id, mark)?,
-            (Step::Send(id), Reply::Done) => self.ids[id].sent += 1,
+            (Step::Send(id), Reply::Done) => self.ids[id].note_sent(),
             (Step::Commit(id), Reply::Done) => self.produced(id, cx.now),
             (Step::Commit(id), Reply::Lost(_)) if F::has(Fault::TakeUnknownForCommitted) => {
                 self.produced(id, cx.now);
@@ -456,7 +490,7 @@ impl<T: Record, F: Faults> Transactional<T, F> {
                 }
                 id.unmarked = true;
             }
-            None => match self.unsure {
+            None => match self.choices.unsure {
                 Unsure::Stop => return Err(self.unsure_of(number, mark)),
                 Unsure::Produce => {}
                 Unsure::Skip => {

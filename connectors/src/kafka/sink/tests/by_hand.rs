@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::kafka::sink::Unsure;
+use crate::kafka::sink::{SEGMENT_BYTES, Unsure};
 
 /// A task of one, its cluster and its store.
 struct Bench {
@@ -342,20 +342,78 @@ fn a_job_may_write_to_another_topic_than_before() {
     assert_eq!((there, bench.values().len()), (1, 1));
 }
 
+/// Records of this value, as many as fill so many segments.
+fn filling(segments: usize, value: &str) -> Vec<&str> {
+    vec![value; segments * SEGMENT_BYTES / value.len() + 1]
+}
+
 #[test]
 fn output_beyond_the_memory_is_fetched_from_the_store_when_it_is_produced() {
     let mut bench = Bench::new(&sink().memory_bytes(0));
     bench.settle();
     let large = "x".repeat(9_000);
-    let values: Vec<&str> = (0..400).map(|_| large.as_str()).collect();
+    let values = filling(3, &large);
     bench.epoch(1, &values);
     let waiting = bench.task.writer.waiting();
-    assert!(waiting.bytes > 3_600_000, "{waiting:?}");
+    assert!(waiting.bytes > 3 * SEGMENT_BYTES as u64, "{waiting:?}");
     assert_eq!(waiting.allocated, 0);
     assert!(bench.task.writer.objects().len() > 2);
     bench.commit(1);
-    assert_eq!(bench.values().len(), 400);
+    assert_eq!(bench.values().len(), values.len());
     assert_eq!(bench.task.writer.waiting().allocated, 0);
+}
+
+#[test]
+fn no_more_is_taken_while_committed_output_waits_and_memory_is_full() {
+    const MEMORY: usize = 3 * SEGMENT_BYTES;
+    let mut bench = Bench::new(&sink().memory_bytes(MEMORY));
+    bench.settle();
+    let large = "x".repeat(9_000);
+    let values = filling(5, &large);
+    // Its barrier is yet to come, so it is taken whole, however large it is.
+    bench.epoch(1, &values);
+    assert!(bench.task.takes());
+    bench.task.commit(1, bench.clock);
+    assert!(!bench.task.takes());
+    let mut taken = 0;
+    while bench.task.call() | bench.task.store(&mut bench.store) | bench.task.hear(bench.clock) {
+        bench.task.collect(bench.clock);
+        // What is sent makes room for what comes next.
+        while bench.task.takes() && bench.task.writer.waiting().since.is_some() {
+            bench.task.write("k", &large, bench.clock);
+            taken += 1;
+        }
+        let waiting = bench.task.writer.waiting();
+        assert!(taken == 0 || waiting.allocated <= MEMORY + 2 * SEGMENT_BYTES, "{waiting:?}");
+    }
+    assert!(taken * large.len() > SEGMENT_BYTES, "{taken} were taken");
+    assert_eq!(bench.values().len(), values.len());
+    assert!(bench.task.takes());
+}
+
+#[test]
+fn a_transaction_that_is_lost_is_made_again_with_what_had_been_sent() {
+    let large = "x".repeat(9_000);
+    let values = filling(3, &large);
+    let mut sent = 0;
+    for calls in 0..8 {
+        let mut bench = Bench::ready();
+        bench.epoch(1, &values);
+        bench.task.commit(1, bench.clock);
+        let held = bench.task.writer.waiting().allocated;
+        for _ in 0..calls {
+            bench.task.call();
+            bench.task.hear(bench.clock);
+            bench.task.collect(bench.clock);
+        }
+        sent += usize::from(bench.task.writer.waiting().allocated < held);
+        bench.clock.advance(100_000_000);
+        bench.cluster.expire("gear.app.sink.0");
+        bench.settle();
+        let found = bench.values().len();
+        assert_eq!((found, bench.failed()), (values.len(), ""), "after {calls} calls");
+    }
+    assert!(sent > 2, "{sent}");
 }
 
 #[test]

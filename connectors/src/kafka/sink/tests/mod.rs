@@ -115,6 +115,11 @@ impl Task {
         self.warnings.extend(self.io.take_warnings());
     }
 
+    /// True if it takes records and barriers.
+    fn takes(&self) -> bool {
+        self.writer.is_open() && self.writer.has_room()
+    }
+
     fn write(&mut self, key: &str, value: &str, clock: Clock) {
         let view = (key.to_owned(), value.to_owned());
         self.with(clock, |writer, cx| writer.write(Meta::at(EventTime::MIN), view, cx));

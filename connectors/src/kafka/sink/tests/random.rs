@@ -2,6 +2,7 @@
 //! committed records finds is what was put in, once and in order.
 
 use super::*;
+use crate::kafka::sink::SEGMENT_BYTES;
 use crate::random::SplitMix;
 
 const PARTITIONS: u32 = 3;
@@ -53,12 +54,13 @@ impl World {
             unfenced: false,
         };
         let memory = random.below(3) as usize * 50;
+        let segment = [1, 60, SEGMENT_BYTES][random.below(3) as usize];
         let mut world = Self {
             random,
             clock: Clock::start(),
             cluster,
             store: Store::new(),
-            sink: sink().memory_bytes(memory),
+            sink: sink().memory_bytes(memory).segment_bytes(segment),
             tasks: Vec::new(),
             zombies: Vec::new(),
             unheard: Vec::new(),
@@ -115,15 +117,14 @@ impl World {
     fn read(&mut self) {
         let (key, number) = (self.position % KEYS, self.position / KEYS);
         let task = (key % self.tasks.len() as u64) as usize;
-        if self.tasks[task].writer.is_open() {
+        if self.tasks[task].takes() {
             self.tasks[task].write(&format!("k{key}"), &number.to_string(), self.clock);
             self.position += 1;
         }
     }
 
     fn barrier(&mut self) {
-        let open = self.tasks.iter().all(|task| task.writer.is_open());
-        if open && self.positions.len() < 4 {
+        if self.tasks.iter().all(Task::takes) && self.positions.len() < 4 {
             self.started += 1;
             self.positions.push_back((self.started, self.position));
             for task in &mut self.tasks {
