@@ -104,6 +104,14 @@ impl Topics {
         }
     }
 
+    /// With output that is sent at once: where faults go on for ever, a transaction of many requests
+    /// never ends.
+    #[must_use]
+    pub const fn in_one_segment(mut self) -> Self {
+        self.segment = SEGMENT_BYTES;
+        self
+    }
+
     /// The rows of a source, by its number.
     pub(super) fn read(&self, app: &mut App<()>, number: usize, watermarks: Watermarks) -> Plain {
         (self.read)(self, app, number, watermarks)
