@@ -104,8 +104,8 @@ impl Topics {
         }
     }
 
-    /// With output that is sent at once: where faults go on for ever, a transaction of many requests
-    /// never ends.
+    /// With output that is sent at once: where faults go on for ever, a transaction of many
+    /// requests never ends.
     #[must_use]
     pub const fn in_one_segment(mut self) -> Self {
         self.segment = SEGMENT_BYTES;
