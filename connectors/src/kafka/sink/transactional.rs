@@ -250,8 +250,7 @@ impl<T: Record, F: Faults> Transactional<T, F> {
             Some((_, Step::Send(id) | Step::Fetch(id))) => Some(id),
             _ => None,
         };
-        let next = |ids: &mut Vec<Id>| busy.and_then(|id| ids[id].next_mut())?.bytes.take();
-        let held = next(&mut self.ids);
+        let held = busy.and_then(|id| self.ids[id].next_mut()?.bytes.take());
         let allocated = self.waiting().allocated;
         let segments = self.ids.iter_mut().flat_map(Id::segments_mut).chain(&mut self.segments);
         spill(segments, allocated, self.choices.memory);
@@ -361,10 +360,7 @@ impl<T: Record, F: Faults> Transactional<T, F> {
         cx: &mut SinkContext<'_>,
     ) -> Result<Option<Time>, String> {
         if let Step::Fetch(id) = step {
-            let id = &mut self.ids[id];
-            let sent = id.sent;
-            let output = id.outputs.front_mut();
-            if let Some(segment) = output.and_then(|output| output.segments.get_mut(sent)) {
+            if let Some(segment) = self.ids[id].next_mut() {
                 segment.bytes = Some(bytes.into());
             }
             return Ok(None);
