@@ -317,7 +317,7 @@ impl Planned {
 }
 
 /// Kinds that are an event with a time; the others are rates.
-pub(super) const EVENTS: &[FaultKind] = &[
+const EVENTS: &[FaultKind] = &[
     FaultKind::Disconnect,
     FaultKind::Disconnect,
     FaultKind::DisconnectMachine,
@@ -348,10 +348,10 @@ pub(super) const EVENTS: &[FaultKind] = &[
     FaultKind::StoreOutage,
 ];
 /// Kinds that have a time and are drawn apart: a seed plans what it did before there were these.
-pub(super) const ELECTIONS: &[FaultKind] = &[FaultKind::HoldBackLeader, FaultKind::DeposeLeader];
+const ELECTIONS: &[FaultKind] = &[FaultKind::HoldBackLeader, FaultKind::DeposeLeader];
 
 /// What an operator does to a cluster that suffers, drawn apart as well.
-pub(super) const ORDERS: &[FaultKind] = &[
+const ORDERS: &[FaultKind] = &[
     FaultKind::ChangeVoters,
     FaultKind::ChangeVoters,
     FaultKind::ChangeVoters,
@@ -365,31 +365,42 @@ pub(super) const ORDERS: &[FaultKind] = &[
 ];
 
 /// What happens to brokers and name nodes, drawn apart as well.
-pub(super) const OUTAGES: &[FaultKind] =
+const OUTAGES: &[FaultKind] =
     &[FaultKind::BrokerOutage, FaultKind::LeaderMoves, FaultKind::LeaderMoves, FaultKind::SafeMode];
 
 /// What brokers do with old records, drawn apart as well.
-pub(super) const REMOVALS: &[FaultKind] = &[FaultKind::Retention];
+const REMOVALS: &[FaultKind] = &[FaultKind::Retention];
 
 /// Partitions with an app master in the smaller part, drawn apart as well.
-pub(super) const CUT_OFFS: &[FaultKind] = &[FaultKind::CutOffAppMaster];
+const CUT_OFFS: &[FaultKind] = &[FaultKind::CutOffAppMaster];
 
 /// For so long what an operator has ordered is under way, at most, unless something goes wrong.
 const ORDER_LASTS: Duration = Duration::from_secs(5);
 /// A leader that is to be deposed is cut off for so long at most.
 pub(super) const DEPOSED_MAX: Duration = Duration::from_secs(4);
 /// Most faults of a run.
-pub(super) const PLANNED_MAX: u64 = 16;
+const PLANNED_MAX: u64 = 16;
 /// Most orders of a run.
-pub(super) const ORDERS_MAX: u64 = 8;
+const ORDERS_MAX: u64 = 8;
 /// Most faults of a run that are about brokers and name nodes.
-pub(super) const OUTAGES_MAX: u64 = 4;
+const OUTAGES_MAX: u64 = 4;
 /// Most times in a run that old records are removed.
-pub(super) const REMOVALS_MAX: u64 = 6;
+const REMOVALS_MAX: u64 = 6;
 /// Most times in a run that an app master is cut off.
-pub(super) const CUT_OFFS_MAX: u64 = 3;
+const CUT_OFFS_MAX: u64 = 3;
 /// Most faults of a run that are about elections.
-pub(super) const ELECTIONS_MAX: u64 = 3;
+const ELECTIONS_MAX: u64 = 3;
+
+/// Kinds that are drawn together, how many faults of a run they are at most, and the part of its
+/// randomness that draws them.
+pub(super) const PLANS: &[((&[FaultKind], u64), u64)] = &[
+    ((EVENTS, PLANNED_MAX), 103),
+    ((ELECTIONS, ELECTIONS_MAX), 105),
+    ((ORDERS, ORDERS_MAX), 107),
+    ((OUTAGES, OUTAGES_MAX), 108),
+    ((REMOVALS, REMOVALS_MAX), 109),
+    ((CUT_OFFS, CUT_OFFS_MAX), 110),
+];
 
 /// What is left of a set in one run: some kinds are off entirely in each.
 #[must_use]
@@ -468,19 +479,18 @@ mod tests {
             let mut random = Random::new(seed);
             let faults = swarm(Faults::all(), &mut random);
             let span = Duration::from_secs(10);
-            let mut planned = plan((EVENTS, PLANNED_MAX), faults, span, &mut random);
-            assert!(planned.is_sorted_by_key(|planned| planned.at));
-            planned.extend(plan((ELECTIONS, ELECTIONS_MAX), faults, span, &mut random));
-            planned.extend(plan((ORDERS, ORDERS_MAX), faults, span, &mut random));
-            planned.extend(plan((OUTAGES, OUTAGES_MAX), faults, span, &mut random));
-            planned.extend(plan((REMOVALS, REMOVALS_MAX), faults, span, &mut random));
-            planned.extend(plan((CUT_OFFS, CUT_OFFS_MAX), faults, span, &mut random));
+            let mut planned = Vec::new();
+            for (drawn, _) in PLANS {
+                let some = plan(*drawn, faults, span, &mut random);
+                assert!(some.is_sorted_by_key(|planned| planned.at));
+                planned.extend(some);
+            }
             assert!(planned.iter().all(|planned| faults.has(planned.kind)));
             met.extend(planned.iter().map(|planned| planned.kind));
             without.extend(FaultKind::ALL.iter().filter(|kind| !faults.has(**kind)));
         }
-        let timed = [EVENTS, ELECTIONS, ORDERS, OUTAGES, REMOVALS, CUT_OFFS].concat();
-        assert!(timed.iter().all(|kind| met.contains(kind)), "{met:?}");
+        let mut timed = PLANS.iter().flat_map(|((kinds, _), _)| *kinds);
+        assert!(timed.all(|kind| met.contains(kind)), "{met:?}");
         assert_eq!(without.len(), FaultKind::ALL.len());
     }
 }

@@ -5,10 +5,7 @@ use std::collections::BTreeSet;
 use gear_core::control::Resources;
 use gear_core::time::Duration;
 
-use super::fault::{
-    CUT_OFFS, CUT_OFFS_MAX, ELECTIONS, ELECTIONS_MAX, EVENTS, FaultKind, Faults, ORDERS,
-    ORDERS_MAX, OUTAGES, OUTAGES_MAX, PLANNED_MAX, Planned, REMOVALS, REMOVALS_MAX, plan, swarm,
-};
+use super::fault::{FaultKind, Faults, PLANS, Planned, plan, swarm};
 use crate::random::Random;
 
 /// One run of a cluster, settled before it begins.
@@ -185,13 +182,8 @@ impl Setup {
         let faults = wanted.off.kinds().fold(drawn, Faults::without);
         let safety = random.pick(&[2_000, 6_000, 10_000]);
         let safety = wanted.safety.unwrap_or(Duration::from_millis(safety));
-        let plan = |kinds, part| plan(kinds, drawn, safety, &mut Random::for_part(seed, part));
-        let mut planned = plan((EVENTS, PLANNED_MAX), 103);
-        planned.extend(plan((ELECTIONS, ELECTIONS_MAX), 105));
-        planned.extend(plan((ORDERS, ORDERS_MAX), 107));
-        planned.extend(plan((OUTAGES, OUTAGES_MAX), 108));
-        planned.extend(plan((REMOVALS, REMOVALS_MAX), 109));
-        planned.extend(plan((CUT_OFFS, CUT_OFFS_MAX), 110));
+        let plan = |&(kinds, part)| plan(kinds, drawn, safety, &mut Random::for_part(seed, part));
+        let mut planned: Vec<Planned> = PLANS.iter().flat_map(plan).collect();
         planned.sort_by_key(|planned| planned.at);
         let keep = |(place, planned): (usize, Planned)| {
             let kept = !wanted.without.contains(&place) && faults.has(planned.kind);
