@@ -27,7 +27,7 @@ pub struct Figures {
     pub queue_bytes: u64,
     /// Bytes that it may send at once, over the channel that has least; none if it sends nowhere.
     pub credit_bytes: Option<u64>,
-    /// Time in which it could do nothing because what it sends to has no room.
+    /// Time in which it could do nothing because what it sends to took nothing.
     pub blocked: Duration,
     /// The last epoch of which all that it had to say was stored; 0 if none.
     pub epoch: Epoch,
@@ -43,7 +43,7 @@ pub struct Figures {
     pub latency: Latency,
     /// Bytes of its state.
     pub state_bytes: u64,
-    /// Bytes of a sink's output that are not yet visible.
+    /// Bytes of a sink's output of epochs that are not yet visible as a whole.
     pub output_bytes: u64,
     /// How long the oldest epoch has been committed whose output is not yet visible.
     pub output_age: Duration,
@@ -99,7 +99,7 @@ impl<F: Faults> Task<F> {
             bytes_out: self.logic.outputs().sent_bytes(),
             queue_bytes: self.inputs.iter().map(Input::bytes).sum::<usize>() as u64,
             credit_bytes: self.logic.outputs().least_credit(),
-            blocked: self.blocked,
+            blocked: self.blocked.until(self.now),
             epoch,
             snapshot,
             snapshot_bytes,

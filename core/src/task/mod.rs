@@ -3,6 +3,7 @@
 //! A task is turned by [`Task::step`]; what happens in a step, in this order: what an earlier step
 //! left is finished, a slice of a snapshot is written, then one item is taken from an input.
 
+mod blocked;
 mod completion;
 mod figures;
 mod input;
@@ -29,8 +30,9 @@ use crate::flow::push::{Guard, guarded};
 use crate::host::{Fault, Faults, NoFaults};
 use crate::id::{ChannelId, Epoch, TaskId, Token};
 use crate::message::{EpochStart, Item, Message, ObjectRef, TaskDeployment};
-use crate::time::{Duration, Time, WallTime};
+use crate::time::{Time, WallTime};
 
+use blocked::Blocked;
 pub use figures::Figures;
 use input::Input;
 pub use latency::{LATENCY_BOUNDS, Latency};
@@ -142,8 +144,7 @@ pub struct Task<F: Faults = NoFaults> {
     bytes_in: u64,
     latency: Latency,
     /// Time in which there was no room for what it sends, and since when there is none.
-    blocked: Duration,
-    blocked_since: Option<Time>,
+    blocked: Blocked,
     /// The time of its last step.
     now: Time,
     /// Why it cannot go on.
@@ -225,8 +226,7 @@ impl<F: Faults> Task<F> {
             records_in: 0,
             bytes_in: 0,
             latency: Latency::default(),
-            blocked: Duration::ZERO,
-            blocked_since: None,
+            blocked: Blocked::default(),
             now: Time::ZERO,
             failure: String::new(),
             records_before: deployment.records,
@@ -349,7 +349,9 @@ impl<F: Faults> Task<F> {
         if self.phase == Phase::Ended {
             return Ok(if busy { Turn::Busy } else { Turn::Waits(None) });
         }
-        match self.drain(world)? {
+        let drained = self.drain(world)?;
+        self.blocked.note(drained == Drained::Waits, world.now);
+        match drained {
             Drained::All => {}
             Drained::Interrupted => {
                 self.aside()?;
@@ -399,11 +401,7 @@ impl<F: Faults> Task<F> {
     /// Finishes what an earlier step left.
     fn drain(&mut self, world: &mut World<'_>) -> Result<Drained, String> {
         if !self.logic.outputs().has_room() {
-            self.blocked_since.get_or_insert(world.now);
             return Ok(Drained::Waits);
-        }
-        if let Some(since) = self.blocked_since.take() {
-            self.blocked += world.now.since(since);
         }
         if let Some(at) = self.logic.next_timer()
             && at <= world.wall

@@ -160,9 +160,15 @@ fn a_sink_that_waits_for_its_server_takes_nothing_and_lets_no_barrier_pass() {
     rig.barrier(0, 1, None);
     rig.settle();
     assert!(rig.snapshots.is_empty() && rig.store.is_empty());
+    rig.now = rig.now + PAUSE;
+    rig.settle();
+    assert_eq!(rig.task.figures().blocked, PAUSE);
     rig.answer(Ok(Vec::new()));
     rig.settle();
     assert_eq!(rig.snapshots[&1].pending, b"account");
+    rig.now = rig.now + PAUSE;
+    rig.settle();
+    assert_eq!(rig.task.figures().blocked, PAUSE, "it waits no more");
 }
 
 #[test]

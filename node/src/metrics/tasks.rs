@@ -44,7 +44,7 @@ fn counters(all: &mut Families, task: &[Label<'_>], of: &TaskFigures) {
     count("gear_task_quarantined_records_total", help, of.quarantined);
     let help = "Records that came too late for their window";
     count("gear_task_late_records_total", help, of.late);
-    let help = "Time in which a task could do nothing because what it sends to has no room";
+    let help = "Time in which a task could do nothing because what it sends to took nothing";
     let blocked = of.blocked.as_secs_f64();
     all.counter(("gear_task_blocked_seconds_total", help), task, blocked);
 }
