@@ -23,6 +23,11 @@ pub enum Fault {
     /// A Kafka sink that holds as much as it may takes no more, though what waits is of an epoch
     /// that can only commit behind a barrier that it does not let pass.
     WaitForUncommitted,
+    /// A Kafka sink that goes on behind a part of an epoch's output produces all of it.
+    ForgetPart,
+    /// A Kafka sink ends a transaction for its time though the segment that was sent last may be in
+    /// it, of which nothing was heard.
+    EndUnheard,
     /// A file sink trusts what it has written, without a sync.
     LeaveOutSync,
     /// A file sink gives a file its visible name at the barrier, before the epoch's record exists.

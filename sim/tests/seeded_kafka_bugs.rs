@@ -41,6 +41,8 @@ bugs! {
     produce_newest_first: ProduceNewestFirst;
     collect_before_produced: CollectBeforeProduced;
     wait_for_uncommitted: WaitForUncommitted;
+    forget_part: ForgetPart;
+    end_unheard: EndUnheard;
     latest_when_gone: LatestWhenGone;
     begin_anew_out_of_range: BeginAnewOutOfRange;
     earliest_for_latest: EarliestForLatest;

@@ -30,6 +30,14 @@ struct Options {
     #[arg(long, default_value_t = 64 * 1_024 * 1_024)]
     output_memory: usize,
 
+    /// Bytes of output that are kept and sent together
+    #[arg(long)]
+    segment: Option<usize>,
+
+    /// A setting of the client, as NAME=VALUE
+    #[arg(long, value_parser = setting)]
+    set: Vec<(String, String)>,
+
     /// Bytes by which each value is longer
     #[arg(long, default_value_t = 0)]
     padding: usize,
@@ -41,9 +49,9 @@ struct Options {
 
 impl fmt::Debug for Options {
     /// What tells this job from another one. The count does not: tests let one that has no end go
-    /// on with an end; nor do limits of memory.
+    /// on with an end; nor does how the output is written.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { brokers, topic, count: _, rate, output_memory: _, padding, padded } = self;
+        let Self { brokers, topic, rate, padding, padded, .. } = self;
         f.debug_struct("Options")
             .field("brokers", brokers)
             .field("topic", topic)
@@ -54,21 +62,30 @@ impl fmt::Debug for Options {
     }
 }
 
+fn setting(text: &str) -> std::result::Result<(String, String), &'static str> {
+    let (name, value) = text.split_once('=').ok_or("is no NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
 fn main() -> ExitCode {
     gear_node::main("kafka-out", job)
 }
 
 fn job(app: &mut App<Options>) -> Result<()> {
-    let Options { brokers, topic, count, rate, output_memory, padding, padded } =
+    let Options { brokers, topic, count, rate, output_memory, segment, set, padding, padded } =
         app.options().clone();
-    app.source("numbers", generate::from_fn(count, 2, |number| number).rate(rate)).sink(
-        "out",
+    let sink =
         kafka::sink_with(brokers, topic, move |number: u64, record: &mut kafka::Outgoing| {
             record.key_text(format_args!("k{}", number % KEYS));
             let padding = if number.is_multiple_of(padded) { padding } else { 0 };
             record.value_text(format_args!("{}{:padding$}", number / KEYS, ""));
-        })
-        .memory_bytes(output_memory),
-    );
+        });
+    let mut sink = sink.memory_bytes(output_memory);
+    if let Some(segment) = segment {
+        sink = sink.segment_bytes(segment);
+    }
+    let sink = set.into_iter().fold(sink, |sink, (name, value)| sink.set(name, value));
+    app.source("numbers", generate::from_fn(count, 2, |number| number).rate(rate))
+        .sink("out", sink);
     Ok(())
 }

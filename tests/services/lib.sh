@@ -299,6 +299,17 @@ java_main() {
 client=(-Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Djava.net.preferIPv4Stack=true
   "-Dlog4j.configuration=file:$services/servers/log4j-client.properties")
 
+# Becomes the program that sets what the broker keeps of a user or a client:
+# configure_kafka users|clients NAME SETTING=VALUE.
+configure_kafka() {
+  set_folder ''
+  read_ports
+  set_libraries
+  java_main kafka "${client[@]}" kafka.admin.ConfigCommand \
+    --bootstrap-server "127.0.0.1:$KAFKA" --alter --entity-type "$1" --entity-name "$2" \
+    --add-config "$3"
+}
+
 # Starts a server in the background; it outlives the script, and Ctrl-C.
 launch() {
   local name=$1 home=$dir/$1 hdfs=org.apache.hadoop.hdfs.server command upper

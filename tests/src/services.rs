@@ -492,6 +492,14 @@ impl Services {
         self.run("user", &[name, password]).map(drop)
     }
 
+    /// Says how many bytes a second clients of this id may produce.
+    ///
+    /// # Errors
+    /// If the broker refuses.
+    pub fn quota(&self, client_id: &str, bytes: u32) -> Result<(), ServicesError> {
+        self.run("quota", &[client_id, &bytes.to_string()]).map(drop)
+    }
+
     /// Appends `key<TAB>value` lines to a topic, by Kafka's own producer.
     ///
     /// # Errors

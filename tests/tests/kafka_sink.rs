@@ -2,7 +2,7 @@
 //! is what went in, once and in order, however often the job and the broker are killed.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gear_tests::process::{Dice, Input, Room};
 use gear_tests::services::{Lease, lease};
@@ -18,10 +18,13 @@ const PARTITIONS: u32 = 3;
 
 /// How the job is called.
 fn arguments(services: &Lease, topic: &str, count: u64, more: &[&str]) -> Vec<String> {
+    let interval = ["--epoch-interval", "100ms"];
+    let interval = if more.contains(&interval[0]) { &[][..] } else { &interval };
     let mut all: Vec<String> = ["--brokers", services.brokers(), "--topic", topic]
-        .into_iter()
-        .chain(["--epoch-interval", "100ms"])
-        .chain(more.iter().copied())
+        .iter()
+        .chain(interval)
+        .chain(more)
+        .copied()
         .map(str::to_owned)
         .collect();
     all.extend([format!("--count={count}"), format!("--rate={RATE}")]);
@@ -136,6 +139,26 @@ fn the_parallelism_may_change_between_two_starts() {
     let count = input.count();
     let _ = room.run(&arguments(count, "1")).ok();
     judge(&services, "rescaled", count);
+}
+
+#[test]
+fn an_epoch_that_the_broker_does_not_take_within_a_transaction_arrives_once_and_in_order() {
+    const RECORDS: u64 = 20_000;
+    // All of it is of one epoch, and what a broker counts of the seconds before is soon used up.
+    const BYTES_PER_SECOND: u32 = 100_000;
+    const TRANSACTION: Duration = Duration::from_secs(2);
+    let Some(services) = lease(TEST_MAX) else { return };
+    services.topic("slow", PARTITIONS, &[]).expect("it is made");
+    services.quota("slow", BYTES_PER_SECOND).expect("the broker takes it");
+    let room = Room::new(JOB);
+    let more = ["--padding", "50", "--epoch-interval", "10s", "--segment", "50000"];
+    let timeout = format!("transaction.timeout.ms={}", TRANSACTION.as_millis());
+    let more = [&more[..], &["--set", "client.id=slow", "--set", &timeout]].concat();
+    let began = Instant::now();
+    let _ = room.run(&arguments(&services, "slow", RECORDS, &more)).ok();
+    let output = began.elapsed() - Duration::from_secs(RECORDS / RATE);
+    assert!(output > 2 * TRANSACTION, "it was not slow: {output:?}");
+    judge(&services, "slow", RECORDS);
 }
 
 #[test]

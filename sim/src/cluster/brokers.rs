@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use gear_connectors::kafka::model::{ModelCluster, ModelConsumers, ModelProducers, ProducerFaults};
-use gear_connectors::kafka::sink::{Command, decode};
+use gear_connectors::kafka::sink::{Command, Mark, decode};
 use gear_connectors::model::ModelDisk;
 use gear_connectors::services;
 use gear_core::effect::IoError;
@@ -40,8 +40,8 @@ pub(crate) struct Called {
     pub(crate) met: Vec<FaultKind>,
     /// Transactions that were begun.
     pub(crate) begun: Vec<(String, u64)>,
-    /// A transaction was committed.
-    pub(crate) committed: Result<bool, String>,
+    /// The mark of a transaction that was committed.
+    pub(crate) committed: Result<Option<Mark>, String>,
 }
 
 impl Brokers {
@@ -104,12 +104,11 @@ impl Brokers {
         Called { result, met, begun: self.begun(), committed }
     }
 
-    fn committed(&mut self, command: &[u8], committed: Epoch) -> Result<bool, String> {
-        let Ok(Command::Commit { id, topic, .. }) = decode(command) else { return Ok(false) };
-        match self.cluster.mark(&id, &topic) {
-            Some(mark) => self.marks.observe(&id, &topic, mark, committed),
-            None => Ok(false),
-        }
+    fn committed(&mut self, command: &[u8], committed: Epoch) -> Result<Option<Mark>, String> {
+        let Ok(Command::Commit { id, topic, .. }) = decode(command) else { return Ok(None) };
+        let Some(mark) = self.cluster.mark(&id, &topic) else { return Ok(None) };
+        let is_new = self.marks.observe(&id, &topic, mark, committed)?;
+        Ok(is_new.then_some(mark))
     }
 
     fn begun(&mut self) -> Vec<(String, u64)> {
@@ -167,10 +166,15 @@ impl World<'_> {
         }
         match called.committed {
             Err(violation) => self.wrong(format!("{home}: {violation}")),
-            Ok(true) if !self.processes[process].alive => {
-                self.seen("a dead process's transaction was committed");
+            Ok(None) => {}
+            Ok(Some(mark)) => {
+                if !self.processes[process].alive {
+                    self.seen("a dead process's transaction was committed");
+                }
+                if mark.segments > 0 {
+                    self.seen("a transaction held a part of an epoch's output");
+                }
             }
-            Ok(_) => {}
         }
         if self.setup.faults.has(FaultKind::TransactionTimeout) {
             for (id, number) in called.begun {

@@ -149,7 +149,7 @@ impl Config {
     pub fn draw_topics<F: Faults>(seed: u64) -> Self {
         let mut config = Self::draw(seed);
         config.sources = config.sources.into_iter().map(shortened).collect();
-        config.topics = Some(Topics::draw::<F>(seed).in_one_segment());
+        config.topics = Some(Topics::draw::<F>(seed));
         let mut random = Random::for_part(seed, 5);
         let mut some = |choices: &[u64]| {
             let (on, value) = (random.permille(500), random.pick(choices));

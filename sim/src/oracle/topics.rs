@@ -30,16 +30,17 @@ impl Marks {
         if before == Some(mark) {
             return Ok(false);
         }
-        if mark.epoch > committed.0 {
+        if mark.last() > committed.0 {
             return Err(format!(
-                "{group} has produced the output of epoch {}, and {committed} has committed last",
-                mark.epoch
+                "{group} has produced output of epoch {}, and {committed} has committed last",
+                mark.last()
             ));
         }
         match before.filter(|before| before.lineage == mark.lineage) {
-            Some(before) if before.epoch > mark.epoch => Err(format!(
-                "{group} has produced up to epoch {}, and then up to epoch {}",
-                before.epoch, mark.epoch
+            Some(before) if reached(before) > reached(mark) => Err(format!(
+                "{group} has produced up to {}, and then up to {}",
+                shown(before),
+                shown(mark)
             )),
             Some(before) if before.attempt > mark.attempt => Err(format!(
                 "{group} has produced in attempt {:x} behind attempt {:x}",
@@ -47,6 +48,18 @@ impl Marks {
             )),
             _ => Ok(true),
         }
+    }
+}
+
+/// How far output has been produced: to an epoch, and segments behind it.
+const fn reached(mark: Mark) -> (u64, u32) {
+    (mark.epoch, mark.segments)
+}
+
+fn shown(mark: Mark) -> String {
+    match mark.segments {
+        0 => format!("epoch {}", mark.epoch),
+        segments => format!("epoch {} and {segments} segments of the next", mark.epoch),
     }
 }
 
@@ -75,13 +88,17 @@ mod tests {
 
     #[test]
     fn epochs_are_produced_behind_their_records_and_in_order() {
-        let mark = |epoch| Mark { epoch, lineage: 1, attempt: 1, before: None };
+        let mark = |epoch| Mark { epoch, segments: 0, lineage: 1, attempt: 1, before: None };
         let mut marks = Marks::default();
         assert_eq!(marks.observe("g", "t", mark(1), Epoch(1)), Ok(true));
         assert_eq!(marks.observe("g", "t", mark(1), Epoch(1)), Ok(false));
         assert!(marks.clone().observe("g", "t", mark(3), Epoch(2)).is_err());
         assert_eq!(marks.observe("g", "t", mark(3), Epoch(3)), Ok(true));
         assert!(marks.clone().observe("g", "t", mark(2), Epoch(3)).is_err());
+        let part = |epoch, segments| Mark { segments, ..mark(epoch) };
+        assert_eq!(marks.observe("g", "t", part(3, 2), Epoch(4)), Ok(true));
+        assert!(marks.clone().observe("g", "t", part(3, 1), Epoch(4)).is_err());
+        assert!(marks.clone().observe("g", "t", part(4, 1), Epoch(4)).is_err());
         let older = Mark { attempt: 0, ..mark(4) };
         assert!(marks.clone().observe("g", "t", older, Epoch(4)).is_err());
         let afresh = Mark { lineage: 2, ..mark(1) };

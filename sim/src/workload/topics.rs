@@ -27,8 +27,6 @@ use crate::random::{Random, mix};
 const BROKERS: &str = "model";
 /// Bytes of ballast that a record of a topic has at most: the model's topics take no large ones.
 const BALLAST_MAX: usize = 5_000;
-/// The longest time after which brokers end a transaction, in milliseconds.
-const TIMEOUT_LONGEST: u64 = 60_000;
 /// Transactions of other producers than the job's are numbered from here.
 const FOREIGN: u64 = 1 << 32;
 /// Time between two looks for partitions that have turned up.
@@ -85,14 +83,11 @@ impl Topics {
         let mut random = Random::for_part(seed, 140);
         let (when_gone, overtaken) = draw_gone(&mut Random::for_part(seed, 142));
         let memory = random.pick(&[0, 200, 2_000, 1 << 26]);
-        let timeout = random.pick(&[300, 1_000, 3_000, TIMEOUT_LONGEST]);
-        // A transaction of many segments takes long, and would be begun anew for ever.
-        let small: &[usize] = if timeout < TIMEOUT_LONGEST { &[] } else { &[1, 500] };
-        let segments = [small, &[SEGMENT_BYTES]].concat();
+        let timeout = random.pick(&[60, 300, 1_000, 60_000]);
         Self {
             seed,
             memory,
-            segment: Random::for_part(seed, 148).pick(&segments),
+            segment: Random::for_part(seed, 148).pick(&[1, 500, SEGMENT_BYTES]),
             timeout: Duration::from_millis(timeout),
             when_gone,
             overtaken,
@@ -102,14 +97,6 @@ impl Topics {
             read: read::<F>,
             write: write::<F>,
         }
-    }
-
-    /// With output that is sent at once: where faults go on for ever, a transaction of many
-    /// requests never ends.
-    #[must_use]
-    pub const fn in_one_segment(mut self) -> Self {
-        self.segment = SEGMENT_BYTES;
-        self
     }
 
     /// The rows of a source, by its number.

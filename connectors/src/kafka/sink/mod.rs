@@ -119,8 +119,9 @@ struct Choices {
 
 /// Records to a topic; made by [`sink`] and [`sink_with`].
 ///
-/// Unless [`Self::at_least_once`] is said, an epoch's output appears in one transaction after the
-/// epoch has committed, to readers that read committed records only. Each task has a transactional
+/// Unless [`Self::at_least_once`] is said, an epoch's output appears in a transaction after the
+/// epoch has committed, to readers that read committed records only; in several, if brokers would
+/// end one that holds it all. Each task has a transactional
 /// id, `gear.<app>.<sink>.<task>`, and commits an offset of a group of that name with it.
 pub struct KafkaSink<T: Record, F: Faults = NoFaults> {
     settings: ClientSettings,

@@ -62,8 +62,14 @@ pub(super) struct Id {
     pub(super) fenced: bool,
     /// The mark was read by that producer.
     pub(super) looked: bool,
-    /// Segments of the first output that were sent since.
+    /// Segments of the first output that earlier transactions hold, where one could not hold all.
+    pub(super) done: usize,
+    /// Segments of the first output that were sent, with those.
     pub(super) sent: usize,
+    /// What was sent is to be committed before more is.
+    pub(super) ending: bool,
+    /// Segments that a transaction takes at most.
+    pub(super) most: usize,
     /// Transactions that this producer has committed.
     pub(super) commits: u32,
     /// When the open transaction was begun.
@@ -86,7 +92,10 @@ impl Id {
             producer: 0,
             fenced: false,
             looked: false,
+            done: 0,
             sent: 0,
+            ending: false,
+            most: usize::MAX,
             commits: 0,
             began: None,
             unmarked: false,
@@ -179,13 +188,45 @@ impl Id {
         while self.due().is_some_and(|output| output.epoch <= epoch) {
             self.outputs.pop_front();
         }
-        (self.sent, self.began) = (0, None);
+        self.begin_behind(0);
+    }
+
+    /// So many segments of the first output are in Kafka.
+    pub(super) const fn begin_behind(&mut self, done: usize) {
+        (self.done, self.sent, self.ending, self.began) = (done, done, false, None);
+    }
+
+    /// Takes over how far a mark of this life says that the output has been produced. False if it
+    /// says so of output that there is none of.
+    pub(super) fn go_on_behind(&mut self, mark: Mark) -> bool {
+        self.produced(mark.epoch);
+        let count = mark.segments as usize;
+        let is_partly_done = |due: &Output| due.epoch == mark.last() && due.segments.len() >= count;
+        let is_there = count == 0 || self.due().is_some_and(is_partly_done);
+        if is_there {
+            self.begin_behind(count);
+        }
+        is_there
+    }
+
+    /// What a transaction commits now: all that was sent.
+    pub(super) fn mark(&self, attempt: u64) -> Mark {
+        let (epoch, segments) = match self.due() {
+            None => (self.known, 0),
+            Some(due) if self.sent < due.segments.len() => {
+                (due.epoch.saturating_sub(1), self.sent as u32)
+            }
+            Some(due) => (due.epoch, 0),
+        };
+        let Self { lineage, before, .. } = *self;
+        Mark { epoch, segments, lineage, attempt, before }
     }
 
     /// Its producer is of no more use.
     pub(super) const fn lose(&mut self) {
         (self.fenced, self.looked) = (false, false);
-        (self.sent, self.commits, self.began) = (0, 0, None);
+        self.begin_behind(0);
+        self.commits = 0;
         self.producer += 1;
     }
 

@@ -7,6 +7,11 @@
 //! of the ids that it names, then reads that offset, which nobody can change any more, and then
 //! produces what is missing, in order, before it takes the first new record.
 //!
+//! Brokers end a transaction that takes too long. Output that a slow one does not take in half of
+//! that time is produced in several, and the offset's metadata says how many of the epoch's
+//! segments they hold. What a producer has queued is not seen, so a transaction that was lost is
+//! made again with half as much; full ones that need little time are followed by larger ones.
+//!
 //! All of this is one conversation with a producer: a request whose answer is followed by the next
 //! one in its place, until nothing is left to do. So what the writer has asked for is outstanding
 //! until the output of all epochs that have committed is in Kafka, and no later epoch's account is
@@ -35,6 +40,11 @@ use crate::faults::{Fault, Faults};
 const MARK_AGAIN: Duration = Duration::from_secs(24 * 3_600);
 /// What the client library takes for a transaction's time unless set.
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(60);
+/// A transaction may use one part in so many of that, then it is ended with what it holds: the last
+/// segment, what is queued and the commit have to fit into what is left.
+const LONG_PART: u32 = 2;
+/// After one that has used less than one part in so many the next may hold twice as much.
+const SHORT_PART: u32 = 4;
 
 /// Writes the records of one task, each with its epoch.
 pub(super) struct Transactional<T: Record, F: Faults> {
@@ -173,6 +183,8 @@ impl<T: Record, F: Faults> Transactional<T, F> {
             let kept = result.map_err(|error| gear_core::api::sink::describe(&error));
             return kept.map(|_| self.kept(token));
         };
+        // Whether a segment of which nothing is heard is in the transaction is not known.
+        let is_known = result.is_ok() || matches!(step, Step::Fetch(_));
         let at = match result {
             Err(error) => Some(self.client.unheard(&error, cx)?),
             Ok(bytes) => {
@@ -183,6 +195,14 @@ impl<T: Record, F: Faults> Transactional<T, F> {
                 self.hear(step, bytes, cx)?
             }
         };
+        if let Step::Send(id) | Step::Fetch(id) = step
+            && (is_known || F::has(Fault::EndUnheard))
+        {
+            let is_long = self.age(id, cx.now) >= self.timeout() / LONG_PART;
+            let id = &mut self.ids[id];
+            let sent = id.sent - id.done;
+            id.ending = sent > 0 && (is_long || sent >= id.most);
+        }
         self.weigh();
         let Some(step) = self.next() else {
             self.asked = None;
@@ -286,7 +306,7 @@ impl<T: Record, F: Faults> Transactional<T, F> {
             return Some(Step::Look(id));
         }
         let next = |(number, id): (usize, &Id)| match id.due() {
-            Some(output) => Some(match output.segments.get(id.sent) {
+            Some(output) => Some(match output.segments.get(id.sent).filter(|_| !id.ending) {
                 Some(Segment { bytes: Some(_), .. }) => Step::Send(number),
                 Some(_) => Step::Fetch(number),
                 None => Step::Commit(number),
@@ -306,7 +326,10 @@ impl<T: Record, F: Faults> Transactional<T, F> {
 
     fn ask(&mut self, step: Step, now: Time) -> Request {
         if let Step::Send(id) | Step::Commit(id) = step {
-            self.ids[id].began.get_or_insert(now);
+            let id = &mut self.ids[id];
+            id.began.get_or_insert(now);
+            // A commit of which nothing is heard is asked for again, whatever has become due since.
+            id.ending |= matches!(step, Step::Commit(_));
         }
         self.request(step)
     }
@@ -335,15 +358,16 @@ impl<T: Record, F: Faults> Transactional<T, F> {
                 let segment = id.due().and_then(|output| output.segments.get(id.sent));
                 body = segment.and_then(|it| it.bytes.clone()).unwrap_or_default();
                 let (name, topic) = (Some(id.name.clone()), id.topic.clone());
-                let (session, number) = (session(id), id.sent as u32);
+                let session = session(id);
+                let number = (id.sent - id.done) as u32;
                 Command::Send { session, id: name, topic, number }
             }
             Step::Commit(id) => {
                 let id = &self.ids[id];
-                let due = id.due().filter(|_| !F::has(Fault::LeaveOutEpochNumber));
-                let epoch = due.map_or(id.known, |output| output.epoch);
-                let (lineage, before) = (id.lineage, id.before);
-                let mark = Mark { epoch, lineage, attempt: self.attempt.0, before };
+                let mut mark = id.mark(self.attempt.0);
+                if F::has(Fault::LeaveOutEpochNumber) {
+                    (mark.epoch, mark.segments) = (id.known, 0);
+                }
                 let (name, topic) = (id.name.clone(), id.topic.clone());
                 let (session, number) = (session(id), id.commits);
                 Command::Commit { session, id: name, topic, mark, number }
@@ -406,18 +430,31 @@ impl<T: Record, F: Faults> Transactional<T, F> {
     /// A producer is of no more use.
     fn lose(&mut self, id: usize) {
         let id = &mut self.ids[id];
+        let sent = id.sent - id.done;
+        if sent > 0 {
+            id.most = (sent / 2).max(1);
+        }
         let looked = id.looked;
         id.lose();
         id.looked = F::has(Fault::LookBeforeFence) && looked;
     }
 
-    /// True if the transaction has been open for so long that the broker may have ended it.
-    fn may_be_late(&self, id: usize, now: Time) -> bool {
+    /// After this time a broker ends a transaction.
+    fn timeout(&self) -> Duration {
         let set = self.client.settings.get("transaction.timeout.ms");
         let set = set.and_then(|set| set.parse().ok()).map(Duration::from_millis);
-        let timeout = set.unwrap_or(TRANSACTION_TIMEOUT);
-        // Its clock is not this one's, and began before it.
-        self.ids[id].began.is_some_and(|began| now.since(began) >= timeout * 3 / 4)
+        set.unwrap_or(TRANSACTION_TIMEOUT)
+    }
+
+    /// How long the transaction has been open.
+    fn age(&self, id: usize, now: Time) -> Duration {
+        self.ids[id].began.map_or(Duration::ZERO, |began| now.since(began))
+    }
+
+    /// True if the transaction has been open for so long that the broker may have ended it: its
+    /// clock is not this one's, and began before it.
+    fn may_be_late(&self, id: usize, now: Time) -> bool {
+        self.age(id, now) >= self.timeout() * 3 / 4
     }
 
     fn fenced(&self, id: usize, reason: &str) -> String {
@@ -430,15 +467,21 @@ impl<T: Record, F: Faults> Transactional<T, F> {
         )
     }
 
-    /// The transaction of the output that was due is committed, or a mark alone.
+    /// A transaction is committed: with output that was due or a part of it, or a mark alone.
     fn produced(&mut self, id: usize, now: Time) {
         self.client.losses = 0;
         let own = self.client.topic.clone();
+        let is_short = self.age(id, now) < self.timeout() / SHORT_PART;
         let id = &mut self.ids[id];
-        let epoch = id.due().map_or(id.known, |output| output.epoch);
-        id.produced(epoch);
+        if is_short && id.sent - id.done >= id.most {
+            id.most = id.most.saturating_mul(2);
+        }
+        let mark = id.mark(self.attempt.0);
+        let is_there = id.go_on_behind(mark);
+        debug_assert!(is_there, "the mark is of this output");
         id.commits += 1;
-        (id.known, id.fresh, id.unmarked, id.marked_at) = (epoch, false, false, now);
+        (id.known, id.fresh) = (id.known.max(mark.epoch), false);
+        (id.unmarked, id.marked_at) = (false, now);
         self.follow(own);
     }
 
@@ -463,16 +506,17 @@ impl<T: Record, F: Faults> Transactional<T, F> {
                 let reason = "a later attempt has committed".to_owned();
                 return Err(self.fenced(number, &reason));
             }
-            Some(mark) if mark.epoch > id.highest() => {
+            Some(mark) if mark.last() > id.highest() => {
                 // The job was taken back to an earlier epoch by hand. What it does from there has
                 // epochs that were produced before with other content: the mark goes back too.
                 id.produced(u64::MAX);
                 id.unmarked = true;
             }
             Some(mark) => {
-                id.produced(mark.epoch);
+                let segments = if F::has(Fault::ForgetPart) { 0 } else { mark.segments };
+                let is_there = id.go_on_behind(Mark { segments, ..mark });
                 (id.fresh, id.known) = (false, id.known.max(mark.epoch));
-                id.unmarked = is_other || id.unmarked && mark.attempt != attempt;
+                id.unmarked = is_other || !is_there || id.unmarked && mark.attempt != attempt;
             }
             None if id.fresh && mark.is_some_and(|mark| id.is_older(mark, attempt)) => {
                 let reason = "one that was started later has committed".to_owned();
@@ -517,8 +561,9 @@ impl<T: Record, F: Faults> Transactional<T, F> {
         let epochs: Vec<String> = epochs.map(|output| output.epoch.to_string()).collect();
         format!(
             "whether the output of epoch {} is in the topic `{topic}` of {} is not known: the \
-             offset of the group `{name}`, which says it, {found}. Look at the topic, then start \
-             the sink with `.when_unsure(Unsure::Skip)` if the output is there, or with \
+             offset of the group `{name}`, which says it, {found}. Look at the topic (a part may \
+             be there, if brokers took long), then start the sink with \
+             `.when_unsure(Unsure::Skip)` if the output is there, or with \
              `.when_unsure(Unsure::Produce)` if it is not, or discard all state with `--fresh`",
             epochs.join(", "),
             self.client.settings.brokers()

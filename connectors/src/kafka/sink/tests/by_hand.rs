@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::kafka::sink::{SEGMENT_BYTES, Unsure};
+use crate::kafka::sink::{Command, SEGMENT_BYTES, Unsure, decode};
 
 /// A task of one, its cluster and its store.
 struct Bench {
@@ -253,6 +253,25 @@ fn a_mark_is_written_again_before_a_broker_forgets_it() {
 }
 
 #[test]
+fn an_epoch_that_commits_while_a_mark_is_written_again_is_produced() {
+    for lost in [0, 1_000] {
+        let mut bench = Bench::ready();
+        bench.clock.advance(25 * 3_600_000_000);
+        bench.epoch(1, &[]);
+        let pending = bench.epoch(2, &["a"]);
+        bench.task.commit(1, bench.clock);
+        bench.task.producers.faults = ProducerFaults { lost, ..ProducerFaults::default() };
+        assert!(bench.task.call(), "the mark is written");
+        bench.task.producers.faults = ProducerFaults::default();
+        bench.task.commit(2, bench.clock);
+        bench.settle();
+        assert_eq!((bench.values(), bench.failed()), (vec!["a".to_owned()], ""), "lost: {lost}");
+        bench.restart(&sink(), 2, &pending);
+        assert_eq!((bench.values(), bench.failed()), (vec!["a".to_owned()], ""), "lost: {lost}");
+    }
+}
+
+#[test]
 fn a_start_from_the_beginning_counts_anew() {
     let mut bench = Bench::ready();
     for (epoch, value) in [(1, "a"), (2, "b")] {
@@ -414,6 +433,129 @@ fn a_transaction_that_is_lost_is_made_again_with_what_had_been_sent() {
         assert_eq!((found, bench.failed()), (values.len(), ""), "after {calls} calls");
     }
     assert!(sent > 2, "{sent}");
+}
+
+/// A record is a segment, and each takes more than a third of what a transaction may take.
+fn slow() -> KafkaSink<Pair> {
+    sink().segment_bytes(1)
+}
+
+impl Bench {
+    /// Does so many turns of what can be done, each of which takes its time.
+    fn turns(&mut self, count: usize) {
+        for _ in 0..count {
+            self.clock.advance(13_000_000);
+            let _ = self.task.call() | self.task.store(&mut self.store);
+            self.task.hear(self.clock);
+            self.task.collect(self.clock);
+        }
+    }
+}
+
+#[test]
+fn output_that_takes_long_is_produced_in_several_transactions() {
+    let values = ["a", "b", "c", "d", "e", "f", "g"];
+    for (turns, seen) in [(3, 0), (4, 3), (7, 3), (8, 6), (9, 6), (10, 7)] {
+        let mut bench = Bench::new(&slow());
+        bench.settle();
+        let begun = bench.cluster.begun();
+        let pending = bench.epoch(1, &values);
+        bench.task.commit(1, bench.clock);
+        bench.turns(turns);
+        assert_eq!(bench.failed(), "");
+        assert_eq!(bench.values(), values[..seen], "{turns} turns");
+        let mark = bench.cluster.mark("gear.app.sink.0", TOPIC).unwrap();
+        let produced = if seen == values.len() { (1, 0) } else { (0, seen as u32) };
+        assert_eq!((mark.epoch, mark.segments), produced, "{turns} turns");
+        // It goes on by itself, behind a producer that was lost, and in the next attempt.
+        bench.clock.advance(100_000_000);
+        bench.cluster.expire("gear.app.sink.0");
+        if turns % 2 == 0 {
+            bench.restart(&slow(), 2, &pending);
+        }
+        bench.settle();
+        assert_eq!(bench.failed(), "");
+        assert_eq!(bench.values(), values, "{turns} turns");
+        assert!(bench.cluster.begun() >= begun + 1 + u64::from(seen > 0));
+        bench.epoch(2, &["h"]);
+        bench.commit(2);
+        assert_eq!(bench.values().last().unwrap(), "h");
+    }
+}
+
+#[test]
+fn a_transaction_that_took_too_long_is_made_again_with_less() {
+    let mut bench = Bench::new(&slow());
+    bench.settle();
+    let values: Vec<String> = (0..20).map(|value| value.to_string()).collect();
+    bench.epoch(1, &values.iter().map(String::as_str).collect::<Vec<_>>());
+    bench.task.commit(1, bench.clock);
+    let (mut sent, mut parts) = (0, vec![]);
+    while bench.task.writer.waiting().since.is_some() {
+        let command = match bench.task.calls.front() {
+            Some((_, IoRequest::Call { command, .. })) => decode(command).ok(),
+            _ => None,
+        };
+        match command {
+            Some(Command::Send { .. }) => sent += 1,
+            Some(Command::Commit { .. }) => {
+                // All went into a queue at once, and the broker takes ten seconds for each.
+                bench.clock.advance(10_000_000 * sent as u64);
+                if sent > 6 {
+                    bench.cluster.expire("gear.app.sink.0");
+                }
+                parts.push(std::mem::take(&mut sent));
+            }
+            _ => {}
+        }
+        let _ = bench.task.call() | bench.task.store(&mut bench.store);
+        bench.task.hear(bench.clock);
+        bench.clock.advance(1_000);
+        assert!(parts.len() < 10, "{parts:?} {}", bench.failed());
+        bench.task.collect(bench.clock);
+    }
+    assert_eq!((parts, bench.failed()), (vec![20, 10, 5, 5, 5, 5], ""));
+    assert_eq!(bench.values(), values);
+    // What takes little time may grow.
+    bench.epoch(2, &["a"; 5]);
+    bench.commit(2);
+    let begun = bench.cluster.begun();
+    bench.epoch(3, &["b"; 10]);
+    bench.commit(3);
+    assert_eq!(bench.cluster.begun(), begun + 1);
+}
+
+#[test]
+fn a_transaction_is_not_ended_while_a_segment_is_unheard_of() {
+    let mut bench = Bench::new(&slow());
+    bench.settle();
+    bench.epoch(1, &["a", "b", "c", "d"]);
+    bench.task.commit(1, bench.clock);
+    bench.turns(2);
+    // The third is sent, and the answer that is lost comes when the transaction is long.
+    bench.task.producers.faults = ProducerFaults { lost: 1_000, ..ProducerFaults::default() };
+    bench.turns(1);
+    bench.task.producers.faults = ProducerFaults::default();
+    bench.settle();
+    assert_eq!(bench.failed(), "");
+    assert_eq!(bench.values(), ["a", "b", "c", "d"]);
+}
+
+#[test]
+fn a_job_that_was_taken_back_by_hand_does_not_go_on_behind_a_part() {
+    let mut bench = Bench::new(&slow());
+    bench.settle();
+    let first = bench.epoch(1, &["a"]);
+    bench.commit(1);
+    bench.epoch(2, &["b", "c", "d", "e"]);
+    bench.task.commit(2, bench.clock);
+    bench.turns(4);
+    assert_eq!(bench.values(), ["a", "b", "c", "d"]);
+    bench.restart(&slow(), 2, &first);
+    let pending = bench.epoch(2, &["w", "x", "y", "z"]);
+    bench.restart(&slow(), 3, &pending);
+    assert_eq!(bench.failed(), "");
+    assert_eq!(bench.values(), ["a", "b", "c", "d", "w", "x", "y", "z"]);
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Crashes in every gap, zombies, rescaling, lost answers, brokers that break: what a reader of
 //! committed records finds is what was put in, once and in order.
 
+use std::collections::BTreeSet;
+
 use super::*;
 use crate::kafka::sink::SEGMENT_BYTES;
 use crate::random::SplitMix;
@@ -39,6 +41,8 @@ struct World {
     faults: ProducerFaults,
     fenced: u64,
     rescaled: u64,
+    /// Epochs of whose output a part was committed.
+    parted: BTreeSet<(String, u64)>,
 }
 
 impl World {
@@ -55,12 +59,14 @@ impl World {
         };
         let memory = random.below(3) as usize * 50;
         let segment = [1, 60, SEGMENT_BYTES][random.below(3) as usize];
+        let timeout = ["60000", "200"][random.below(2) as usize];
+        let sink = sink().memory_bytes(memory).segment_bytes(segment);
         let mut world = Self {
             random,
             clock: Clock::start(),
             cluster,
             store: Store::new(),
-            sink: sink().memory_bytes(memory).segment_bytes(segment),
+            sink: sink.set("transaction.timeout.ms", timeout),
             tasks: Vec::new(),
             zombies: Vec::new(),
             unheard: Vec::new(),
@@ -72,6 +78,7 @@ impl World {
             faults,
             fenced: 0,
             rescaled: 0,
+            parted: BTreeSet::new(),
         };
         world.deploy(2);
         world
@@ -177,6 +184,9 @@ impl World {
             }
         }
         task.collect(self.clock);
+        let id = format!("gear.app.sink.{}", self.random.below(4));
+        let mark = self.cluster.mark(&id, TOPIC).filter(|mark| mark.segments > 0);
+        self.parted.extend(mark.map(|mark| (id, mark.epoch)));
         if let Some(failed) = &task.failed {
             assert!(failed.contains("another producer has the transactional id"), "{failed}");
             self.fenced += 1;
@@ -255,7 +265,7 @@ impl World {
 
 #[test]
 fn whatever_happens_each_record_is_committed_once_and_in_order() {
-    let (mut fenced, mut rescaled, mut epochs) = (0, 0, 0);
+    let (mut fenced, mut rescaled, mut epochs, mut parted) = (0, 0, 0, 0);
     for seed in 0..SEEDS {
         let mut world = World::new(seed);
         for _ in 0..STEPS {
@@ -266,9 +276,11 @@ fn whatever_happens_each_record_is_committed_once_and_in_order() {
         fenced += world.fenced;
         rescaled += world.rescaled;
         epochs += world.last.epoch;
+        parted += world.parted.len() as u64;
     }
     // What the test is about has happened.
     assert!(fenced > SEEDS / 2, "{fenced} fenced");
     assert!(rescaled > SEEDS * 2, "{rescaled} rescaled");
     assert!(epochs > SEEDS * 5, "{epochs} epochs");
+    assert!(parted > SEEDS / 2, "{parted} in several transactions");
 }
