@@ -4,6 +4,7 @@ mod account;
 mod client;
 mod command;
 pub mod dead_letter;
+mod mark;
 mod output;
 mod payload;
 mod plain;
@@ -28,7 +29,8 @@ use plain::Plain;
 use transactional::Transactional;
 
 pub use client::BACKOFF_MAX;
-pub use command::{Before, Command, Mark, Reply, SERVICE, Session, Values, decode, encode};
+pub use command::{Command, Reply, SERVICE, Session, Values, decode, encode};
+pub use mark::{Before, Mark};
 pub use payload::{Field, Payload};
 pub use segment::{Outgoing, Records, Stored};
 

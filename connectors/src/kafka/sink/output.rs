@@ -9,7 +9,7 @@ use gear_core::message::ObjectRef;
 use gear_core::time::Time;
 
 use super::account::{Account, IdAccount};
-use super::command::{Before, Mark};
+use super::mark::{Before, Mark};
 
 /// Output that is sent and fetched as a whole.
 #[derive(Clone, Debug)]

@@ -30,7 +30,8 @@ use gear_core::time::Time;
 
 use super::account::Account;
 use super::client::{Client, call, misfit};
-use super::command::{Command, Mark, Reply, Session, decode};
+use super::command::{Command, Reply, Session, decode};
+use super::mark::Mark;
 use super::output::{Id, Output, Segment, sizes, spill};
 use super::{Choices, Unsure};
 use crate::faults::{Fault, Faults};
