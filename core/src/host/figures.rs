@@ -48,7 +48,7 @@ pub struct TaskFigures {
     pub queue_bytes: u64,
     /// Bytes that it may send at once, over the channel that has least; none if it sends nowhere.
     pub credit_bytes: Option<u64>,
-    /// Time in which it could do nothing because what it sends to has no room.
+    /// Time in which it could do nothing because what it sends to took nothing.
     pub blocked: Duration,
     /// Bytes of a sink's output that are not yet visible.
     pub output_bytes: u64,

@@ -134,7 +134,7 @@ pub struct TaskInfo {
     pub queue_bytes: u64,
     /// Bytes that it may send at once, over the channel that has least.
     pub credit_bytes: Option<u64>,
-    /// Seconds in which it could do nothing because what it sends to has no room.
+    /// Seconds in which it could do nothing because what it sends to took nothing.
     pub blocked_seconds: f64,
     /// Bytes of a sink's output that are not yet visible.
     pub output_bytes: u64,
