@@ -4,6 +4,7 @@ use std::fmt;
 use std::process::ExitCode;
 
 use gear_node::prelude::*;
+use gear_tests::kafka::setting;
 
 /// Keys: each one's numbers come from one partition, in order.
 const KEYS: u64 = 64;
@@ -60,11 +61,6 @@ impl fmt::Debug for Options {
             .field("padded", padded)
             .finish_non_exhaustive()
     }
-}
-
-fn setting(text: &str) -> std::result::Result<(String, String), &'static str> {
-    let (name, value) = text.split_once('=').ok_or("is no NAME=VALUE")?;
-    Ok((name.to_owned(), value.to_owned()))
 }
 
 fn main() -> ExitCode {

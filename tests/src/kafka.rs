@@ -129,6 +129,15 @@ impl Broker {
     }
 }
 
+/// A setting of a client, as a command line gives it: NAME=VALUE.
+///
+/// # Errors
+/// How it is to be written.
+pub fn setting(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("a setting is written NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
 /// A client with the settings that a source or a sink gives its own.
 #[must_use]
 pub fn config(settings: &ClientSettings) -> ClientConfig {

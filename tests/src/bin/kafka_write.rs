@@ -19,7 +19,7 @@ use gear_connectors::kafka::ClientSettings;
 use gear_core::dsl::Settings;
 use gear_node::RuntimeOptions;
 use gear_node::prelude::{App, Result, generate, kafka};
-use gear_tests::kafka::{Broker, Transactions, consumer, median, read};
+use gear_tests::kafka::{Broker, Transactions, consumer, median, read, setting};
 use gear_tests::watchdog::watch;
 use tempfile::TempDir;
 
@@ -68,11 +68,6 @@ struct Options {
     partitions: i32,
     #[arg(skip)]
     settings: Vec<(String, String)>,
-}
-
-fn setting(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once('=').ok_or("a setting is written NAME=VALUE")?;
-    Ok((name.to_owned(), value.to_owned()))
 }
 
 fn main() -> ExitCode {
