@@ -122,9 +122,9 @@ struct Choices {
 /// Records to a topic; made by [`sink`] and [`sink_with`].
 ///
 /// Unless [`Self::at_least_once`] is said, an epoch's output appears in a transaction after the
-/// epoch has committed, to readers that read committed records only; in several, if brokers would
-/// end one that holds it all. Each task has a transactional
-/// id, `gear.<app>.<sink>.<task>`, and commits an offset of a group of that name with it.
+/// epoch has committed, to readers that read committed records only; in several, if brokers take
+/// long or one that holds much of it is lost. Each task has a transactional id,
+/// `gear.<app>.<sink>.<task>`, and commits an offset of a group of that name with it.
 pub struct KafkaSink<T: Record, F: Faults = NoFaults> {
     settings: ClientSettings,
     topic: String,
